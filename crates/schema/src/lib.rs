@@ -1,0 +1,24 @@
+//! The relational model of luarm: every table is declared once, here.
+//!
+//! From one declaration ([`tables`]) come the row structs, the DDL of each dialect ([`dialect`]), the
+//! values that a store binds ([`Sink`]), the canonical bytes behind `md5sum` ([`canonical`]), the console's
+//! `describe` and the reference in `docs/tables.md` ([`reference`]). Adding a column is one edit.
+
+#[macro_use]
+mod declare;
+mod batch;
+pub mod canonical;
+pub mod dialect;
+pub mod escape;
+pub mod reference;
+pub mod tables;
+mod value;
+
+pub use batch::{Batch, OpenEndpoint, OpenProcess, Resume};
+pub use declare::{Column, Derivation, Index, Part, Role, TableDef};
+pub use dialect::Dialect;
+pub use tables::{End, Row, TABLES, table};
+pub use value::{Field, HostName, Kind, Sink, Time, TimeError, Value, Word};
+
+/// Version of the set of tables; a store that says a higher one was written by a newer luarm.
+pub const SCHEMA_VERSION: i64 = 1;

@@ -1,0 +1,38 @@
+//! The declarations, by subject.
+
+mod file;
+mod hardware;
+mod host;
+mod ledger;
+mod network;
+mod process;
+
+pub use file::*;
+pub use hardware::*;
+pub use host::*;
+pub use ledger::*;
+pub use network::*;
+pub use process::*;
+
+tables! {
+    FileInfo, FileInfoEnd;
+    GroupInfo, GroupInfoEnd;
+    HostInfo, HostInfoEnd;
+    HwInfo, HwInfoEnd;
+    NetInfo, NetInfoEnd;
+    NetInt, NetIntEnd;
+    NetRoute, NetRouteEnd;
+    PsInfo, PsInfoEnd;
+    ExecInfo, ExecInfoEnd;
+    RenameInfo, RenameInfoEnd;
+    PrivInfo, PrivInfoEnd;
+    NameInfo, NameInfoEnd;
+    CoverageInfo, CoverageInfoEnd;
+    LossInfo, LossInfoEnd;
+    BatchInfo, BatchInfoEnd;
+}
+
+/// The declaration of the table of that name.
+pub fn table(name: &str) -> Option<&'static crate::TableDef> {
+    TABLES.iter().find(|t| t.name == name).copied()
+}

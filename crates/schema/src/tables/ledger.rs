@@ -1,0 +1,82 @@
+//! What was watched, what was lost, what was delivered.
+
+use crate::{Time, Word};
+
+table! {
+    /// What was watched from when to when, and what was not. An answer of "no rows" means "it did not happen" only inside an interval that is
+    /// `watched`.
+    coverageinfo: CoverageInfo, CoverageInfoEnd, key coverageid;
+    begin {
+        /// Number of the row, ordered by time.
+        coverageid: i64,
+        /// Class of events: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`, `file`, `hardware`…; `all` for a gap of the whole recorder.
+        class: Word,
+        /// `watched`, every event; `sampled`, what was there when the sensor looked; `unwatched`, nothing; `gap`, the recorder was down.
+        state: Word,
+        /// `ebpf`, `poll`, or `none`.
+        sensor: Word,
+        /// The hook that sees the class: the kernel's name for it.
+        hook: Option<String>,
+        /// Why it is so, where it is not plain.
+        reason: Option<String>,
+        /// Since when.
+        created: Time,
+    }
+    end {
+        /// Until when.
+        destroyed: Time,
+        /// Why no longer: `stop`, the recorder was stopped; `killed`, it ended without saying so, and `destroyed` is the last sign of it;
+        /// `start`, the recorder is back.
+        ended: Word,
+    }
+    derived {}
+    index {}
+}
+
+table! {
+    /// What was lost: each row says how many events of which class, between which instants, and why.
+    lossinfo: LossInfo, LossInfoEnd, key lossid;
+    begin {
+        /// Number of the row, ordered by time.
+        lossid: i64,
+        /// Class of events, as in `coverageinfo`; for rows that could not be stored, the table's name.
+        class: Word,
+        /// Where they were lost: `ring-full`, `table-full`, `recursion`, `queue-full`, `store-failed`…
+        cause: Word,
+        /// How many.
+        count: i64,
+        /// More about it.
+        note: Option<String>,
+        /// They were lost after this instant.
+        created: Time,
+        /// And before this one.
+        until: Time,
+    }
+    end {}
+    derived {}
+    index {}
+}
+
+table! {
+    /// The ledger: one row per batch that was stored. A batch is stored wholly or not at all.
+    batchinfo: BatchInfo, BatchInfoEnd, key batchid;
+    begin {
+        /// Number of the batch, without gaps for each host.
+        batchid: i64,
+        /// The run of the recorder that made it: when it started, in microseconds since 1970.
+        run: i64,
+        /// How many rows it created, this one not counted.
+        rowcount: i64,
+        /// How many rows it ended.
+        endcount: i64,
+        /// Instant of its first event.
+        firstevent: Time,
+        /// Everything that the sensors delivered before this instant is in this batch or an earlier one.
+        lastevent: Time,
+        /// When it was closed.
+        created: Time,
+    }
+    end {}
+    derived {}
+    index {}
+}

@@ -1,0 +1,219 @@
+//! Values as they pass from a row to a store: five kinds, each with one meaning in every dialect.
+
+use std::fmt;
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+
+/// An instant: microseconds since 1970-01-01T00:00:00Z.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Time(pub i64);
+
+/// A text that is not an instant in the form `YYYY-MM-DD HH:MM:SS.ffffff`.
+#[derive(Debug)]
+pub struct TimeError(String);
+
+impl fmt::Display for TimeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not a time of the form YYYY-MM-DD HH:MM:SS.ffffff: {:?}", self.0)
+    }
+}
+
+impl std::error::Error for TimeError {}
+
+impl Time {
+    /// The wall clock's present instant.
+    pub fn now() -> Self {
+        Time(Timestamp::now().as_microsecond())
+    }
+
+    /// Reads what [`fmt::Display`] wrote.
+    pub fn parse(text: &str) -> Result<Self, TimeError> {
+        let wrong = || TimeError(text.to_owned());
+        let civil: DateTime = text.parse().map_err(|_| wrong())?;
+        let zoned = TimeZone::UTC.to_timestamp(civil).map_err(|_| wrong())?;
+        Ok(Time(zoned.as_microsecond()))
+    }
+
+    /// The instant as the 26 bytes `YYYY-MM-DD HH:MM:SS.ffffff` in UTC. Beyond the years 0 to 9999 it is the nearest end.
+    pub fn format(self) -> [u8; 26] {
+        const FIRST: i64 = -62_167_219_200_000_000;
+        const LAST: i64 = 253_402_207_199_999_999;
+        let clamped = self.0.clamp(FIRST, LAST);
+        let civil = match Timestamp::from_microsecond(clamped) {
+            Ok(t) => TimeZone::UTC.to_datetime(t),
+            Err(_) => DateTime::ZERO,
+        };
+        let mut out = *b"0000-00-00 00:00:00.000000";
+        let mut digits = |from: usize, to: usize, mut n: u32| {
+            for place in (from..to).rev() {
+                out[place] = b'0' + (n % 10) as u8;
+                n /= 10;
+            }
+        };
+        digits(0, 4, civil.year().unsigned_abs().into());
+        digits(5, 7, civil.month().unsigned_abs().into());
+        digits(8, 10, civil.day().unsigned_abs().into());
+        digits(11, 13, civil.hour().unsigned_abs().into());
+        digits(14, 16, civil.minute().unsigned_abs().into());
+        digits(17, 19, civil.second().unsigned_abs().into());
+        digits(20, 26, civil.subsec_nanosecond().unsigned_abs() / 1000);
+        out
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.format()).unwrap_or_default())
+    }
+}
+
+/// A host name, compared without regard to trailing blanks (as the seed's queries expect of their engine).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostName(pub String);
+
+/// A text that is one of few: what kind of thing a row is, how it began, how it ended.
+pub type Word = std::borrow::Cow<'static, str>;
+
+/// What a column holds; each dialect has one type for each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A 64-bit signed integer.
+    Big,
+    /// A 32-bit signed integer.
+    Int,
+    /// A 16-bit signed integer (the derived parts of an instant).
+    Small,
+    /// A double.
+    Real,
+    /// Text of any length; bytes that are not UTF-8 are written as [`crate::escape`] says.
+    Text,
+    /// A [`HostName`].
+    Name,
+    /// A [`Time`].
+    Time,
+}
+
+/// One value on its way into a store.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    /// SQL's NULL.
+    Null,
+    /// An integer of any width.
+    Int(i64),
+    /// A double.
+    Real(f64),
+    /// Text, names included.
+    Text(&'a str),
+    /// An instant.
+    Time(Time),
+}
+
+/// What takes the values of a row in the order of its columns: a prepared statement, a COPY stream, a digest.
+pub trait Sink {
+    /// Takes the next value.
+    fn put(&mut self, value: Value<'_>);
+}
+
+/// A Rust type that can stand in a table's declaration.
+pub trait Field {
+    /// The kind of its column.
+    const KIND: Kind;
+    /// Whether the column may be NULL.
+    const NULL: bool = false;
+    /// Its value.
+    fn value(&self) -> Value<'_>;
+}
+
+macro_rules! integer_fields {
+    ($($ty:ty => $kind:ident),*) => {$(
+        impl Field for $ty {
+            const KIND: Kind = Kind::$kind;
+            fn value(&self) -> Value<'_> {
+                Value::Int(i64::from(*self))
+            }
+        }
+    )*};
+}
+
+integer_fields!(u16 => Int, i32 => Int, u32 => Big, i64 => Big);
+
+impl Field for u64 {
+    const KIND: Kind = Kind::Big;
+    fn value(&self) -> Value<'_> {
+        Value::Int(i64::try_from(*self).unwrap_or(i64::MAX))
+    }
+}
+
+impl Field for f64 {
+    const KIND: Kind = Kind::Real;
+    fn value(&self) -> Value<'_> {
+        Value::Real(*self)
+    }
+}
+
+impl Field for String {
+    const KIND: Kind = Kind::Text;
+    fn value(&self) -> Value<'_> {
+        Value::Text(self)
+    }
+}
+
+impl Field for std::sync::Arc<str> {
+    const KIND: Kind = Kind::Text;
+    fn value(&self) -> Value<'_> {
+        Value::Text(self)
+    }
+}
+
+impl Field for Word {
+    const KIND: Kind = Kind::Text;
+    fn value(&self) -> Value<'_> {
+        Value::Text(self)
+    }
+}
+
+impl Field for HostName {
+    const KIND: Kind = Kind::Name;
+    fn value(&self) -> Value<'_> {
+        Value::Text(&self.0)
+    }
+}
+
+impl Field for Time {
+    const KIND: Kind = Kind::Time;
+    fn value(&self) -> Value<'_> {
+        Value::Time(*self)
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    const KIND: Kind = T::KIND;
+    const NULL: bool = true;
+    fn value(&self) -> Value<'_> {
+        self.as_ref().map_or(Value::Null, Field::value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_written_as_utc_with_microseconds() {
+        assert_eq!(Time(0).to_string(), "1970-01-01 00:00:00.000000");
+        assert_eq!(Time(1_304_579_533_000_042).to_string(), "2011-05-05 07:12:13.000042");
+        assert_eq!(Time(-1).to_string(), "1969-12-31 23:59:59.999999");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn time_reads_back_what_it_wrote(us in -62_000_000_000_000_000i64..253_000_000_000_000_000) {
+            proptest::prop_assert_eq!(Time::parse(&Time(us).to_string()).unwrap(), Time(us));
+        }
+
+        #[test]
+        fn time_of_any_number_is_26_bytes(us: i64) {
+            proptest::prop_assert!(Time::parse(&Time(us).to_string()).is_ok());
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! What a sensor tells the recorder: facts about this host, raw and complete, without tables and without interpretation.
+//!
+//! Every fact that someone did carries its [`Actor`], read by the kernel at the moment of the event; nothing here is to be looked up later by
+//! pid. Strings are bytes as the kernel had them. Instants are nanoseconds of CLOCK_BOOTTIME.
+
+use std::net::SocketAddr;
+
+/// Nanoseconds since the kernel started, time asleep included (CLOCK_BOOTTIME).
+pub type BootNs = u64;
+
+/// Which process image: three numbers that the kernel keeps for as long as the process lives, so that any restart of luarm finds the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct ImageId {
+    /// Process id (tgid) in the host's own pid namespace.
+    pub pid: u32,
+    /// When the process was forked. The polling sensor knows it to 10 ms only.
+    pub start: BootNs,
+    /// How many execs it has done since (`self_exec_id` less `parent_exec_id`). The polling sensor counts the execs that it notices.
+    pub execs: u32,
+}
+
+/// Who did it, as of the moment of the event.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Actor {
+    /// The process image.
+    pub image: ImageId,
+    /// Task name of the thread, without the terminating NUL.
+    pub comm: Vec<u8>,
+    /// Effective user id.
+    pub euid: u32,
+    /// Login user id, where a login stands behind it.
+    pub auid: Option<u32>,
+    /// Login session id of kernel audit, where a login stands behind it.
+    pub session: Option<u32>,
+}
+
+/// The ids that decide what a task may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "the kernel's names, see credentials(7)")]
+pub struct Credentials {
+    pub uid: u32,
+    pub euid: u32,
+    pub suid: u32,
+    pub fsuid: u32,
+    pub gid: u32,
+    pub egid: u32,
+    pub sgid: u32,
+    pub fsgid: u32,
+}
+
+/// Inode numbers of the namespaces of a task; 0 where unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(missing_docs, reason = "the kernel's names, see namespaces(7)")]
+pub struct Namespaces {
+    pub mnt: u32,
+    pub net: u32,
+    pub pid: u32,
+    pub user: u32,
+    pub uts: u32,
+    pub ipc: u32,
+    pub cgroup: u32,
+}
+
+/// A process and what it is allowed and bound to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Task {
+    /// Identity.
+    pub image: ImageId,
+    /// Process id of its parent (`real_parent`).
+    pub ppid: u32,
+    /// The image that created the process. Fork: the caller of fork. Exec and found: the parent as it is now, or `None`.
+    pub creator: Option<ImageId>,
+    /// Task name of the leading thread.
+    pub comm: Vec<u8>,
+    /// User and group ids.
+    pub credentials: Credentials,
+    /// Login user id.
+    pub auid: Option<u32>,
+    /// Login session id of kernel audit.
+    pub session: Option<u32>,
+    /// Process session id.
+    pub sid: Option<u32>,
+    /// Controlling terminal.
+    pub tty: Option<Vec<u8>>,
+    /// Namespaces.
+    pub namespaces: Namespaces,
+    /// Path in the version 2 control group hierarchy; `None` for its root and where unknown.
+    pub cgroup: Option<Vec<u8>>,
+}
+
+/// What a process runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Program {
+    /// Full path of the image file, empty for a kernel thread.
+    pub path: Vec<u8>,
+    /// The script as named to exec, where the image is its interpreter.
+    pub script: Option<Vec<u8>>,
+    /// Identity of the image file.
+    pub file: Option<ImageFile>,
+    /// The arguments.
+    pub arguments: Arguments,
+    /// Working directory.
+    pub cwd: Option<Vec<u8>>,
+}
+
+/// Identity of an image file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ImageFile {
+    /// Device, major * 2^20 + minor (the kernel's own `dev_t`).
+    pub dev: u32,
+    /// Inode.
+    pub inode: u64,
+    /// Owner.
+    pub owner: u32,
+    /// Type and permissions.
+    pub mode: u16,
+    /// It has no name any more.
+    pub deleted: bool,
+    /// It never had a name.
+    pub memfd: bool,
+}
+
+/// Arguments as they lie in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Arguments {
+    /// The strings, each ended by NUL, except for a last one that was cut or whose end the process overwrote.
+    pub bytes: Vec<u8>,
+    /// How long they were altogether; greater than `bytes.len()` when they were cut.
+    pub length: u64,
+}
+
+/// What a process used in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// CPU time in user mode, ns.
+    pub user: u64,
+    /// CPU time in kernel mode, ns.
+    pub system: u64,
+    /// Peak resident memory, bytes.
+    pub maxrss: u64,
+    /// Bytes that system calls read.
+    pub rchar: u64,
+    /// Bytes that system calls wrote.
+    pub wchar: u64,
+    /// Bytes fetched from storage.
+    pub read_bytes: u64,
+    /// Bytes sent to storage.
+    pub write_bytes: u64,
+}
+
+/// How a fact came to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The event itself was seen.
+    Event,
+    /// It was there when the sensor started.
+    Found,
+    /// The polling sensor met it, some time after it began.
+    Poll,
+}
+
+/// The protocol of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "they say it all")]
+pub enum Transport {
+    Tcp,
+    Udp,
+}
+
+/// Who began an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// This host.
+    Out,
+    /// The peer.
+    In,
+    /// Nobody yet: it waits for peers.
+    Listen,
+}
+
+/// Names an endpoint for as long as it lasts: the socket and, where it has one, the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EndpointId {
+    /// Its protocol.
+    pub transport: Transport,
+    /// The kernel's socket cookie.
+    pub socket: u64,
+    /// For UDP the peer, since a socket has many; `None` for TCP and for listeners.
+    pub peer: Option<SocketAddr>,
+}
+
+/// An endpoint that began, or was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name.
+    pub id: EndpointId,
+    /// Who began it.
+    pub direction: Direction,
+    /// The address on this host. IPv4-mapped addresses are given as IPv4.
+    pub local: SocketAddr,
+    /// The address of the peer; `None` for a listener.
+    pub remote: Option<SocketAddr>,
+    /// Who owns it.
+    pub actor: Option<Actor>,
+    /// Network namespace, 0 where unknown.
+    pub netns: u32,
+    /// How it came to be known.
+    pub origin: Origin,
+    /// When it began, as far as is known.
+    pub at: BootNs,
+}
+
+/// How an endpoint ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EndpointEnd {
+    /// Error number of a connection that was never established; 0 for one that was; `None` where unknown or not a connection.
+    pub result: Option<i32>,
+    /// It was given up because it was silent, not because it was closed.
+    pub idle: bool,
+    /// Traffic, where known.
+    pub traffic: Option<Traffic>,
+}
+
+/// What went over an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Bytes of payload sent by this host, retransmissions not counted again.
+    pub bytes_sent: u64,
+    /// Bytes of payload received in order.
+    pub bytes_received: u64,
+    /// Segments or datagrams sent.
+    pub packets_sent: u64,
+    /// Segments or datagrams received.
+    pub packets_received: u64,
+}
+
+/// A DNS message, or a piece of one, as it passed a socket of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// When.
+    pub at: BootNs,
+    /// UDP: `payload` is a whole message. TCP: it is a piece of the stream, each message of which has its length before it.
+    pub transport: Transport,
+    /// Position in the TCP stream (the sequence number of the first byte); 0 for UDP.
+    pub sequence: u32,
+    /// The socket's cookie.
+    pub socket: u64,
+    /// It left this host (a question), rather than arrived (an answer).
+    pub sent: bool,
+    /// The other end: the name server.
+    pub server: SocketAddr,
+    /// Who owns the socket.
+    pub actor: Option<Actor>,
+    /// Network namespace.
+    pub netns: u32,
+    /// Bytes of the message that were captured.
+    pub payload: Vec<u8>,
+    /// How many there were.
+    pub length: u32,
+}
+
+/// How a class of events is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Watch {
+    /// Every event.
+    Watched,
+    /// What is there whenever the sensor looks.
+    Sampled,
+    /// Not at all.
+    Unwatched,
+}
+
+/// What a sensor sees of one class of events, and by what means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coverage {
+    /// The class: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`…
+    pub class: &'static str,
+    /// How.
+    pub watch: Watch,
+    /// `ebpf`, `poll` or `none`.
+    pub sensor: &'static str,
+    /// The kernel's name for the hook.
+    pub hook: String,
+    /// Why it is so, where it is not plain: the error of a program that the kernel refused, the limit of a hook.
+    pub reason: Option<String>,
+}
+
+/// Events that were lost between two instants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// The class.
+    pub class: &'static str,
+    /// Why.
+    pub cause: &'static str,
+    /// How many.
+    pub count: u64,
+    /// After this instant.
+    pub from: BootNs,
+    /// Before this one.
+    pub until: BootNs,
+}
+
+/// A set of things of which a sensor has reported every member that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "they say it all")]
+pub enum Inventory {
+    Processes,
+    Sockets,
+}
+
+/// One fact.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observation {
+    /// A process was forked.
+    Fork {
+        /// When: the child's start.
+        at: BootNs,
+        /// The child.
+        task: Box<Task>,
+    },
+    /// A process runs another image.
+    Exec {
+        /// When.
+        at: BootNs,
+        /// The process, as the new image finds it; `image.execs` is the new image's.
+        task: Box<Task>,
+        /// What it runs.
+        program: Box<Program>,
+    },
+    /// A process exists, and its beginning was not seen.
+    Found {
+        /// When it was met.
+        at: BootNs,
+        /// The process.
+        task: Box<Task>,
+        /// What it runs.
+        program: Box<Program>,
+        /// `Found` or `Poll`.
+        origin: Origin,
+    },
+    /// The kernel refused an exec.
+    ExecDenied {
+        /// When.
+        at: BootNs,
+        /// Who tried.
+        actor: Actor,
+        /// What, as it was named.
+        path: Vec<u8>,
+        /// With which arguments.
+        arguments: Arguments,
+        /// The error number.
+        errno: i32,
+    },
+    /// A process ended.
+    Exit {
+        /// When.
+        at: BootNs,
+        /// Its last image.
+        image: ImageId,
+        /// The status as wait(2) gives it; `None` where not known.
+        status: Option<i32>,
+        /// What it used, where known.
+        usage: Option<Usage>,
+    },
+    /// The leading thread of a process changed its name other than by exec.
+    Rename {
+        /// When.
+        at: BootNs,
+        /// Who, with the new name.
+        actor: Actor,
+        /// The name before.
+        old: Vec<u8>,
+    },
+    /// The credentials of a process changed other than by exec.
+    Credentials {
+        /// When.
+        at: BootNs,
+        /// Who, as of after the change.
+        actor: Actor,
+        /// The system call.
+        operation: &'static str,
+        /// The ids after the change.
+        credentials: Credentials,
+    },
+    /// An endpoint began or was found.
+    Endpoint(Box<Endpoint>),
+    /// An endpoint ended. Whatever is needed to tell of it is here, in case its beginning was lost.
+    EndpointEnd {
+        /// When it ended.
+        at: BootNs,
+        /// The endpoint, as when it began.
+        endpoint: Box<Endpoint>,
+        /// How it ended.
+        end: EndpointEnd,
+    },
+    /// A DNS message.
+    Dns(Box<Dns>),
+    /// Something was lost.
+    Loss(Loss),
+    /// From now on a class is watched in this way (a second report of a class replaces the first).
+    Coverage(Coverage),
+    /// Every member of this set that exists has been reported: what the store remembers beyond them is gone.
+    Complete(Inventory),
+    /// Everything that the sensor saw before this instant has been given.
+    Reached(BootNs),
+}
