@@ -2,7 +2,21 @@
 //!
 //! Only this crate reads the kernel and /proc.
 
+pub mod clock;
+pub mod host;
 pub mod observation;
+pub mod proc;
 pub mod queue;
 
-pub use observation::Observation;
+pub use host::HostFacts;
+pub use observation::{BootNs, Observation};
+
+/// A running sensor: a thread that puts what it sees into the queue.
+pub trait Sensor: Send {
+    /// Asks for everything that happened before now, and returns this now: once `Observation::Reached` of that instant or a later one came
+    /// through the queue, all of it has.
+    fn drain(&self) -> BootNs;
+
+    /// Delivers everything that happened before now, then closes the queue and ends the sensor.
+    fn stop(self: Box<Self>);
+}
