@@ -127,9 +127,9 @@ fn namespaces(root: &Path) -> Namespaces {
     let Ok(reader) = proc::Reader::open(root) else {
         return Namespaces::default();
     };
-    match reader.namespaces("1") {
-        unknown if unknown == Namespaces::default() => reader.namespaces("self"),
-        known => known,
+    match reader.process(1).map(|first| first.namespaces()) {
+        Some(known) if known != Namespaces::default() => known,
+        _ => reader.own_namespaces(),
     }
 }
 

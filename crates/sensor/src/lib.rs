@@ -7,6 +7,7 @@ pub mod host;
 pub mod observation;
 pub mod proc;
 pub mod queue;
+pub mod sockets;
 
 pub use host::HostFacts;
 pub use observation::{BootNs, Observation};
