@@ -80,13 +80,28 @@ impl Dialect {
                 .iter()
                 .map(|name| match table.column(name) {
                     // A prefix is enough to find a name, and a key's length is limited.
-                    Some(c) if self == Dialect::Mysql && matches!(c.kind, Kind::Text | Kind::Name) => format!("{name}(64)"),
+                    Some(c) if self == Dialect::Mysql && matches!(c.kind, Kind::Text | Kind::Name) => {
+                        format!("{name}(64)")
+                    }
                     _ => (*name).to_owned(),
                 })
                 .collect();
             let mut statement = String::new();
-            let _ = write!(statement, "CREATE INDEX {}_{} ON {on} ({})", table.name, index.join("_"), columns.join(", "));
+            let _ = write!(
+                statement,
+                "CREATE INDEX {}_{} ON {on} ({})",
+                table.name,
+                index.join("_"),
+                columns.join(", ")
+            );
             statements.push(statement);
+        }
+        // A recorder that starts asks which rows have not ended: few among millions, and most rows are stored already ended.
+        if table.is_interval() && self != Dialect::Mysql {
+            statements.push(format!(
+                "CREATE INDEX {0}_open ON {on} (host, {1}) WHERE destroyed IS NULL",
+                table.name, table.key
+            ));
         }
         if self == Dialect::Postgres {
             let columns: Vec<String> = table
@@ -97,7 +112,11 @@ impl Dialect {
                     _ => c.name.to_owned(),
                 })
                 .collect();
-            statements.push(format!("CREATE VIEW {} AS SELECT\n    {}\nFROM {on}", table.name, columns.join(",\n    ")));
+            statements.push(format!(
+                "CREATE VIEW {} AS SELECT\n    {}\nFROM {on}",
+                table.name,
+                columns.join(",\n    ")
+            ));
         }
         statements
     }
@@ -136,7 +155,12 @@ impl Dialect {
     pub fn insert(self, table: &TableDef) -> String {
         let names: Vec<&str> = table.stored().map(|c| c.name).collect();
         let marks: Vec<String> = (1..=names.len()).map(|n| self.parameter(n)).collect();
-        format!("INSERT INTO {} ({}) VALUES ({})", self.stored_name(table), names.join(", "), marks.join(", "))
+        format!(
+            "INSERT INTO {} ({}) VALUES ({})",
+            self.stored_name(table),
+            names.join(", "),
+            marks.join(", ")
+        )
     }
 
     /// The statement that ends one row: parameters are the `End` columns in order, `dbatch`, `host` and the key. A row that has

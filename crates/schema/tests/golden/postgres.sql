@@ -20,6 +20,7 @@ CREATE TABLE fileinfo_stored (
 );
 CREATE INDEX fileinfo_filename ON fileinfo_stored (filename);
 CREATE INDEX fileinfo_psentity ON fileinfo_stored (psentity);
+CREATE INDEX fileinfo_open ON fileinfo_stored (host, fileaccessid) WHERE destroyed IS NULL;
 CREATE VIEW fileinfo AS SELECT
     host,
     fileaccessid,
@@ -65,6 +66,7 @@ CREATE TABLE groupinfo_stored (
     dbatch bigint,
     PRIMARY KEY (host, groupentity)
 );
+CREATE INDEX groupinfo_open ON groupinfo_stored (host, groupentity) WHERE destroyed IS NULL;
 CREATE VIEW groupinfo AS SELECT
     host,
     groupentity,
@@ -111,6 +113,7 @@ CREATE TABLE hostinfo_stored (
     dbatch bigint,
     PRIMARY KEY (host, bootentity)
 );
+CREATE INDEX hostinfo_open ON hostinfo_stored (host, bootentity) WHERE destroyed IS NULL;
 CREATE VIEW hostinfo AS SELECT
     host,
     bootentity,
@@ -158,6 +161,7 @@ CREATE TABLE hwinfo_stored (
     dbatch bigint,
     PRIMARY KEY (host, hwdevid)
 );
+CREATE INDEX hwinfo_open ON hwinfo_stored (host, hwdevid) WHERE destroyed IS NULL;
 CREATE VIEW hwinfo AS SELECT
     host,
     hwdevid,
@@ -224,6 +228,7 @@ CREATE INDEX netinfo_destfqdn ON netinfo_stored (destfqdn);
 CREATE INDEX netinfo_destip ON netinfo_stored (destip);
 CREATE INDEX netinfo_username_pid ON netinfo_stored (username, pid);
 CREATE INDEX netinfo_psentity ON netinfo_stored (psentity);
+CREATE INDEX netinfo_open ON netinfo_stored (host, endpointinfo) WHERE destroyed IS NULL;
 CREATE VIEW netinfo AS SELECT
     host,
     endpointinfo,
@@ -287,6 +292,7 @@ CREATE TABLE netint_stored (
     dbatch bigint,
     PRIMARY KEY (host, netintid)
 );
+CREATE INDEX netint_open ON netint_stored (host, netintid) WHERE destroyed IS NULL;
 CREATE VIEW netint AS SELECT
     host,
     netintid,
@@ -328,6 +334,7 @@ CREATE TABLE netroute_stored (
     dbatch bigint,
     PRIMARY KEY (host, netrouteid)
 );
+CREATE INDEX netroute_open ON netroute_stored (host, netrouteid) WHERE destroyed IS NULL;
 CREATE VIEW netroute AS SELECT
     host,
     netrouteid,
@@ -419,6 +426,7 @@ CREATE TABLE psinfo_stored (
 CREATE INDEX psinfo_username ON psinfo_stored (username);
 CREATE INDEX psinfo_pid ON psinfo_stored (pid);
 CREATE INDEX psinfo_ppsentity ON psinfo_stored (ppsentity);
+CREATE INDEX psinfo_open ON psinfo_stored (host, psentity) WHERE destroyed IS NULL;
 CREATE VIEW psinfo AS SELECT
     host,
     psentity,
@@ -706,6 +714,7 @@ CREATE TABLE coverageinfo_stored (
     dbatch bigint,
     PRIMARY KEY (host, coverageid)
 );
+CREATE INDEX coverageinfo_open ON coverageinfo_stored (host, coverageid) WHERE destroyed IS NULL;
 CREATE VIEW coverageinfo AS SELECT
     host,
     coverageid,

@@ -32,6 +32,7 @@ CREATE TABLE fileinfo (
 ) STRICT;
 CREATE INDEX fileinfo_filename ON fileinfo (filename);
 CREATE INDEX fileinfo_psentity ON fileinfo (psentity);
+CREATE INDEX fileinfo_open ON fileinfo (host, fileaccessid) WHERE destroyed IS NULL;
 
 CREATE TABLE groupinfo (
     host INTEGER NOT NULL,
@@ -58,6 +59,7 @@ CREATE TABLE groupinfo (
     dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, groupentity)
 ) STRICT;
+CREATE INDEX groupinfo_open ON groupinfo (host, groupentity) WHERE destroyed IS NULL;
 
 CREATE TABLE hostinfo (
     host INTEGER NOT NULL,
@@ -92,6 +94,7 @@ CREATE TABLE hostinfo (
     dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, bootentity)
 ) STRICT;
+CREATE INDEX hostinfo_open ON hostinfo (host, bootentity) WHERE destroyed IS NULL;
 
 CREATE TABLE hwinfo (
     host INTEGER NOT NULL,
@@ -119,6 +122,7 @@ CREATE TABLE hwinfo (
     dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, hwdevid)
 ) STRICT;
+CREATE INDEX hwinfo_open ON hwinfo (host, hwdevid) WHERE destroyed IS NULL;
 
 CREATE TABLE netinfo (
     host INTEGER NOT NULL,
@@ -172,6 +176,7 @@ CREATE INDEX netinfo_destfqdn ON netinfo (destfqdn);
 CREATE INDEX netinfo_destip ON netinfo (destip);
 CREATE INDEX netinfo_username_pid ON netinfo (username, pid);
 CREATE INDEX netinfo_psentity ON netinfo (psentity);
+CREATE INDEX netinfo_open ON netinfo (host, endpointinfo) WHERE destroyed IS NULL;
 
 CREATE TABLE netint (
     host INTEGER NOT NULL,
@@ -200,6 +205,7 @@ CREATE TABLE netint (
     dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, netintid)
 ) STRICT;
+CREATE INDEX netint_open ON netint (host, netintid) WHERE destroyed IS NULL;
 
 CREATE TABLE netroute (
     host INTEGER NOT NULL,
@@ -227,6 +233,7 @@ CREATE TABLE netroute (
     dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, netrouteid)
 ) STRICT;
+CREATE INDEX netroute_open ON netroute (host, netrouteid) WHERE destroyed IS NULL;
 
 CREATE TABLE psinfo (
     host INTEGER NOT NULL,
@@ -306,6 +313,7 @@ CREATE TABLE psinfo (
 CREATE INDEX psinfo_username ON psinfo (username);
 CREATE INDEX psinfo_pid ON psinfo (pid);
 CREATE INDEX psinfo_ppsentity ON psinfo (ppsentity);
+CREATE INDEX psinfo_open ON psinfo (host, psentity) WHERE destroyed IS NULL;
 
 CREATE TABLE execinfo (
     host INTEGER NOT NULL,
@@ -452,6 +460,7 @@ CREATE TABLE coverageinfo (
     dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, coverageid)
 ) STRICT;
+CREATE INDEX coverageinfo_open ON coverageinfo (host, coverageid) WHERE destroyed IS NULL;
 
 CREATE TABLE lossinfo (
     host INTEGER NOT NULL,

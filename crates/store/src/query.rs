@@ -1,0 +1,37 @@
+//! Answers, as they stream out of a store.
+
+use std::io;
+
+/// One value of an answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cell<'a> {
+    /// SQL's NULL.
+    Null,
+    /// An integer.
+    Integer(i64),
+    /// A double.
+    Real(f64),
+    /// Text.
+    Text(&'a str),
+    /// Bytes; also a text that is not UTF-8, which only a cast can make.
+    Blob(&'a [u8]),
+}
+
+/// Takes an answer as it comes; an error ends the query.
+pub trait RowSink {
+    /// The names of the columns: comes once, before any row.
+    fn columns(&mut self, names: &[String]) -> io::Result<()>;
+    /// The next row.
+    fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()>;
+}
+
+/// An audited computer in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its number in this store.
+    pub number: i64,
+    /// Its latest name.
+    pub name: String,
+    /// Its machine id.
+    pub machine_id: String,
+}

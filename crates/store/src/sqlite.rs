@@ -1,0 +1,11 @@
+//! The SQLite engine.
+
+mod append;
+mod guard;
+mod open;
+mod reader;
+mod resume;
+mod writer;
+
+pub use reader::{Interrupt, Reader};
+pub use writer::{Appended, Writer};

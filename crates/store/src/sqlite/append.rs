@@ -1,0 +1,177 @@
+//! One batch into the tables. The caller holds the transaction.
+
+use luarm_schema::{
+    Batch, Dialect, End, Row, Sink, TABLES, Value,
+    canonical::{Canonical, md5sum},
+};
+use rusqlite::{CachedStatement, Connection, types::ValueRef};
+
+use super::writer::Appended;
+
+/// Why a batch was not stored.
+pub(super) enum Failure {
+    /// The engine refused this row or end.
+    Row { table: &'static str, key: i64, source: rusqlite::Error },
+    /// Anything else.
+    Engine(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(source: rusqlite::Error) -> Self {
+        Failure::Engine(source)
+    }
+}
+
+/// The SQL of each table, by its place in [`TABLES`].
+pub(super) struct Statements {
+    insert: Vec<String>,
+    end: Vec<Option<String>>,
+}
+
+impl Statements {
+    pub(super) fn new() -> Self {
+        Statements {
+            insert: TABLES.iter().map(|t| Dialect::Sqlite.insert(t)).collect(),
+            end: TABLES.iter().map(|t| Dialect::Sqlite.end(t)).collect(),
+        }
+    }
+}
+
+/// Stores rows and ends of the batch.
+pub(super) fn append(
+    conn: &Connection,
+    statements: &Statements,
+    host: i64,
+    batch: &Batch,
+    buffer: &mut Canonical,
+) -> Result<Appended, Failure> {
+    let mut done = Appended::default();
+    let mut inserts: Vec<Option<CachedStatement<'_>>> = statements.insert.iter().map(|_| None).collect();
+    for row in &batch.rows {
+        let position = row.position();
+        let insert = prepared(conn, &mut inserts[position], &statements.insert[position])?;
+        insert_row(insert, host, batch.id, row, buffer).map_err(|source| Failure::Row {
+            table: TABLES[position].name,
+            key: row.key(),
+            source,
+        })?;
+        done.rows += 1;
+    }
+    let mut ends: Vec<Option<CachedStatement<'_>>> = statements.end.iter().map(|_| None).collect();
+    for (key, end) in &batch.ends {
+        let position = end.position();
+        let Some(sql) = &statements.end[position] else {
+            continue;
+        };
+        let update = prepared(conn, &mut ends[position], sql)?;
+        let changed = end_row(update, host, batch.id, *key, end).map_err(|source| Failure::Row {
+            table: TABLES[position].name,
+            key: *key,
+            source,
+        })?;
+        if changed == 0 {
+            done.unmatched += 1;
+            tracing::warn!(
+                table = TABLES[position].name,
+                key,
+                "an end came for a row that is not stored or has ended"
+            );
+        } else {
+            done.ends += 1;
+        }
+    }
+    Ok(done)
+}
+
+fn prepared<'s, 'c>(
+    conn: &'c Connection,
+    slot: &'s mut Option<CachedStatement<'c>>,
+    sql: &str,
+) -> rusqlite::Result<&'s mut CachedStatement<'c>> {
+    match slot {
+        Some(statement) => Ok(statement),
+        None => Ok(slot.insert(conn.prepare_cached(sql)?)),
+    }
+}
+
+fn insert_row(
+    insert: &mut CachedStatement<'_>,
+    host: i64,
+    batch: i64,
+    row: &Row,
+    buffer: &mut Canonical,
+) -> rusqlite::Result<()> {
+    buffer.0.clear();
+    let mut binding = Binding::new(insert);
+    binding.put(Value::Int(host));
+    row.begin(&mut Both(&mut binding, buffer));
+    let ended = row.end(&mut binding);
+    binding.bind(ValueRef::Text(&md5sum(&buffer.0)));
+    binding.put(Value::Int(batch));
+    if row.table().is_interval() {
+        binding.put(if ended { Value::Int(batch) } else { Value::Null });
+    }
+    binding.result?;
+    insert.raw_execute()?;
+    Ok(())
+}
+
+fn end_row(
+    update: &mut CachedStatement<'_>,
+    host: i64,
+    batch: i64,
+    key: i64,
+    end: &End,
+) -> rusqlite::Result<usize> {
+    let mut binding = Binding::new(update);
+    end.put(&mut binding);
+    for number in [batch, host, key] {
+        binding.put(Value::Int(number));
+    }
+    binding.result?;
+    update.raw_execute()
+}
+
+/// Binds values to the parameters of a statement, one after the other, and keeps the first error.
+struct Binding<'s, 'c> {
+    statement: &'s mut CachedStatement<'c>,
+    next: usize,
+    result: rusqlite::Result<()>,
+}
+
+impl<'s, 'c> Binding<'s, 'c> {
+    fn new(statement: &'s mut CachedStatement<'c>) -> Self {
+        Binding { statement, next: 1, result: Ok(()) }
+    }
+
+    fn bind(&mut self, value: ValueRef<'_>) {
+        let result =
+            self.statement.raw_bind_parameter(self.next, rusqlite::types::ToSqlOutput::Borrowed(value));
+        self.next += 1;
+        if self.result.is_ok() {
+            self.result = result;
+        }
+    }
+}
+
+impl Sink for Binding<'_, '_> {
+    fn put(&mut self, value: Value<'_>) {
+        match value {
+            Value::Null => self.bind(ValueRef::Null),
+            Value::Int(n) => self.bind(ValueRef::Integer(n)),
+            Value::Real(x) => self.bind(ValueRef::Real(x)),
+            Value::Text(s) => self.bind(ValueRef::Text(s.as_bytes())),
+            Value::Time(t) => self.bind(ValueRef::Text(&t.format())),
+        }
+    }
+}
+
+/// Gives each value to a statement and to the digest.
+struct Both<'a, 's, 'c>(&'a mut Binding<'s, 'c>, &'a mut Canonical);
+
+impl Sink for Both<'_, '_, '_> {
+    fn put(&mut self, value: Value<'_>) {
+        self.0.put(value);
+        self.1.put(value);
+    }
+}

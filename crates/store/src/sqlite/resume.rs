@@ -1,0 +1,92 @@
+//! What the store remembers of a host: what a recorder needs when it starts.
+
+use luarm_schema::{OpenEndpoint, OpenProcess, Resume, Time};
+use rusqlite::{Connection, OptionalExtension, Row, types::Type};
+
+/// The number of a computer, if the store knows it.
+pub(super) fn host_number(conn: &Connection, machine_id: &str) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached("SELECT host FROM hostinfo WHERE machineid = ? LIMIT 1")?
+        .query_row([machine_id], |r| r.get(0))
+        .optional()
+}
+
+/// The number that a new computer gets.
+pub(super) fn next_host_number(conn: &Connection) -> rusqlite::Result<i64> {
+    let highest = |sql| conn.query_row(sql, [], |r| r.get::<_, Option<i64>>(0));
+    let hosts = highest("SELECT max(host) FROM hostinfo")?;
+    let batches = highest("SELECT max(host) FROM batchinfo")?;
+    Ok(hosts.max(batches).unwrap_or(0) + 1)
+}
+
+/// Reads what the store remembers of the host of that number.
+pub(super) fn resume(conn: &Connection, host: i64) -> rusqlite::Result<Resume> {
+    let last_batch = conn
+        .query_row(
+            "SELECT batchid, lastevent FROM batchinfo WHERE host = ? ORDER BY batchid DESC LIMIT 1",
+            [host],
+            |r| Ok((r.get(0)?, time(r, 1)?)),
+        )
+        .optional()?;
+    let boot = conn
+        .query_row(
+            "SELECT bootid, bootentity FROM hostinfo WHERE host = ? ORDER BY batch DESC, bootentity DESC LIMIT 1",
+            [host],
+            |r| Ok((r.get(0)?, r.get(1)?)),
+        )
+        .optional()?;
+    let processes = all(
+        conn,
+        host,
+        "SELECT psentity, ppsentity, pid, execs, created FROM psinfo WHERE host = ? AND destroyed IS NULL ORDER BY psentity",
+        |r| {
+            Ok(OpenProcess {
+                psentity: r.get(0)?,
+                ppsentity: r.get(1)?,
+                pid: r.get(2)?,
+                execs: r.get(3)?,
+                created: time(r, 4)?,
+            })
+        },
+    )?;
+    let endpoints = all(
+        conn,
+        host,
+        "SELECT endpointinfo, transport, direction, socket, sourceip, sourceport, destip, destport FROM netinfo \
+         WHERE host = ? AND destroyed IS NULL ORDER BY endpointinfo",
+        endpoint,
+    )?;
+    let coverage = all(
+        conn,
+        host,
+        "SELECT coverageid FROM coverageinfo WHERE host = ? AND destroyed IS NULL ORDER BY coverageid",
+        |r| r.get(0),
+    )?;
+    Ok(Resume { last_batch, boot, processes, endpoints, coverage })
+}
+
+/// The peer is the source of what came in, and the target of what went out.
+fn endpoint(row: &Row<'_>) -> rusqlite::Result<OpenEndpoint> {
+    let direction: String = row.get(2)?;
+    let peer = match direction.as_str() {
+        "out" => Some((row.get(6)?, row.get(7)?)),
+        "in" => Some((row.get(4)?, row.get(5)?)),
+        _ => None,
+    };
+    // Cookies fit 63 bits: the schema stores a larger number as the largest.
+    let socket = u64::try_from(row.get::<_, i64>(3)?).unwrap_or(0);
+    Ok(OpenEndpoint { endpointinfo: row.get(0)?, transport: row.get(1)?, direction, socket, peer })
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Time> {
+    let text: String = row.get(column)?;
+    Time::parse(&text).map_err(|e| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(e)))
+}
+
+fn all<T>(
+    conn: &Connection,
+    host: i64,
+    sql: &str,
+    row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    conn.prepare(sql)?.query_map([host], row)?.collect()
+}
