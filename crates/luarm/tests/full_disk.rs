@@ -1,0 +1,100 @@
+//! A disk that fills up while the recorder runs, and empties again.
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use support::{Launch, is_root, skip};
+
+/// A small file system in a mount namespace of its own, which lives as long as this.
+struct SmallDisk {
+    anchor: Child,
+    mount: String,
+}
+
+impl SmallDisk {
+    fn new(at: &Path, size: &str) -> Self {
+        let script = format!(
+            "mount -t tmpfs -o size={size},mode=700 luarm-test {} && echo ready && read end",
+            at.display()
+        );
+        let mut anchor = Command::new("unshare")
+            .args(["--mount", "sh", "-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = String::new();
+        BufReader::new(anchor.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n", "no tmpfs at {}", at.display());
+        let mount = format!("--mount=/proc/{}/ns/mnt", anchor.id());
+        Self { anchor, mount }
+    }
+
+    fn prefix(&self) -> [&str; 2] {
+        ["nsenter", &self.mount]
+    }
+
+    fn shell(&self, script: &str) {
+        let status = Command::new("nsenter").arg(&self.mount).args(["sh", "-c", script]).status().unwrap();
+        assert!(status.success(), "{script}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(self.anchor.stdin.take());
+        let _ = self.anchor.wait();
+    }
+}
+
+/// A process with 100,000 bytes of arguments, which lives until its standard input is closed.
+fn heavy(marker: &str) -> Child {
+    let padding = "x".repeat(100_000);
+    Command::new("sh").args(["-c", "read line", &padding, marker]).stdin(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn a_full_disk_is_said_survived_and_counted() {
+    if !is_root() {
+        return skip("needs root, to mount a small file system");
+    }
+    const PROCESSES: i64 = 40;
+    let data = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::new(data.path(), "16m");
+    let recording = Launch::on(data.path())
+        .with(&["--sensor", "poll", "--memory-limit", "1MiB"])
+        .under(&disk.prefix())
+        .start();
+    recording.sync();
+    let fill = data.path().join("fill");
+    disk.shell(&format!("cat /dev/zero > {} 2>/dev/null || true", fill.display()));
+
+    let mut processes: Vec<Child> = (0..PROCESSES).map(|_| heavy("on-a-full-disk")).collect();
+    recording.wait_for("cannot store: no space is left");
+    recording.wait_for("newer rows are lost");
+    assert_eq!(recording.ask("sync", &["--timeout", "0.2"]).status.code(), Some(1));
+
+    disk.shell(&format!("rm {}", fill.display()));
+    recording.wait_for("the store works again");
+    let later = heavy("after-the-full-disk");
+    recording.sync();
+    let stored = recording.count("select count(*) from psinfo where arguments like '%on-a-full-disk'");
+    let lost = recording.count(
+        "select coalesce(sum(count), 0) from lossinfo where class = 'psinfo' and cause = 'store-failed'",
+    );
+    assert!(stored < PROCESSES && stored + lost >= PROCESSES, "{stored} stored, {lost} lost");
+    assert_eq!(recording.count("select count(*) from lossinfo where created > until"), 0);
+    assert_eq!(recording.count("select count(*) from psinfo where arguments like '%after-the-full-disk'"), 1);
+    let gaps = "select count(*) from batchinfo b where batchid > 1 and not exists (select 1 from batchinfo p where p.batchid = b.batchid - 1)";
+    assert_eq!(recording.count(gaps), 0);
+    for process in processes.iter_mut().chain([later].iter_mut()) {
+        process.stdin.take().unwrap().flush().unwrap();
+        process.wait().unwrap();
+    }
+    assert!(recording.stop().success());
+}

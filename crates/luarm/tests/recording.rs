@@ -1,0 +1,205 @@
+//! The life of a recorder, with the polling sensor: it runs anywhere.
+
+mod support;
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    process::{Child, Command},
+};
+
+use support::{Launch, NOBODY, Recording, complaint, is_root, luarm, skip};
+
+/// A process that lives until it is dropped, found by its argument.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn start(marker: &str) -> Self {
+        Self(
+            Command::new("sh")
+                .args(["-c", "read line", marker])
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .unwrap(),
+        )
+    }
+
+    fn end(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+fn polling(data: &std::path::Path) -> Recording {
+    Launch::on(data).with(&["--sensor", "poll"]).start()
+}
+
+fn found(recording: &Recording, marker: &str) -> i64 {
+    recording.count(&format!("select count(*) from psinfo where arguments like '%{marker}'"))
+}
+
+#[test]
+fn what_was_there_and_what_comes_is_recorded_once() {
+    let data = tempfile::tempdir().unwrap();
+    let before = Sleeper::start("was-there-before");
+    let recording = polling(data.path());
+    let line = recording.wait_for("luarm: recording");
+    assert!(line.contains("with polling into sqlite:") && line.contains("ask it: "), "{line}");
+    assert_eq!(found(&recording, "was-there-before"), 1);
+    let after = Sleeper::start("came-after");
+    recording.sync();
+    assert_eq!(found(&recording, "came-after"), 1);
+    let pid = i64::from(after.0.id());
+    let row = &recording.sql("select pid, ppid, destroyed from psinfo where arguments like '%came-after'")[0];
+    assert_eq!((row["pid"].as_i64(), row["ppid"].as_i64()), (Some(pid), Some(std::process::id().into())));
+    assert!(row["destroyed"].is_null());
+    before.end();
+    after.end();
+    recording.sync();
+    assert_eq!(
+        recording.count(
+            "select count(*) from psinfo where arguments like '%came-after' and destroyed is not null"
+        ),
+        1
+    );
+    assert!(recording.stop().success());
+}
+
+#[test]
+fn sigterm_stores_everything_and_closes_its_coverage() {
+    let data = tempfile::tempdir().unwrap();
+    let recording = polling(data.path());
+    let sleeper = Sleeper::start("just-before-the-end");
+    recording.signal(rustix::process::Signal::INT);
+    let mut recording = recording;
+    assert!(recording.wait().success(), "{}", recording.said());
+    assert_eq!(found(&recording, "just-before-the-end"), 1);
+    let open = "select count(*) from coverageinfo where destroyed is null";
+    assert_eq!(recording.count(open), 0);
+    assert!(recording.count("select count(*) from coverageinfo where ended = 'stop'") > 0);
+    assert!(!data.path().join("luarm.sock").exists());
+    sleeper.end();
+}
+
+#[test]
+fn a_second_recorder_is_refused_and_told_the_first() {
+    let data = tempfile::tempdir().unwrap();
+    let recording = polling(data.path());
+    let second = luarm(&["run", "--data", data.path().to_str().unwrap(), "--sensor", "poll"]);
+    assert_eq!(second.status.code(), Some(1));
+    let said = complaint(&second);
+    assert!(said.contains(&format!("another recorder (pid {})", recording.pid())), "{said}");
+    recording.sync();
+    assert!(recording.stop().success());
+}
+
+#[test]
+fn killed_it_goes_on_where_it_was_and_the_gap_is_a_row() {
+    let data = tempfile::tempdir().unwrap();
+    let sleeper = Sleeper::start("lives-through-it");
+    let recording = polling(data.path());
+    recording.sync();
+    recording.kill();
+    let meanwhile = Sleeper::start("while-nobody-looked");
+    let recording = polling(data.path());
+    assert_eq!(
+        found(&recording, "lives-through-it"),
+        1,
+        "{:?}",
+        recording.sql("select * from psinfo where arguments like '%lives-through-it'")
+    );
+    assert_eq!(found(&recording, "while-nobody-looked"), 1);
+    assert!(recording.count("select count(*) from coverageinfo where ended = 'killed'") > 0);
+    assert_eq!(recording.count("select count(*) from coverageinfo where state = 'gap'"), 1);
+    let gaps = "select count(*) from batchinfo b where batchid > 1 and not exists (select 1 from batchinfo p where p.batchid = b.batchid - 1)";
+    assert_eq!(recording.count(gaps), 0);
+    assert!(recording.stop().success());
+    sleeper.end();
+    meanwhile.end();
+}
+
+#[test]
+fn its_files_are_for_its_user_only() {
+    let parent = tempfile::tempdir().unwrap();
+    let data = parent.path().join("data");
+    let recording = polling(&data);
+    assert_eq!(fs::metadata(&data).unwrap().mode() & 0o7777, 0o700);
+    for entry in fs::read_dir(&data).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().mode() & 0o077, 0, "{:?}", entry.path());
+    }
+    assert!(recording.stop().success());
+}
+
+#[test]
+fn an_ordinary_user_records_by_polling() {
+    if !is_root() {
+        return skip("needs root, to become nobody");
+    }
+    let data = tempfile::tempdir().unwrap();
+    let recording = Launch::on(data.path()).as_user(NOBODY).start();
+    let line = recording.wait_for("luarm: recording");
+    assert!(line.contains("with polling"), "{line}");
+    let sleeper = Sleeper::start("seen-by-nobody");
+    recording.sync();
+    assert_eq!(found(&recording, "seen-by-nobody"), 1);
+    assert_eq!(recording.count("select count(*) from coverageinfo where state = 'watched'"), 0);
+    sleeper.end();
+    assert!(recording.stop().success());
+}
+
+#[test]
+fn only_root_and_its_own_user_may_ask() {
+    if !is_root() {
+        return skip("needs root, to become nobody");
+    }
+    let data = tempfile::tempdir().unwrap();
+    let recording = polling(data.path());
+    // The stranger gets the directory and the right to connect, so that only the recorder's own check is left.
+    fs::set_permissions(data.path().join("luarm.sock"), fs::Permissions::from_mode(0o666)).unwrap();
+    let output = Launch::on(data.path()).as_user(NOBODY).ask("sync", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        complaint(&output).contains("only root and the recorder's own user may ask"),
+        "{}",
+        complaint(&output)
+    );
+    recording.sync();
+    assert!(recording.stop().success());
+}
+
+#[test]
+fn status_knows_the_store_and_the_running_recorder() {
+    let data = tempfile::tempdir().unwrap();
+    let recording = polling(data.path());
+    recording.sync();
+    let items = |output: &std::process::Output| -> Vec<(String, String, serde_json::Value)> {
+        assert!(output.status.success(), "{}", complaint(output));
+        let text = std::str::from_utf8(&output.stdout).unwrap();
+        let rows = text.lines().map(|line| serde_json::from_str::<support::Row>(line).unwrap());
+        rows.map(|row| {
+            let word = |column: &str| row[column].as_str().unwrap().to_owned();
+            (word("about"), word("item"), row["value"].clone())
+        })
+        .collect()
+    };
+    let status = items(&recording.ask("status", &["--format", "jsonl"]));
+    let value = |about: &str, item: &str| {
+        let found = status.iter().find(|(a, i, _)| a == about && i == item);
+        found.map(|(_, _, value)| value.clone()).unwrap_or_else(|| panic!("no {about} {item} in {status:?}"))
+    };
+    assert_eq!(value("recorder", "pid"), recording.pid());
+    assert_eq!(value("recorder", "lost rows"), 0);
+    assert!(value("table psinfo", "rows").as_i64().unwrap() > 0);
+    assert!(value("store", "bytes").as_i64().unwrap() > 0);
+    let open = recording.count("select count(*) from coverageinfo where destroyed is null");
+    assert_eq!(status.iter().filter(|(about, ..)| about == "coverage").count() as i64, open);
+    for format in ["table", "vertical", "csv", "json"] {
+        assert!(recording.ask("status", &["--format", format]).status.success());
+    }
+    let data = data.path().to_owned();
+    assert!(recording.stop().success());
+    let output = luarm(&["status", "--data", data.to_str().unwrap(), "--format", "jsonl"]);
+    let status = items(&output);
+    assert!(status.contains(&("recorder".into(), "running".into(), "no".into())), "{status:?}");
+}
