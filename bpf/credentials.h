@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Changes of user and group ids, at the exit of the system calls that make them. Hooks: tracepoints per system call, Linux 4.7; not seen: calls of
+ * 32-bit programs. A change by exec is in the exec's own record.
+ */
+#pragma once
+
+#include "task.h"
+
+enum operation { OP_SETUID, OP_SETGID, OP_SETREUID, OP_SETREGID, OP_SETRESUID, OP_SETRESGID, OP_SETFSUID, OP_SETFSGID };
+
+static __always_inline int credentials_changed(u32 operation)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct credentials_record r = {};
+
+	r.h = header(KIND_CREDENTIALS);
+	fill_actor(&r.actor, task);
+	fill_ids(&r.ids, task->cred);
+	r.operation = operation;
+	give(&r, sizeof(r), CLASS_CREDENTIALS);
+	return 0;
+}
+
+#define ON_CHANGE(call, operation)                                                                                     \
+	SEC("tp/syscalls/sys_exit_" #call)                                                                             \
+	int on_##call(struct syscall_exit *ctx)                                                                        \
+	{                                                                                                              \
+		return ctx->ret == 0 ? credentials_changed(operation) : 0;                                             \
+	}
+
+ON_CHANGE(setuid, OP_SETUID)
+ON_CHANGE(setgid, OP_SETGID)
+ON_CHANGE(setreuid, OP_SETREUID)
+ON_CHANGE(setregid, OP_SETREGID)
+ON_CHANGE(setresuid, OP_SETRESUID)
+ON_CHANGE(setresgid, OP_SETRESGID)
+
+/* These two return the id before, whatever happens. */
+SEC("tp/syscalls/sys_exit_setfsuid")
+int on_setfsuid(struct syscall_exit *ctx)
+{
+	return credentials_changed(OP_SETFSUID);
+}
+
+SEC("tp/syscalls/sys_exit_setfsgid")
+int on_setfsgid(struct syscall_exit *ctx)
+{
+	return credentials_changed(OP_SETFSGID);
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What passes from the kernel to the recorder. The same layout stands in crates/sensor/src/ebpf/record.rs; sizes are asserted on both
+ * sides and a test compares every field's place with the type information of the compiled object.
+ */
+#pragma once
+
+#include "types.h"
+
+enum kind {
+	KIND_FORK = 1,
+	KIND_EXEC,
+	KIND_TASK,		/* found by the iterator: an exec record without arguments */
+	KIND_EXIT,
+	KIND_RENAME,
+	KIND_CREDENTIALS,
+	KIND_EXEC_DENIED,
+	KIND_ENDPOINT,
+	KIND_ENDPOINT_END,
+	KIND_CONNECT_FAILED,	/* the system call failed before the connection began */
+	KIND_UDP_RELEASE,
+	KIND_ARGUMENTS,		/* bulk ring: a piece of an exec's arguments */
+	KIND_DNS,		/* bulk ring: a DNS message or a piece of one */
+};
+
+/* Classes of events, for counting what is lost. */
+enum class {
+	CLASS_PROCESS,
+	CLASS_ARGUMENTS,
+	CLASS_RENAME,
+	CLASS_CREDENTIALS,
+	CLASS_EXEC_DENIED,
+	CLASS_TCP,
+	CLASS_TCP_ACCEPT,
+	CLASS_UDP,
+	CLASS_UDP_TABLE,
+	CLASS_NAMES,
+	CLASSES,
+};
+
+struct header {
+	u32 kind;
+	u32 pad;
+	u64 at;			/* CLOCK_BOOTTIME, ns */
+};
+
+struct image {
+	u32 pid;
+	u32 execs;
+	u64 start;		/* CLOCK_BOOTTIME, ns */
+};
+
+struct actor {
+	struct image image;
+	u32 euid;
+	u32 auid;
+	u32 session;
+	u32 tid;
+	char comm[16];
+};
+
+struct ids {
+	u32 uid, euid, suid, fsuid;
+	u32 gid, egid, sgid, fsgid;
+};
+
+struct task {
+	struct image image;
+	struct image creator;	/* pid 0: none */
+	struct ids ids;
+	u32 ppid;
+	u32 auid;
+	u32 session;
+	u32 sid;
+	u32 mntns, netns, pidns, userns, utsns, ipcns, cgroupns;
+	u32 flags;
+	char comm[16];
+	char tty[24];
+};
+
+/* The strings of a record, in this order, in its data. Paths are components, the last first, each ended by NUL. */
+struct fork_record {
+	struct header h;
+	struct task task;
+	u32 cgroup_len;
+	u32 pad;
+	char data[];
+};
+
+struct exec_record {
+	struct header h;
+	struct task task;
+	u64 inode;
+	u32 dev;
+	u32 owner;
+	u32 mode;
+	u32 links;		/* of the image file */
+	u32 unhashed;		/* the image file's name is gone */
+	u32 path_len;
+	u32 cwd_len;
+	u32 cgroup_len;
+	u32 filename_len;	/* as named to exec */
+	u32 script;		/* the image is an interpreter */
+	u64 args_total;
+	u32 args_len;		/* in this record */
+	u32 args_bulk;		/* in the bulk ring */
+	char data[];
+};
+
+struct exit_record {
+	struct header h;
+	struct image image;
+	u32 status;		/* as wait(2) gives it */
+	u32 pad;
+	u64 utime, stime;	/* ticks' accounting, ns */
+	u64 runtime;		/* the scheduler's accounting, ns */
+	u64 maxrss;		/* pages */
+	u64 rchar, wchar, read_bytes, write_bytes;
+};
+
+struct rename_record {
+	struct header h;
+	struct actor actor;
+	char old[16];
+};
+
+struct credentials_record {
+	struct header h;
+	struct actor actor;
+	struct ids ids;
+	u32 operation;
+	u32 pad;
+};
+
+struct denied_record {
+	struct header h;
+	struct actor actor;
+	s32 error;
+	u32 path_len;
+	u32 args_len;
+	u32 more;		/* there were more arguments than are here */
+	char data[];
+};
+
+struct endpoint_record {
+	struct header h;
+	struct actor actor;	/* image.pid 0: unknown */
+	u64 socket;
+	u64 since;
+	u8 local[16];
+	u8 remote[16];
+	u16 local_port;
+	u16 remote_port;
+	u8 family;		/* 4 or 6 */
+	u8 transport;		/* IPPROTO_… */
+	u8 direction;		/* enum direction */
+	u8 found;		/* by the iterator */
+	u32 netns;
+	s32 result;		/* -1: unknown */
+	u64 bytes_sent, bytes_received;
+	u64 packets_sent, packets_received;
+};
+
+enum direction { DIRECTION_NONE, DIRECTION_OUT, DIRECTION_IN, DIRECTION_LISTEN };
+
+struct release_record {
+	struct header h;
+	u64 socket;
+};
+
+struct arguments_record {
+	struct header h;
+	struct image image;
+	u32 offset;
+	u32 len;
+	char data[];
+};
+
+struct dns_record {
+	struct header h;
+	struct actor actor;	/* image.pid 0: unknown */
+	u64 socket;
+	u8 server[16];
+	u16 port;
+	u8 family;
+	u8 transport;
+	u32 netns;
+	u32 sequence;
+	u32 length;
+	u32 sent;
+	u32 len;
+	char data[];
+};
+
+/* The UDP table: traffic between a socket and a peer. */
+struct peer_key {
+	u64 socket;
+	u8 addr[16];
+	u16 port;
+	u16 family;
+	u32 pad;
+};
+
+struct peer {
+	u64 last;
+	u64 bytes_sent, bytes_received;
+	u64 packets_sent, packets_received;
+};
+
+_Static_assert(sizeof(struct header) == 16, "header");
+_Static_assert(sizeof(struct actor) == 48, "actor");
+_Static_assert(sizeof(struct task) == 152, "task");
+_Static_assert(sizeof(struct fork_record) == 176, "fork_record");
+_Static_assert(sizeof(struct exec_record) == 232, "exec_record");
+_Static_assert(sizeof(struct exit_record) == 104, "exit_record");
+_Static_assert(sizeof(struct rename_record) == 80, "rename_record");
+_Static_assert(sizeof(struct credentials_record) == 104, "credentials_record");
+_Static_assert(sizeof(struct denied_record) == 80, "denied_record");
+_Static_assert(sizeof(struct endpoint_record) == 160, "endpoint_record");
+_Static_assert(sizeof(struct release_record) == 24, "release_record");
+_Static_assert(sizeof(struct arguments_record) == 40, "arguments_record");
+_Static_assert(sizeof(struct dns_record) == 112, "dns_record");
+_Static_assert(sizeof(struct peer_key) == 32, "peer_key");
+_Static_assert(sizeof(struct peer) == 40, "peer");

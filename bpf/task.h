@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Who a task is, and the strings around it: read from the kernel's own structures, never from what the process says. */
+#pragma once
+
+#include "maps.h"
+
+#define PATH_DEPTH 128
+#define NAME_SIZE 256
+#define CGROUP_DEPTH 16
+#define DATA_MASK 0x3fff
+/* Room for strings: a write of up to 4096 bytes at any masked offset stays inside. */
+#define DATA_SIZE (DATA_MASK + 1 + 4096)
+
+/* Where one program puts a record of variable size together. Each program has its own: another may interrupt it. */
+struct scratch {
+	char room[sizeof(struct exec_record) + DATA_SIZE];
+};
+
+enum { SCRATCH_FORK, SCRATCH_EXEC, SCRATCH_DENIED, SCRATCH_TASK, SCRATCHES };
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SCRATCHES);
+	__type(key, u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+static __always_inline struct scratch *scratch(u32 which)
+{
+	return bpf_map_lookup_elem(&scratches, &which);
+}
+
+/* An offset into a scratch, in words that neither compiler nor verifier can lose. */
+static __always_inline u32 inside(u32 offset)
+{
+	asm volatile("%0 &= %1" : "+r"(offset) : "i"(DATA_MASK));
+	return offset;
+}
+
+static __always_inline u32 execs(struct task_struct *task)
+{
+	if (bpf_core_field_size(task->self_exec_id) == 8)
+		return (u32)(task->self_exec_id - task->parent_exec_id);
+	struct task_struct___narrow *narrow = (void *)task;
+
+	return BPF_CORE_READ(narrow, self_exec_id) - BPF_CORE_READ(narrow, parent_exec_id);
+}
+
+/* A process is its leading thread. Its start moves with it when another thread execs. */
+static __always_inline void fill_image(struct image *image, struct task_struct *task)
+{
+	struct task_struct *leader = task->group_leader;
+
+	image->pid = task->tgid;
+	image->execs = execs(task);
+	image->start = leader->start_boottime;
+}
+
+static __always_inline void fill_actor(struct actor *actor, struct task_struct *task)
+{
+	fill_image(&actor->image, task);
+	actor->euid = task->cred->euid.val;
+	actor->auid = task->loginuid.val;
+	actor->session = task->sessionid;
+	actor->tid = task->pid;
+	bpf_probe_read_kernel(actor->comm, sizeof(actor->comm), task->comm);
+}
+
+static __always_inline void fill_ids(struct ids *ids, const struct cred *cred)
+{
+	ids->uid = cred->uid.val;
+	ids->euid = cred->euid.val;
+	ids->suid = cred->suid.val;
+	ids->fsuid = cred->fsuid.val;
+	ids->gid = cred->gid.val;
+	ids->egid = cred->egid.val;
+	ids->sgid = cred->sgid.val;
+	ids->fsgid = cred->fsgid.val;
+}
+
+static __always_inline void fill_task(struct task *out, struct task_struct *task, struct task_struct *creator)
+{
+	struct nsproxy *ns = task->nsproxy;
+	struct signal_struct *signal = task->signal;
+	struct pid *pid = task->thread_pid;
+	u32 level;
+
+	fill_image(&out->image, task);
+	fill_image(&out->creator, creator);
+	fill_ids(&out->ids, task->cred);
+	out->ppid = task->real_parent->tgid;
+	out->auid = task->loginuid.val;
+	out->session = task->sessionid;
+	out->sid = BPF_CORE_READ(signal, pids[PIDTYPE_SID], numbers[0].nr);
+	out->mntns = BPF_CORE_READ(ns, mnt_ns, ns.inum);
+	out->netns = BPF_CORE_READ(ns, net_ns, ns.inum);
+	out->utsns = BPF_CORE_READ(ns, uts_ns, ns.inum);
+	out->ipcns = BPF_CORE_READ(ns, ipc_ns, ns.inum);
+	out->cgroupns = BPF_CORE_READ(ns, cgroup_ns, ns.inum);
+	out->userns = task->cred->user_ns->ns.inum;
+	level = BPF_CORE_READ(pid, level);
+	out->pidns = 0;
+	if (level < 32) {
+		struct pid_namespace *pidns = NULL;
+
+		bpf_core_read(&pidns, sizeof(pidns), &pid->numbers[level].ns);
+		out->pidns = BPF_CORE_READ(pidns, ns.inum);
+	}
+	out->flags = task->flags;
+	bpf_probe_read_kernel(out->comm, sizeof(out->comm), task->comm);
+	struct tty_struct *tty = BPF_CORE_READ(signal, tty);
+
+	out->tty[0] = 0;
+	if (tty)
+		bpf_probe_read_kernel_str(out->tty, sizeof(out->tty), tty->name);
+}
+
+/* Where a walk over the components of a path stands: the strings go into a scratch from `start` on, `at` bytes so far, `limit` at the most. */
+struct walk {
+	struct dentry *dentry;
+	struct mount *mount;
+	struct kernfs_node *node;
+	u32 scratch, start, at, limit;
+};
+
+/* Writes one component, ended by NUL; false at the end of the room. */
+static __always_inline bool put_component(struct walk *w, const void *name)
+{
+	struct scratch *s = scratch(w->scratch);
+
+	if (!s)
+		return false;
+	long n = bpf_probe_read_kernel_str(&s->room[inside(w->start + w->at)], NAME_SIZE, name);
+
+	if (n <= 0 || w->at + n > w->limit)
+		return false;
+	w->at += n;
+	return true;
+}
+
+static long path_step(u32 turn, struct walk *w)
+{
+	struct dentry *dentry = w->dentry;
+	struct mount *mount = w->mount;
+	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+
+	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root) || dentry == parent) {
+		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
+
+		if (above == mount || !above)
+			return 1;
+		w->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		w->mount = above;
+		return 0;
+	}
+	if (!put_component(w, BPF_CORE_READ(dentry, d_name.name)))
+		return 1;
+	w->dentry = parent;
+	return 0;
+}
+
+static long cgroup_step(u32 turn, struct walk *w)
+{
+	struct kernfs_node *node = w->node, *parent;
+
+	if (bpf_core_field_exists(node->parent)) {
+		parent = BPF_CORE_READ(node, parent);
+	} else {
+		struct kernfs_node___renamed *renamed = (void *)node;
+
+		parent = BPF_CORE_READ(renamed, __parent);
+	}
+	if (!parent || !put_component(w, BPF_CORE_READ(node, name)))
+		return 1;
+	w->node = parent;
+	return 0;
+}
+
+/*
+ * Writes the components of a path into a scratch, the last first, up to the root of the process's mount namespace; returns how many bytes they
+ * take. bpf_loop (Linux 5.17) so that the verifier sees one step and not all of them.
+ */
+static __always_inline u32 put_path(struct dentry *dentry, struct vfsmount *mnt, u32 which, u32 start)
+{
+	struct walk w = { .scratch = which, .start = start, .limit = 4096, .dentry = dentry };
+
+	w.mount = (struct mount *)((void *)mnt - bpf_core_field_offset(struct mount, mnt));
+	bpf_loop(PATH_DEPTH, path_step, &w, 0);
+	return w.at;
+}
+
+/* The same for the path of a task's control group, version 2. */
+static __always_inline u32 put_cgroup(struct task_struct *task, u32 which, u32 start)
+{
+	struct walk w = { .scratch = which, .start = start, .limit = 1024 };
+
+	w.node = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn);
+	if (w.node)
+		bpf_loop(CGROUP_DEPTH, cgroup_step, &w, 0);
+	return w.at;
+}
