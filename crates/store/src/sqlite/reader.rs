@@ -65,7 +65,7 @@ impl Reader {
         if width == 0 {
             return Ok(0);
         }
-        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
         sink.columns(&names)?;
         let mut rows = statement.raw_query();
         let mut count = 0;

@@ -1,5 +1,7 @@
 //! The store against real files: what was acknowledged is there, once, whatever happens.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod append;
 mod crash;
 mod fixture;
