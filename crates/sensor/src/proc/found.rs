@@ -1,7 +1,7 @@
 //! Everything about a process that is there.
 
 use super::{Process, Reader, Stat};
-use crate::observation::{Arguments, ImageId, Program, Task};
+use crate::observation::{ImageId, Program, Task};
 
 const ATTEMPTS: u32 = 3;
 
@@ -52,12 +52,6 @@ impl Process {
             return Program::default();
         }
         let (path, file) = self.image().map_or_else(Default::default, |(path, file)| (path, Some(file)));
-        Program {
-            path,
-            script: None,
-            file,
-            arguments: self.arguments().unwrap_or_else(Arguments::default),
-            cwd: self.cwd(),
-        }
+        Program { path, script: None, file, arguments: self.arguments().unwrap_or_default(), cwd: self.cwd() }
     }
 }
