@@ -12,7 +12,7 @@ mod processes;
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     BootNs, Observation, Sensor, clock,
-    observation::{Inventory, Origin},
+    observation::{Coverage, Inventory, Origin},
     proc::Reader,
     queue::{Closed, Producer},
 };
@@ -98,20 +98,22 @@ pub struct Poll {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What the sensor would see of each class.
+pub fn doctor() -> Result<Vec<Coverage>, PollError> {
+    let eyes = Eyes::open(&PollConfig::default().root)?;
+    Ok(eyes.coverage())
+}
+
 /// Starts it. It tells its coverage, then what is there, then what changes.
 pub fn start(config: PollConfig, producer: Producer) -> Result<Poll, PollError> {
     let PollConfig { root, interval } = config;
-    let reader = Reader::open(&root)
-        .map_err(|errno| PollError::Proc { path: root.join("proc"), source: errno.into() })?;
-    let shared = Arc::new(Shared::default());
     let rounds = Rounds {
-        namespaces: NetworkNamespaces::new(reader.own_namespaces().net),
-        sight: Sight::of(&reader),
-        reader,
+        eyes: Eyes::open(&root)?,
         processes: Processes::default(),
         endpoints: Endpoints::default(),
         out: Outbox::new(producer),
     };
+    let shared = Arc::new(Shared::default());
     let requests = Arc::clone(&shared);
     let thread = thread::Builder::new()
         .name("poll".to_owned())
@@ -139,11 +141,30 @@ impl Drop for Poll {
     }
 }
 
-/// What the thread owns.
-struct Rounds {
+/// What it looks at.
+struct Eyes {
     reader: Reader,
     sight: Sight,
     namespaces: NetworkNamespaces,
+}
+
+impl Eyes {
+    fn open(root: &Path) -> Result<Self, PollError> {
+        let reader = Reader::open(root)
+            .map_err(|errno| PollError::Proc { path: root.join("proc"), source: errno.into() })?;
+        let namespaces = NetworkNamespaces::new(reader.own_namespaces().net);
+        Ok(Self { sight: Sight::of(&reader), reader, namespaces })
+    }
+
+    fn coverage(&self) -> Vec<Coverage> {
+        let error = self.namespaces.error().map(ToString::to_string);
+        coverage(&self.sight, error.as_deref())
+    }
+}
+
+/// What the thread owns.
+struct Rounds {
+    eyes: Eyes,
     processes: Processes,
     endpoints: Endpoints,
     out: Outbox,
@@ -151,8 +172,7 @@ struct Rounds {
 
 impl Rounds {
     fn run(mut self, interval: Duration, shared: &Shared) {
-        let error = self.namespaces.error().map(ToString::to_string);
-        for class in coverage(&self.sight, error.as_deref()) {
+        for class in self.eyes.coverage() {
             self.out.push(Observation::Coverage(class));
         }
         let mut origin = Origin::Found;
@@ -171,16 +191,17 @@ impl Rounds {
 
     fn round(&mut self, origin: Origin) -> Result<(), Closed> {
         let began = clock::now();
-        match self.processes.look(&self.reader, origin, &mut self.out) {
-            Ok(()) if origin == Origin::Found && self.sight.processes => {
+        let Eyes { reader, sight, namespaces } = &mut self.eyes;
+        match self.processes.look(reader, origin, &mut self.out) {
+            Ok(()) if origin == Origin::Found && sight.processes => {
                 self.out.push(Observation::Complete(Inventory::Processes));
             }
             Ok(()) => {}
             Err(errno) => tracing::warn!(%errno, "processes were not seen in this round"),
         }
-        self.namespaces.follow(&self.reader, &self.processes.network_namespaces());
-        self.endpoints.look(&self.reader, &mut self.processes, &mut self.namespaces, origin, &mut self.out);
-        if origin == Origin::Found && self.namespaces.error().is_none() {
+        namespaces.follow(reader, &self.processes.network_namespaces());
+        self.endpoints.look(reader, &mut self.processes, namespaces, origin, &mut self.out);
+        if origin == Origin::Found && namespaces.error().is_none() {
             self.out.push(Observation::Complete(Inventory::Sockets));
         }
         self.out.push(Observation::Reached(began));

@@ -38,6 +38,8 @@ fn an_ordinary_user_sees_its_own_and_is_told_what_it_does_not_see() {
     };
     assert!(reason(&mut watched, "process").contains("CAP_SYS_PTRACE"));
     assert!(reason(&mut watched, "tcp").contains("CAP_SYS_ADMIN"));
+    let doctor = luarm_sensor::poll::doctor().unwrap();
+    assert!(doctor.iter().all(|class| watched.seen().contains(&Observation::Coverage(class.clone()))));
     let (init, program, _) = watched.found(1);
     assert_eq!((init.credentials.uid, program.path.as_slice(), program.file), (0, &b""[..], None));
     let endpoint = watched.endpoint(|endpoint| endpoint.local == local);
