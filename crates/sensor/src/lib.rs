@@ -6,6 +6,7 @@ pub mod clock;
 pub mod host;
 pub mod observation;
 pub mod poll;
+pub mod probe;
 pub mod proc;
 pub mod queue;
 pub mod sockets;

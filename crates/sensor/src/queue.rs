@@ -39,12 +39,8 @@ pub struct Consumer(Arc<Shared>);
 
 /// A queue that holds about `limit` bytes.
 pub fn bounded(limit: usize) -> (Producer, Consumer) {
-    let shared = Arc::new(Shared {
-        state: Mutex::default(),
-        limit,
-        filled: Condvar::new(),
-        emptied: Condvar::new(),
-    });
+    let shared =
+        Arc::new(Shared { state: Mutex::default(), limit, filled: Condvar::new(), emptied: Condvar::new() });
     (Producer(Arc::clone(&shared)), Consumer(shared))
 }
 
@@ -79,6 +75,11 @@ impl Producer {
 }
 
 impl Consumer {
+    /// Bytes that wait to be received.
+    pub fn waiting(&self) -> usize {
+        self.0.lock().bytes
+    }
+
     /// The next chunk; `Ok(None)` when none came in that time; `Err` when the queue is closed and empty.
     pub fn receive(&self, patience: Duration) -> Result<Option<Vec<Observation>>, Closed> {
         let until = Instant::now() + patience;
