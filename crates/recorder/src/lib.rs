@@ -1,1 +1,252 @@
-//! luarm: recorder.
+//! The recorder: turns what the sensors observe into rows, and the rows into batches. It knows no SQL, and reads no kernel interface.
+//!
+//! [`Recorder::observe`] takes observations in the order in which sensors give them; [`Recorder::flush`] gives what a store is to keep. The
+//! recorder asks no clock: [`Recorder::tick`] and `flush` are told the time, so that the same observations always give the same rows.
+
+mod bounded;
+mod clock;
+mod container;
+mod context;
+mod coverage;
+mod draft;
+mod endpoint;
+mod identity;
+mod ledger;
+mod names;
+mod process;
+mod start;
+mod users;
+
+use std::path::PathBuf;
+
+use luarm_schema::{Batch, Resume, Time, Word};
+use luarm_sensor::{
+    BootNs, HostFacts, Observation,
+    observation::{Inventory, Loss},
+};
+
+use crate::{
+    context::Context, coverage::Intervals, endpoint::Endpoints, ledger::Ledger, names::Names,
+    process::Processes,
+};
+pub use crate::{
+    names::dns,
+    users::{SystemUsers, Users},
+};
+
+/// Sensors say how far they are many times a second; one that has not for so long does not hold rows back any more.
+const SILENCE: BootNs = 10_000_000_000;
+
+/// What a recorder begins with.
+pub struct Setup<'a> {
+    /// What the store remembers.
+    pub resume: Resume,
+    /// The host.
+    pub host: HostFacts,
+    /// When this run of the recorder starts: now.
+    pub run: Time,
+    /// Version of luarm.
+    pub version: &'a str,
+    /// Where names of users come from.
+    pub users: Box<dyn Users>,
+    /// CLOCK_REALTIME - CLOCK_BOOTTIME, microseconds.
+    pub clock_offset: i64,
+    /// /etc/hosts, or what stands for it.
+    pub hosts_file: Option<PathBuf>,
+}
+
+/// What a recorder has done and what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Observations taken.
+    pub observations: u64,
+    /// Batches given.
+    pub batches: u64,
+    /// Rows given, those of `batchinfo` included.
+    pub rows: u64,
+    /// Processes that live.
+    pub processes: usize,
+    /// Of them, forks that wait for their exec.
+    pub pending_forks: usize,
+    /// Endpoints that are open.
+    pub endpoints: usize,
+    /// Addresses that have a name from DNS.
+    pub names: usize,
+    /// Answers of name servers to questions that were seen.
+    pub answers: u64,
+    /// Answers that nobody asked for; they are ignored.
+    pub unasked: u64,
+    /// Messages that are no DNS messages.
+    pub malformed: u64,
+}
+
+/// Turns observations into rows.
+pub struct Recorder {
+    ctx: Context,
+    processes: Processes,
+    endpoints: Endpoints,
+    names: Names,
+    coverage: Intervals,
+    ledger: Ledger,
+    reached: Option<BootNs>,
+    observations: u64,
+}
+
+impl Recorder {
+    /// Takes up where the store says that an earlier run left off.
+    pub fn new(setup: Setup<'_>) -> Self {
+        start::start(setup)
+    }
+
+    /// Takes one observation.
+    pub fn observe(&mut self, observation: Observation) {
+        self.observations += 1;
+        let Self { ctx, processes, endpoints, names, coverage, .. } = self;
+        match observation {
+            Observation::Fork { at, task } => {
+                happened(ctx, at);
+                processes.fork(ctx, at, task);
+            }
+            Observation::Exec { at, task, program } => {
+                happened(ctx, at);
+                processes.exec(ctx, at, task, &program);
+            }
+            Observation::Found { at, task, program, origin } => {
+                ctx.clock.advance(at);
+                processes.found(ctx, at, task, &program, origin);
+            }
+            Observation::ExecDenied { at, actor, path, arguments, errno } => {
+                happened(ctx, at);
+                processes.exec_denied(ctx, at, &actor, (&path, &arguments), errno);
+            }
+            Observation::Exit { at, image, status, usage } => {
+                happened(ctx, at);
+                processes.exit(ctx, at, image, status, usage.as_ref());
+            }
+            Observation::Rename { at, actor, old } => {
+                happened(ctx, at);
+                processes.rename(ctx, at, &actor, &old);
+            }
+            Observation::Credentials { at, actor, operation, credentials } => {
+                happened(ctx, at);
+                processes.credentials(ctx, at, &actor, operation, credentials);
+            }
+            Observation::Endpoint(endpoint) => {
+                ctx.clock.advance(endpoint.at);
+                endpoints.begin(ctx, processes, names, &endpoint);
+            }
+            Observation::EndpointEnd { at, endpoint, end } => {
+                happened(ctx, at);
+                endpoints.end(ctx, processes, names, (at, &endpoint, end));
+            }
+            Observation::Dns(dns) => {
+                happened(ctx, dns.at);
+                names.observe(ctx, processes, &dns);
+            }
+            Observation::Loss(Loss { class, cause, count, from, until }) => {
+                let (from, until) = (ctx.clock.time(from), ctx.clock.time(until));
+                ledger::loss(ctx, (class, cause), count, from, until);
+            }
+            Observation::Coverage(change) => coverage.observe(ctx, change),
+            Observation::Complete(Inventory::Processes) => processes.complete(ctx),
+            Observation::Complete(Inventory::Sockets) => endpoints.complete(ctx),
+            Observation::Reached(at) => {
+                ctx.clock.advance(at);
+                self.reached = self.reached.max(Some(at));
+            }
+        }
+    }
+
+    /// Says that the wall clock was set: `offset` is CLOCK_REALTIME - CLOCK_BOOTTIME in microseconds. Rows that exist keep their times.
+    pub fn set_clock(&mut self, offset: i64) {
+        self.ctx.clock.set(offset);
+    }
+
+    /// Does what time brings about: forks that waited for an exec become rows, the hosts file is read if it changed.
+    pub fn tick(&mut self, now: BootNs) {
+        self.ctx.clock.advance(now);
+        self.names.refresh(&mut self.ctx, now);
+        // The exec of a fork may be on its way to us: the time that counts is the one that the sensors have reached.
+        let settled = self.reached.map_or(now, |reached| reached.max(now.saturating_sub(SILENCE)));
+        self.processes.settle(&mut self.ctx, settled.min(now));
+    }
+
+    /// Gives what is to be stored; `None` when there is nothing, and it was said less than a minute ago that we are alive.
+    pub fn flush(&mut self, now: BootNs) -> Option<Batch> {
+        self.tick(now);
+        self.ledger.losses(&mut self.ctx, &mut self.names, &mut self.endpoints, false);
+        if self.ctx.draft.rows() == 0 && !self.ledger.is_silent(&self.ctx) {
+            return None;
+        }
+        Some(self.close())
+    }
+
+    /// Whether a fork that happened before that instant is still held back: its row is in no batch yet.
+    pub fn unsettled(&self, before: BootNs) -> bool {
+        self.processes.oldest_pending().is_some_and(|oldest| oldest < before)
+    }
+
+    /// How many rows and ends of rows wait for the next batch.
+    pub fn pending_rows(&self) -> usize {
+        self.ctx.draft.rows()
+    }
+
+    /// About how much memory they take, bytes.
+    pub fn pending_bytes(&self) -> usize {
+        self.ctx.draft.bytes()
+    }
+
+    /// Tells of `count` rows or events that were lost between two instants: rows that a store could not take, by their table's name, for one.
+    pub fn lose(
+        &mut self,
+        class: impl Into<Word>,
+        cause: impl Into<Word>,
+        count: u64,
+        from: Time,
+        until: Time,
+    ) {
+        ledger::loss(&mut self.ctx, (class, cause), count, from, until);
+    }
+
+    /// Gives up the waiting rows, because memory is short and the store takes none: all but those that have yet to end. They are told of as
+    /// lost; gives their number.
+    pub fn shed(&mut self, cause: &'static str) -> u64 {
+        self.ledger.shed(&mut self.ctx, cause)
+    }
+
+    /// Ends the run: the last batch.
+    pub fn stop(&mut self, now: BootNs) -> Batch {
+        self.tick(now);
+        self.processes.settle_all(&mut self.ctx);
+        self.ledger.losses(&mut self.ctx, &mut self.names, &mut self.endpoints, true);
+        self.coverage.stop(&mut self.ctx);
+        self.close()
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            observations: self.observations,
+            batches: self.ledger.batches,
+            rows: self.ledger.rows,
+            processes: self.processes.len(),
+            pending_forks: self.processes.pending(),
+            endpoints: self.endpoints.len(),
+            names: self.names.len(),
+            answers: self.names.answers,
+            unasked: self.names.unasked,
+            malformed: self.names.malformed,
+        }
+    }
+
+    fn close(&mut self) -> Batch {
+        let reached = self.reached.unwrap_or_else(|| self.ctx.clock.latest());
+        let delivered = self.processes.oldest_pending().map_or(reached, |oldest| oldest.min(reached));
+        self.ledger.close(&mut self.ctx, delivered)
+    }
+}
+
+fn happened(ctx: &mut Context, at: BootNs) {
+    ctx.clock.advance(at);
+    ctx.draft.happened(at);
+}

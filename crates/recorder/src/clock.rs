@@ -1,0 +1,101 @@
+//! From the kernel's clock to the wall clock, and the numbers of rows that follow from it.
+
+use luarm_schema::{Resume, Time};
+use luarm_sensor::BootNs;
+
+/// 2020-01-01T00:00:00Z, from which row numbers and `psentity` count, so that they last for 70 years.
+pub(crate) const EPOCH: i64 = 1_577_836_800_000_000;
+
+/// Bits of a row number below its microseconds.
+const SEQUENCE_BITS: u32 = 12;
+
+/// Converts instants, and knows the latest one.
+pub(crate) struct Clock {
+    offset: i64,
+    latest: BootNs,
+}
+
+impl Clock {
+    /// `offset` is CLOCK_REALTIME - CLOCK_BOOTTIME in microseconds, `now` the present instant.
+    pub(crate) fn new(offset: i64, now: Time) -> Self {
+        let mut clock = Self { offset, latest: 0 };
+        clock.latest = clock.boot(now);
+        clock
+    }
+
+    pub(crate) fn set(&mut self, offset: i64) {
+        self.offset = offset;
+    }
+
+    pub(crate) fn advance(&mut self, at: BootNs) {
+        self.latest = self.latest.max(at);
+    }
+
+    pub(crate) fn latest(&self) -> BootNs {
+        self.latest
+    }
+
+    /// The instant on the wall clock.
+    pub(crate) fn time(&self, at: BootNs) -> Time {
+        Time((at / 1000) as i64 + self.offset)
+    }
+
+    /// The latest instant on the wall clock.
+    pub(crate) fn now(&self) -> Time {
+        self.time(self.latest)
+    }
+
+    /// The instant of the wall clock on the kernel's; 0 for one before it started.
+    pub(crate) fn boot(&self, time: Time) -> BootNs {
+        u64::try_from(time.0.saturating_sub(self.offset)).unwrap_or(0).saturating_mul(1000)
+    }
+}
+
+/// Numbers rows: unique on the host, ordered by time, also over restarts.
+pub(crate) struct Numbers(i64);
+
+impl Numbers {
+    /// Begins after everything that the store remembers, also if the wall clock was set back since.
+    pub(crate) fn new(run: Time, resume: &Resume) -> Self {
+        let remembered = [run.0, resume.last_batch.map_or(0, |(_, t)| t.0)].map(first_number);
+        let rows = resume.endpoints.iter().map(|e| e.endpointinfo).chain(resume.coverage.iter().copied());
+        Self(remembered.into_iter().chain(rows).max().unwrap_or(0))
+    }
+
+    /// The number of a row that was created at that instant.
+    pub(crate) fn next(&mut self, at: Time) -> i64 {
+        self.0 = self.0.saturating_add(1).max(first_number(at.0));
+        self.0
+    }
+}
+
+fn first_number(us: i64) -> i64 {
+    us.saturating_sub(EPOCH).clamp(0, (1 << (63 - SEQUENCE_BITS)) - 1) << SEQUENCE_BITS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_ascend_whatever_the_clock_does() {
+        let run = Time(EPOCH + 1_000_000);
+        let mut numbers = Numbers::new(run, &Resume::default());
+        let mut last = 1_000_000 << 12;
+        for at in [1_000_001, 1_000_001, 5, -7, 2_000_000, 2_000_000, i64::MIN, 3_000_000] {
+            let next = numbers.next(Time(EPOCH.saturating_add(at)));
+            assert!(next > last, "{next} after {last}");
+            last = next;
+        }
+        assert_eq!(last, 3_000_000 << 12);
+    }
+
+    #[test]
+    fn instants_convert_both_ways() {
+        let clock = Clock::new(EPOCH, Time(EPOCH + 10));
+        assert_eq!(
+            (clock.latest(), clock.time(7_000), clock.boot(Time(EPOCH - 1))),
+            (10_000, Time(EPOCH + 7), 0)
+        );
+    }
+}

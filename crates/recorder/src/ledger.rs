@@ -1,0 +1,118 @@
+//! Closes batches, and tells what was lost.
+
+use luarm_schema::{
+    Batch, Time, Word,
+    tables::{BatchInfo, LossInfo},
+};
+use luarm_sensor::BootNs;
+
+use crate::{context::Context, endpoint::Endpoints, names::Names};
+
+/// The last sign of life that the store knows is at most this old.
+const HEARTBEAT: BootNs = 60_000_000_000;
+/// What goes wrong all the time is told of this often.
+const ROUND: BootNs = 60_000_000_000;
+
+pub(crate) struct Ledger {
+    run: Time,
+    last: i64,
+    closed: BootNs,
+    told: BootNs,
+    pub(crate) batches: u64,
+    pub(crate) rows: u64,
+}
+
+impl Ledger {
+    /// `last` is the number of the last batch that was stored.
+    pub(crate) fn new(ctx: &Context, run: Time, last: i64) -> Self {
+        let now = ctx.clock.latest();
+        Self { run, last, closed: now, told: now, batches: 0, rows: 0 }
+    }
+
+    /// Whether it is time for a batch, though there be nothing in it.
+    pub(crate) fn is_silent(&self, ctx: &Context) -> bool {
+        ctx.clock.latest() >= self.closed.saturating_add(HEARTBEAT)
+    }
+
+    /// Makes a batch of all there is; `delivered` is the instant up to which everything is in it.
+    pub(crate) fn close(&mut self, ctx: &mut Context, delivered: BootNs) -> Batch {
+        let now = ctx.clock.latest();
+        let (mut rows, ends, first) = ctx.draft.take();
+        let lastevent = ctx.clock.time(delivered);
+        self.last += 1;
+        let ledger = BatchInfo {
+            batchid: self.last,
+            run: self.run.0,
+            rowcount: i64::try_from(rows.len()).unwrap_or(i64::MAX),
+            endcount: i64::try_from(ends.len()).unwrap_or(i64::MAX),
+            firstevent: first.map_or(lastevent, |first| ctx.clock.time(first)),
+            lastevent,
+            created: ctx.clock.time(now),
+            end: None,
+        };
+        rows.push(ledger.into());
+        self.closed = now;
+        self.batches += 1;
+        self.rows += rows.len() as u64;
+        Batch { id: self.last, rows, ends }
+    }
+
+    /// Tells what went wrong with names and what tables overflowed, once in a while or when `all` is to be told.
+    pub(crate) fn losses(
+        &mut self,
+        ctx: &mut Context,
+        names: &mut Names,
+        endpoints: &mut Endpoints,
+        all: bool,
+    ) {
+        let now = ctx.clock.latest();
+        if !all && now < self.told.saturating_add(ROUND) {
+            return;
+        }
+        let (from, until) = (ctx.clock.time(self.told), ctx.clock.time(now));
+        self.told = now;
+        let wrong = std::mem::take(&mut names.wrong);
+        for (cause, count) in [("malformed", wrong.malformed), ("gap", wrong.gaps), ("too-many", wrong.more)]
+        {
+            loss(ctx, ("names", cause), count, from, until);
+        }
+        for (class, count) in endpoints.take_evicted() {
+            loss(ctx, (class, "table-full"), count, from, until);
+        }
+    }
+
+    /// Gives up what waits, and tells of it.
+    pub(crate) fn shed(&mut self, ctx: &mut Context, cause: &'static str) -> u64 {
+        let (from, until) = (ctx.clock.time(self.closed), ctx.clock.now());
+        let mut sum = 0;
+        for (table, count) in ctx.draft.shed() {
+            sum += count;
+            loss(ctx, (table, cause), count, from, until);
+        }
+        sum
+    }
+}
+
+/// A row of `lossinfo`, unless nothing was lost.
+pub(crate) fn loss(
+    ctx: &mut Context,
+    (class, cause): (impl Into<Word>, impl Into<Word>),
+    count: u64,
+    from: Time,
+    until: Time,
+) {
+    if count == 0 {
+        return;
+    }
+    let row = LossInfo {
+        lossid: ctx.numbers.next(until),
+        class: class.into(),
+        cause: cause.into(),
+        count: i64::try_from(count).unwrap_or(i64::MAX),
+        note: None,
+        created: from,
+        until,
+        end: None,
+    };
+    ctx.draft.push(row);
+}

@@ -1,0 +1,579 @@
+//! The process table: which image each process runs, and what of it has a row already.
+//!
+//! A fork is held back for a while, because most are followed by an exec and make one row with it. Identity travels with each event: a
+//! process is found by pid, start and exec count, so an event that was lost spoils nothing but itself.
+
+mod activity;
+mod image;
+mod past;
+mod row;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use luarm_schema::{End, OpenProcess, tables::PsInfoEnd};
+use luarm_sensor::{
+    BootNs,
+    observation::{ImageId, Origin, Program, Task, Usage},
+};
+
+pub(crate) use self::{image::Argv, row::plain_end};
+use self::{image::Image, past::Past, row::psinfo};
+use crate::{context::Context, identity::same_process};
+
+/// How long a fork waits for its exec.
+const HELD_BACK: BootNs = 1_000_000_000;
+
+/// How far the row of an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Forked, and held back until it is clear whether an exec follows.
+    Pending,
+    /// The row holds all there is to know.
+    Told,
+    /// There is a row, but the event that tells all is still to come, or was lost.
+    Sketched,
+}
+
+/// A process and the image that it runs now.
+struct Process {
+    image: ImageId,
+    psentity: i64,
+    ppsentity: Option<i64>,
+    /// When the image began, as its row says.
+    began: BootNs,
+    state: State,
+    task: Box<Task>,
+    program: Arc<Image>,
+    /// When it was last seen alive, and by which inventory.
+    seen: BootNs,
+    inventory: u32,
+}
+
+/// What the table knows of an image that an event names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Its process runs it.
+    Current,
+    /// Its process is known with an earlier image: an exec happened since.
+    Successor,
+    /// Neither it nor its process is known.
+    New,
+    /// It ended, and this is its row.
+    Past(i64),
+    /// It must have ended, and nothing is remembered of it.
+    Bygone,
+}
+
+pub(crate) struct Processes {
+    live: HashMap<u32, Process>,
+    /// Forks in the order in which they came: when, pid and start. Some wait no longer.
+    held_back: VecDeque<ImageId>,
+    past: Past,
+    /// Rows that had not ended when the recorder started, and of whose processes nothing was heard yet.
+    remembered: HashMap<u32, Vec<OpenProcess>>,
+    /// When the inventory that is under way began, and how many there were.
+    inventory: Option<BootNs>,
+    inventories: u32,
+    unknown: Arc<Image>,
+}
+
+impl Processes {
+    /// `remembered` are rows of this boot; what ended before `horizon` may have rows.
+    pub(crate) fn new(remembered: Vec<OpenProcess>, horizon: BootNs) -> Self {
+        let mut by_pid: HashMap<u32, Vec<OpenProcess>> = HashMap::new();
+        for open in remembered {
+            by_pid.entry(open.pid).or_default().push(open);
+        }
+        Self {
+            live: HashMap::new(),
+            held_back: VecDeque::new(),
+            past: Past::new(horizon),
+            remembered: by_pid,
+            inventory: None,
+            inventories: 0,
+            unknown: Arc::default(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    pub(crate) fn fork(&mut self, ctx: &mut Context, at: BootNs, task: Box<Task>) {
+        let image = task.image;
+        let place = self.place(ctx, image, at);
+        let ppsentity = self.creator(ctx, task.creator);
+        match place {
+            Place::New => {
+                let program = self.facts_of(task.creator);
+                let psentity = ctx.identity.psentity(image, Some(at));
+                self.held_back.push_back(image);
+                let state = State::Pending;
+                self.insert(Process {
+                    began: at,
+                    psentity,
+                    ppsentity,
+                    state,
+                    ..Process::new(task, program, at)
+                });
+            }
+            Place::Current => {
+                let program = self.facts_of(task.creator);
+                if self.live.get(&image.pid).is_some_and(|p| p.state == State::Sketched) {
+                    self.fill(ctx, task, program, "fork", ppsentity);
+                } else {
+                    self.created_by(ctx, image, ppsentity);
+                }
+            }
+            // The fork is told of after what came of it: the creator is all that is news.
+            Place::Successor | Place::Past(_) | Place::Bygone => self.created_by(ctx, image, ppsentity),
+        }
+    }
+
+    pub(crate) fn exec(&mut self, ctx: &mut Context, at: BootNs, task: Box<Task>, program: &Program) {
+        let image = task.image;
+        let program = Arc::new(Image::new(program));
+        match self.place(ctx, image, at) {
+            Place::New => {
+                let ppsentity = self.creator(ctx, task.creator);
+                // The kernel tells when the process was forked, though the event was lost.
+                let began = if image.execs <= 1 { image.start } else { at };
+                self.begin(
+                    ctx,
+                    Process { began, ppsentity, ..Process::new(task, program, at) },
+                    "exec",
+                    Some(at),
+                );
+            }
+            Place::Current => match self.live.get(&image.pid).map(|p| p.state) {
+                Some(State::Sketched) => {
+                    let ppsentity = self.creator(ctx, task.creator);
+                    self.fill(ctx, task, program, "exec", ppsentity);
+                }
+                Some(State::Pending) => self.succeed(ctx, at, task, program, "exec"),
+                _ => {}
+            },
+            Place::Successor => self.succeed(ctx, at, task, program, "exec"),
+            Place::Past(psentity) => self.fill_past(ctx, psentity, at, task, program),
+            Place::Bygone if self.past.execs(image).is_some_and(|execs| image.execs > execs) => {
+                // What was taken for the exit of the process was that of the thread that led it before the exec.
+                self.past.process_lives(image);
+                let ppsentity = self.creator(ctx, task.creator);
+                let process = Process { began: at, ppsentity, ..Process::new(task, program, at) };
+                self.begin(ctx, process, "exec", Some(at));
+            }
+            Place::Bygone => {
+                let ppsentity = self.creator(ctx, task.creator);
+                let process = Process { began: at, ppsentity, ..Process::new(task, program, at) };
+                self.bygone(ctx, process, "exec", at);
+            }
+        }
+    }
+
+    pub(crate) fn found(
+        &mut self,
+        ctx: &mut Context,
+        at: BootNs,
+        task: Box<Task>,
+        program: &Program,
+        origin: Origin,
+    ) {
+        let image = task.image;
+        let place = self.place(ctx, image, at);
+        if image.pid == 1 && origin == Origin::Found && matches!(place, Place::New | Place::Current) {
+            // Every inventory meets init, and first.
+            self.inventory = Some(at);
+            self.inventories += 1;
+        }
+        let origin = if origin == Origin::Poll { "poll" } else { "found" };
+        let program = Arc::new(Image::new(program));
+        match place {
+            Place::New => {
+                let ppsentity = self.creator(ctx, task.creator);
+                let process = Process { began: image.start, ppsentity, ..Process::new(task, program, at) };
+                self.begin(ctx, process, origin, None);
+            }
+            Place::Current => {
+                if self.live.get(&image.pid).is_some_and(|p| p.state == State::Sketched) {
+                    let ppsentity = self.creator(ctx, task.creator);
+                    self.fill(ctx, task, program, origin, ppsentity);
+                }
+            }
+            Place::Successor => {
+                self.succeed(ctx, at, task, program, origin);
+                // The exec itself may be on its way, and knows better.
+                if let Some(process) = self.live.get_mut(&image.pid) {
+                    process.state = State::Sketched;
+                }
+            }
+            Place::Past(_) | Place::Bygone => return,
+        }
+        if let Some(process) = self.live.get_mut(&image.pid) {
+            process.inventory = self.inventories;
+        }
+    }
+
+    pub(crate) fn exit(
+        &mut self,
+        ctx: &mut Context,
+        at: BootNs,
+        image: ImageId,
+        status: Option<i32>,
+        usage: Option<&Usage>,
+    ) {
+        match self.place(ctx, image, at) {
+            Place::Current => {}
+            Place::New => {
+                let process = Process::sketch(image, &self.unknown, at);
+                self.begin(ctx, Process { began: image.start, ..process }, "found", None);
+            }
+            Place::Successor => {
+                let task = Process::sketch(image, &self.unknown, at).task;
+                self.succeed(ctx, at, task, Arc::clone(&self.unknown), "found");
+            }
+            Place::Past(psentity) => {
+                // It was given up before its exit was told.
+                if let Some(row) = ctx.draft.psinfo(psentity)
+                    && row.end.as_ref().is_some_and(|end| end.ended == "unseen")
+                {
+                    let began = ctx.clock.boot(row.created);
+                    let end = row::exit_end(ctx, image, (began, at), status, usage);
+                    ctx.draft.end(psentity, End::PsInfo(end));
+                }
+                return;
+            }
+            Place::Bygone => {
+                let same = self.live.get(&image.pid).is_some_and(|p| same_process(p.image, image));
+                // The kernel may report the exit of a process twice, and that of a thread that led it before an exec.
+                if !same && self.past.execs(image).is_none() {
+                    let process = Process { began: image.start, ..Process::sketch(image, &self.unknown, at) };
+                    let end = row::exit_end(ctx, image, (process.began, at), status, usage);
+                    self.bygone_with(ctx, process, "found", end);
+                }
+                return;
+            }
+        }
+        let Some(mut process) = self.live.remove(&image.pid) else { return };
+        self.tell(ctx, &mut process);
+        let end = row::exit_end(ctx, process.image, (process.began, at), status, usage);
+        self.conclude(ctx, &process, end);
+        self.past.process_ended(process.image);
+    }
+
+    /// Ends what an inventory did not meet: `remembered` rows, and processes whose exit was lost.
+    pub(crate) fn complete(&mut self, ctx: &mut Context) {
+        let now = ctx.clock.now();
+        for open in std::mem::take(&mut self.remembered).into_values().flatten() {
+            ctx.draft.end(open.psentity, End::PsInfo(plain_end(now.max(open.created), "unseen")));
+        }
+        let Some(began) = self.inventory.take() else { return };
+        let round = self.inventories;
+        let gone: Vec<u32> = self
+            .live
+            .values()
+            .filter(|p| p.seen < began && p.inventory != round)
+            .map(|p| p.image.pid)
+            .collect();
+        for pid in gone {
+            self.give_up(ctx, pid, began);
+        }
+    }
+
+    /// Makes rows of forks that have waited long enough at `now`.
+    pub(crate) fn settle(&mut self, ctx: &mut Context, now: BootNs) {
+        while let Some(&image) = self.held_back.front() {
+            if image.start.saturating_add(HELD_BACK) > now && self.is_pending(image) {
+                break;
+            }
+            self.held_back.pop_front();
+            self.settle_one(ctx, image);
+        }
+    }
+
+    /// Makes rows of all forks that wait.
+    pub(crate) fn settle_all(&mut self, ctx: &mut Context) {
+        while let Some(image) = self.held_back.pop_front() {
+            self.settle_one(ctx, image);
+        }
+    }
+
+    /// When the oldest fork that still waits happened.
+    pub(crate) fn oldest_pending(&self) -> Option<BootNs> {
+        self.held_back.iter().filter(|&&image| self.is_pending(image)).map(|image| image.start).min()
+    }
+
+    pub(crate) fn pending(&self) -> usize {
+        self.held_back.iter().filter(|&&image| self.is_pending(image)).count()
+    }
+
+    fn is_pending(&self, image: ImageId) -> bool {
+        self.live.get(&image.pid).is_some_and(|p| p.image == image && p.state == State::Pending)
+    }
+
+    fn settle_one(&mut self, ctx: &mut Context, image: ImageId) {
+        if self.is_pending(image)
+            && let Some(mut process) = self.live.remove(&image.pid)
+        {
+            self.tell(ctx, &mut process);
+            self.insert(process);
+        }
+    }
+
+    /// What the table knows of an image; what this proves of others that had its pid or ran in its process is noted.
+    fn place(&mut self, ctx: &mut Context, image: ImageId, at: BootNs) -> Place {
+        self.recall(ctx, image, at);
+        let past = |this: &Self| this.past.psentity(image).map_or(Place::Bygone, Place::Past);
+        if let Some(process) = self.live.get_mut(&image.pid) {
+            let known = process.image;
+            if same_process(known, image) {
+                return match image.execs.cmp(&known.execs) {
+                    _ if image.start != known.start => Place::Current,
+                    std::cmp::Ordering::Equal => {
+                        process.seen = process.seen.max(at);
+                        Place::Current
+                    }
+                    std::cmp::Ordering::Greater => Place::Successor,
+                    std::cmp::Ordering::Less => past(self),
+                };
+            }
+            if image.start < known.start {
+                return past(self);
+            }
+            self.give_up(ctx, image.pid, at);
+        }
+        match past(self) {
+            Place::Bygone if self.past.execs(image).is_none() => Place::New,
+            place => place,
+        }
+    }
+
+    /// Takes up the row that an earlier run of the recorder began for this process, and ends those of others that had its pid.
+    fn recall(&mut self, ctx: &mut Context, image: ImageId, at: BootNs) {
+        if self.remembered.is_empty() {
+            return;
+        }
+        let Some(rows) = self.remembered.remove(&image.pid) else { return };
+        let (mut own, mut gone): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|open| ctx.identity.is_process_of(open, image, &ctx.clock));
+        own.sort_by_key(|open| (open.execs == image.execs, open.execs));
+        if let Some(open) = own.pop() {
+            let coarse = ctx.identity.is_coarse(&open, image);
+            let execs = if coarse { image.execs } else { open.execs };
+            let known = ImageId { execs, ..image };
+            self.insert(Process {
+                psentity: open.psentity,
+                ppsentity: open.ppsentity,
+                began: ctx.clock.boot(open.created),
+                ..Process::sketch(known, &self.unknown, at)
+            });
+        }
+        gone.append(&mut own);
+        for open in gone {
+            let destroyed = ctx.clock.time(at).max(open.created);
+            ctx.draft.end(open.psentity, End::PsInfo(plain_end(destroyed, "unseen")));
+        }
+    }
+
+    /// The image that created a process. Something refers to it from now on, so it has a row.
+    fn creator(&mut self, ctx: &mut Context, creator: Option<ImageId>) -> Option<i64> {
+        let image = creator?;
+        let now = ctx.clock.latest();
+        self.recall(ctx, image, now);
+        if let Some(process) = self.live.get(&image.pid)
+            && same_process(process.image, image)
+            && (process.image.execs == image.execs || process.image.start != image.start)
+        {
+            let (psentity, known) = (process.psentity, process.image);
+            self.settle_one(ctx, known);
+            return Some(psentity);
+        }
+        Some(self.past.psentity(image).unwrap_or_else(|| ctx.identity.psentity(image, None)))
+    }
+
+    /// What a copy of that image runs.
+    fn facts_of(&self, creator: Option<ImageId>) -> Arc<Image> {
+        let facts = creator.and_then(|image| match self.live.get(&image.pid) {
+            Some(process) if process.image == image => Some(Arc::clone(&process.program)),
+            _ => self.past.facts(image),
+        });
+        facts.unwrap_or_else(|| Arc::clone(&self.unknown))
+    }
+
+    fn insert(&mut self, process: Process) {
+        self.live.insert(process.image.pid, process);
+    }
+
+    /// A new image with its row; `exec` is when its exec happened, where that was seen.
+    fn begin(&mut self, ctx: &mut Context, mut process: Process, origin: &'static str, exec: Option<BootNs>) {
+        process.psentity = ctx.identity.psentity(process.image, exec);
+        let row = psinfo(ctx, &process, origin);
+        ctx.draft.push(row);
+        self.insert(process);
+    }
+
+    /// The process goes on with another image.
+    fn succeed(
+        &mut self,
+        ctx: &mut Context,
+        at: BootNs,
+        task: Box<Task>,
+        program: Arc<Image>,
+        origin: &'static str,
+    ) {
+        let Some(old) = self.live.remove(&task.image.pid) else { return };
+        let ppsentity = old.ppsentity.or_else(|| self.creator(ctx, task.creator));
+        let mut began = at;
+        if old.state == State::Pending {
+            began = old.began;
+        } else {
+            let end = plain_end(ctx.clock.time(at.max(old.began)), "exec");
+            self.conclude(ctx, &old, end);
+        }
+        let process = Process { began, ppsentity, ..Process::new(task, program, at) };
+        let state = if Arc::ptr_eq(&process.program, &self.unknown) { State::Sketched } else { State::Told };
+        self.begin(ctx, Process { state, ..process }, origin, (origin == "exec").then_some(at));
+        self.privileges_at_exec(ctx, at, &old);
+    }
+
+    /// Completes an image that was sketched, and its row while no store has it.
+    fn fill(
+        &mut self,
+        ctx: &mut Context,
+        task: Box<Task>,
+        program: Arc<Image>,
+        origin: &'static str,
+        ppsentity: Option<i64>,
+    ) {
+        let Some(old) = self.live.remove(&task.image.pid) else { return };
+        let process = Process {
+            image: old.image,
+            psentity: old.psentity,
+            ppsentity: ppsentity.filter(|_| origin == "fork").or(old.ppsentity).or(ppsentity),
+            began: old.began,
+            state: State::Told,
+            task,
+            program,
+            seen: old.seen,
+            inventory: old.inventory,
+        };
+        replace(ctx, &process, origin);
+        self.insert(process);
+    }
+
+    /// Completes the row of an image that ended before its exec was told.
+    fn fill_past(
+        &mut self,
+        ctx: &mut Context,
+        psentity: i64,
+        at: BootNs,
+        task: Box<Task>,
+        program: Arc<Image>,
+    ) {
+        let Some(row) = ctx.draft.psinfo(psentity) else { return };
+        if row.origin != "found" {
+            return;
+        }
+        let (began, ppsentity) = (ctx.clock.boot(row.created), row.ppsentity);
+        let ppsentity = ppsentity.or_else(|| self.creator(ctx, task.creator));
+        let process = Process { psentity, ppsentity, began, ..Process::new(task, program, at) };
+        replace(ctx, &process, "exec");
+    }
+
+    /// Notes who created a process, of which more is known already than its fork.
+    fn created_by(&mut self, ctx: &mut Context, image: ImageId, ppsentity: Option<i64>) {
+        let mut rows: Vec<i64> =
+            (0..=1).filter_map(|execs| self.past.psentity(ImageId { execs, ..image })).collect();
+        if let Some(process) = self.live.get_mut(&image.pid)
+            && process.image.start == image.start
+        {
+            process.ppsentity = ppsentity.or(process.ppsentity);
+            rows.push(process.psentity);
+        }
+        for psentity in rows {
+            if let Some(row) = ctx.draft.psinfo(psentity) {
+                row.ppsentity = ppsentity.or(row.ppsentity);
+            }
+        }
+    }
+
+    /// A row for an image that ended already; unless it may have one.
+    fn bygone(&mut self, ctx: &mut Context, process: Process, origin: &'static str, at: BootNs) {
+        let image = process.image;
+        let succeeded = self.live.get(&image.pid).is_some_and(|p| same_process(p.image, image))
+            || self.past.execs(image).is_some_and(|execs| execs > image.execs);
+        let destroyed = ctx.clock.time(at.max(process.began));
+        let end = plain_end(destroyed, if succeeded { "exec" } else { "unseen" });
+        self.bygone_with(ctx, process, origin, end);
+    }
+
+    fn bygone_with(&mut self, ctx: &mut Context, mut process: Process, origin: &'static str, end: PsInfoEnd) {
+        let image = process.image;
+        let ended_after = match self.live.get(&image.pid) {
+            Some(later) if same_process(later.image, image) && later.image.execs == image.execs + 1 => {
+                later.began
+            }
+            _ => image.start,
+        };
+        if self.past.is_complete_since(ended_after.max(image.start)) {
+            process.psentity = ctx.identity.psentity(image, None);
+            let row = psinfo(ctx, &process, origin);
+            ctx.draft.push(row);
+            self.conclude(ctx, &process, end);
+        }
+    }
+
+    /// Makes the row of a fork that was held back.
+    fn tell(&self, ctx: &mut Context, process: &mut Process) {
+        if process.state == State::Pending {
+            process.state = State::Told;
+            let row = psinfo(ctx, process, "fork");
+            ctx.draft.push(row);
+        }
+    }
+
+    /// Ends the row of an image, and remembers it.
+    fn conclude(&mut self, ctx: &mut Context, process: &Process, end: PsInfoEnd) {
+        ctx.draft.end(process.psentity, End::PsInfo(end));
+        self.past.image_ended(process.image, process.psentity, &process.program, ctx.clock.latest());
+    }
+
+    /// The process must have ended, at the latest now.
+    fn give_up(&mut self, ctx: &mut Context, pid: u32, at: BootNs) {
+        let Some(mut process) = self.live.remove(&pid) else { return };
+        self.tell(ctx, &mut process);
+        let end = plain_end(ctx.clock.time(at.max(process.began)), "unseen");
+        self.conclude(ctx, &process, end);
+        self.past.process_ended(process.image);
+    }
+}
+
+impl Process {
+    /// A process whose row, number and creator are still to be set.
+    fn new(task: Box<Task>, program: Arc<Image>, at: BootNs) -> Self {
+        Self {
+            image: task.image,
+            psentity: 0,
+            ppsentity: None,
+            began: at,
+            state: State::Told,
+            task,
+            program,
+            seen: at,
+            inventory: 0,
+        }
+    }
+}
+
+/// Writes a row anew that no store has yet; what ended it stays.
+fn replace(ctx: &mut Context, process: &Process, origin: &'static str) {
+    if ctx.draft.psinfo(process.psentity).is_some() {
+        let mut row = psinfo(ctx, process, origin);
+        if let Some(old) = ctx.draft.psinfo(process.psentity) {
+            row.end = old.end.take();
+            *old = row;
+        }
+    }
+}
