@@ -144,7 +144,7 @@ static long path_step(u32 turn, struct walk *w)
 	struct mount *mount = w->mount;
 	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
-	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root) || dentry == parent) {
+	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
 		if (above == mount || !above)
@@ -153,7 +153,8 @@ static long path_step(u32 turn, struct walk *w)
 		w->mount = above;
 		return 0;
 	}
-	if (!put_component(w, BPF_CORE_READ(dentry, d_name.name)))
+	/* Without a parent and not a root: a file that never had a name, like a memfd. What the kernel calls it stands there. */
+	if (!put_component(w, BPF_CORE_READ(dentry, d_name.name)) || dentry == parent)
 		return 1;
 	w->dentry = parent;
 	return 0;

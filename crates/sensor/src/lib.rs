@@ -3,6 +3,7 @@
 //! Only this crate reads the kernel and /proc.
 
 pub mod clock;
+pub mod ebpf;
 pub mod host;
 pub mod observation;
 pub mod poll;

@@ -176,15 +176,16 @@ impl Rounds {
             self.out.push(Observation::Coverage(class));
         }
         let mut origin = Origin::Found;
-        let mut last = false;
+        let mut pause = Duration::ZERO;
         loop {
+            let last = shared.wait(pause);
             let began = Instant::now();
             if self.round(origin).is_err() || last {
                 break;
             }
             origin = Origin::Poll;
             let took = began.elapsed();
-            last = shared.wait(interval.saturating_sub(took).max(took));
+            pause = interval.saturating_sub(took).max(took);
         }
         self.out.close();
     }

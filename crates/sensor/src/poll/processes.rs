@@ -10,7 +10,7 @@ use rustix::{io::Errno, param::page_size};
 use super::outbox::Outbox;
 use crate::{
     BootNs, Observation, clock,
-    observation::{Actor, Credentials, ImageId, Origin, Program, Task, Usage},
+    observation::{Actor, Credentials, ImageFile, ImageId, Origin, Program, Task, Usage},
     proc::{Process, Reader, Stat, Status},
 };
 
@@ -24,8 +24,9 @@ struct Known {
     netns: u32,
     /// As last read.
     stat: Stat,
-    /// Hashes, since arguments may be long.
-    path: u64,
+    /// Device and inode of the image: its name may change while it runs.
+    file: Option<(u32, u64)>,
+    /// A hash, since they may be long.
     arguments: u64,
     usage: Usage,
     /// The last round that saw it.
@@ -134,7 +135,7 @@ impl Processes {
             },
             credentials: task.credentials,
             netns: task.namespaces.net,
-            path: self.hasher.hash_one(&program.path),
+            file: program.file.as_ref().map(identity),
             arguments: self.hasher.hash_one(&program.arguments.bytes),
             usage: Usage::default(),
             round: self.round,
@@ -150,7 +151,12 @@ impl Processes {
         let Some(known) = self.known.get_mut(&pid) else { return };
         known.round = self.round;
         let before = std::mem::replace(&mut known.stat, stat);
-        let renamed = known.stat.comm != before.comm && !known.stat.is_kernel_thread();
+        if known.stat.is_kernel_thread() {
+            // Its name says what it works on, and nothing else ever changes.
+            (known.usage.user, known.usage.system) = (known.stat.user, known.stat.system);
+            return;
+        }
+        let renamed = known.stat.comm != before.comm;
         if !(due || renamed || has_run(&before, &known.stat)) {
             return;
         }
@@ -184,21 +190,18 @@ impl Processes {
     fn has_changed_image(&mut self, process: &Process, before: &Stat, renamed: bool, due: bool) -> bool {
         let Some(known) = self.known.get_mut(&process.pid()) else { return false };
         let now = &known.stat;
-        if before.is_kernel_thread() != now.is_kernel_thread() {
+        if before.is_kernel_thread() {
             return true;
-        }
-        if now.is_kernel_thread() {
-            return false;
         }
         if before.image.is_known() && now.image.is_known() {
             if before.image != now.image {
                 return true;
             }
             // With the stack at a fixed address, an exec may leave it where it was.
-            return due && process.image().is_some_and(|(path, _)| self.hasher.hash_one(&path) != known.path);
+            return due && known.file.is_some_and(|file| file_of(process).is_some_and(|now| now != file));
         }
         if now.image.is_known() {
-            known.path = process.image().map_or(known.path, |(path, _)| self.hasher.hash_one(&path));
+            known.file = file_of(process).or(known.file);
         }
         // Without permission for more, a process that has another name and other arguments is taken for another program: one of them alone
         // is what prctl(2) and setproctitle(3) do.
@@ -252,6 +255,14 @@ impl Known {
             (usage.read_bytes, usage.write_bytes) = (io.read_bytes, io.write_bytes);
         }
     }
+}
+
+fn identity(file: &ImageFile) -> (u32, u64) {
+    (file.dev, file.inode)
+}
+
+fn file_of(process: &Process) -> Option<(u32, u64)> {
+    process.image().map(|(_, file)| identity(&file))
 }
 
 /// It has used the processor in between, as far as the coarse figures show.

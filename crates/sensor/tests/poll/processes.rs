@@ -2,7 +2,11 @@
 
 use std::{
     fs,
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt, process::CommandExt},
+    io::Write,
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt, fs::PermissionsExt, process::CommandExt},
+    },
     path::Path,
     process::Command,
 };
@@ -10,8 +14,9 @@ use std::{
 use luarm_sensor::{
     Observation,
     observation::{Inventory, Origin},
-    proc::Reader,
+    proc::{ARGUMENTS_LIMIT, Reader},
 };
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::{
     puppet::{NOBODY, Puppet, is_root, perl, sh, skipped_without_root},
@@ -88,7 +93,7 @@ fn the_status_is_known_while_the_parent_has_not_fetched_it() {
         Observation::Exit { image, status, .. } if image.pid == pid => Some(*status),
         _ => None,
     });
-    assert!(status.is_none_or(|status| status == 3 << 8), "{status:?}");
+    assert_eq!(status, Some(3 << 8));
 }
 
 #[test]
@@ -203,9 +208,7 @@ fn an_image_that_has_lost_its_name_is_marked_and_one_that_only_looks_so_is_not()
     let mut image = |name: &str, unlink: bool| {
         let path = directory.path().canonicalize().unwrap().join(name);
         fs::copy("/bin/sh", &path).unwrap();
-        let child = Puppet::start(Command::new(&path).args(["-c", "echo ready; read x"]));
-        // By then it runs the image, and no process of this test holds the copy open for writing.
-        let mut child = child;
+        let mut child = Puppet::start(Command::new(&path).args(["-c", "echo ready; read x"]));
         assert_eq!(child.says(), "ready");
         if unlink {
             fs::remove_file(&path).unwrap();
@@ -217,4 +220,68 @@ fn an_image_that_has_lost_its_name_is_marked_and_one_that_only_looks_so_is_not()
     let (named, unnamed) = (image("here (deleted)", false), image("gone", true));
     assert!(!named.deleted && unnamed.deleted);
     assert!(!named.memfd && !unnamed.memfd);
+
+    let mut memory = fs::File::from(memfd_create("never named", MemfdFlags::CLOEXEC).unwrap());
+    memory.write_all(&fs::read("/bin/sh").unwrap()).unwrap();
+    // An image that is open for writing cannot be run.
+    let readable = fs::File::open(format!("/proc/self/fd/{}", memory.as_raw_fd())).unwrap();
+    drop(memory);
+    let path = format!("/proc/{}/fd/{}", std::process::id(), readable.as_raw_fd());
+    let mut child = Puppet::start(Command::new(path).args(["-c", "echo ready; read x"]));
+    assert_eq!(child.says(), "ready");
+    let (_, program, _) = watched.found(child.pid());
+    assert_eq!(program.path, b"/memfd:never named");
+    assert!(program.file.is_some_and(|file| file.memfd && file.deleted));
+}
+
+#[test]
+fn arguments_beyond_the_limit_are_cut_and_their_length_is_kept() {
+    let mut watched = Watched::start();
+    let long = "x".repeat(100_000);
+    let mut child = Puppet::start(Command::new("sh").args(["-c", "echo ready; read x", &long, &long, &long]));
+    assert_eq!(child.says(), "ready");
+    let (_, program, _) = watched.found(child.pid());
+    let arguments = program.arguments;
+    assert_eq!(arguments.bytes.len(), ARGUMENTS_LIMIT);
+    assert_eq!(arguments.length as usize, "sh -c echo ready; read x ".len() + 3 * (long.len() + 1));
+    assert!(arguments.bytes.starts_with(b"sh\0-c\0echo ready; read x\0xxx"));
+}
+
+#[test]
+fn a_reader_finds_single_processes() {
+    let reader = Reader::open(Path::new("/")).unwrap();
+    let mut child = Puppet::start(&mut sh("echo ready; read x"));
+    assert_eq!(child.says(), "ready");
+    let (task, program) = reader.found(child.pid()).unwrap();
+    assert_eq!((task.image.pid, task.ppid, task.image.execs), (child.pid(), std::process::id(), 0));
+    assert_eq!(program.arguments.bytes, b"sh\0-c\0echo ready; read x\0");
+    let held = reader.process(child.pid()).unwrap();
+    child.end();
+    assert!(held.found().is_none() && held.image().is_none() && held.sockets().is_empty());
+    assert!(reader.found(0).is_none());
+}
+
+#[test]
+fn an_image_that_gets_another_name_while_it_runs_is_no_other_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut watched = Watched::start();
+    fs::copy("/bin/sh", directory.path().join("one")).unwrap();
+    let mut child =
+        Puppet::start(Command::new(directory.path().join("one")).args(["-c", "echo ready; read x"]));
+    assert_eq!(child.says(), "ready");
+    let (task, ..) = watched.found(child.pid());
+    fs::rename(directory.path().join("one"), directory.path().join("other")).unwrap();
+    // Long enough for a close look.
+    for _ in 0..20 {
+        watched.round();
+    }
+    child.end();
+    let ended = watched.until(|observation| match observation {
+        Observation::Found { task, .. } | Observation::Exec { task, .. } if task.image.pid == child.pid() => {
+            panic!("{task:?}")
+        }
+        Observation::Exit { image, .. } if image.pid == child.pid() => Some(*image),
+        _ => None,
+    });
+    assert_eq!(ended, task.image);
 }

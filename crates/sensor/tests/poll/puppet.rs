@@ -1,7 +1,7 @@
 //! Children that do one thing after another, as they are told to.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, ErrorKind, Write},
     process::{Child, ChildStdout, Command, Stdio},
 };
 
@@ -15,7 +15,14 @@ pub(crate) struct Puppet {
 
 impl Puppet {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = loop {
+            match command.spawn() {
+                // A child of another test, on its way to its own exec, still holds the image that this one wrote.
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {}
+                spawned => break spawned.unwrap(),
+            }
+        };
         let said = BufReader::new(child.stdout.take().unwrap());
         Self { child, said }
     }

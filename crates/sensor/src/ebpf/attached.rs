@@ -1,0 +1,229 @@
+//! Loading and attaching the programs: all that this kernel takes, and for each class that it does not, why.
+#![expect(unsafe_code, reason = "the kernel tells of skipped runs only through a raw call")]
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, Read},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    sync::{Mutex, PoisonError},
+};
+
+use libbpf_rs::{Link, MapCore, Object, ObjectBuilder, OpenObject, PrintLevel, libbpf_sys};
+
+use super::{
+    EbpfConfig, EbpfError,
+    hooks::{Attach, CLASSES, Class, ESSENTIAL},
+    mounts::{Tracepoints, cgroup_root},
+};
+use crate::observation::{Coverage, Watch};
+
+/// The programs at their hooks, for as long as this lives.
+pub(super) struct Attached {
+    pub(super) object: Object,
+    links: HashMap<&'static str, Link>,
+    pub(super) coverage: Vec<Coverage>,
+}
+
+/// What libbpf said last, to find the program that the kernel refused and its reason.
+static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// libbpf's way of printing is one for the whole process.
+static LOADING: Mutex<()> = Mutex::new(());
+
+fn listen(_: PrintLevel, message: String) {
+    tracing::debug!(target: "libbpf", "{}", message.trim_end());
+    SAID.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+}
+
+impl Attached {
+    /// Loads and attaches what can be; fails when processes cannot be watched.
+    pub(super) fn new(config: &EbpfConfig) -> Result<Self, EbpfError> {
+        let mut refused = BTreeMap::new();
+        let object = load(config, &mut refused)?;
+        let mut attached = Attached { object, links: HashMap::new(), coverage: Vec::new() };
+        attached.attach_all(&mut refused);
+        for class in CLASSES {
+            let coverage = coverage(class, &refused);
+            if class.name == ESSENTIAL && coverage.watch == Watch::Unwatched {
+                return Err(EbpfError::Refused(coverage.reason.unwrap_or_default()));
+            }
+            attached.coverage.push(coverage);
+        }
+        Ok(attached)
+    }
+
+    fn attach_all(&mut self, refused: &mut BTreeMap<String, String>) {
+        let tracepoints = Tracepoints::open();
+        let cgroup = cgroup_root();
+        for hook in CLASSES.iter().flat_map(|c| c.hooks) {
+            if refused.contains_key(hook.program)
+                || self.links.contains_key(hook.program)
+                || hook.attach == Attach::Iterator
+            {
+                continue;
+            }
+            match self.attach(hook.program, hook.attach, &tracepoints, &cgroup) {
+                Ok(link) => {
+                    self.links.insert(hook.program, link);
+                }
+                Err(reason) => {
+                    refused.insert(hook.program.to_owned(), reason);
+                }
+            }
+        }
+    }
+
+    fn attach(
+        &self,
+        program: &str,
+        how: Attach,
+        tracepoints: &io::Result<Tracepoints>,
+        cgroup: &io::Result<OwnedFd>,
+    ) -> Result<Link, String> {
+        let found = self.object.progs_mut().find(|p| p.name() == program).ok_or("not in the object")?;
+        let link = match how {
+            Attach::Trace => found.attach_trace(),
+            Attach::Cgroup => {
+                let root =
+                    cgroup.as_ref().map_err(|e| format!("cannot open the control group hierarchy: {e}"))?;
+                found.attach_cgroup(root.as_raw_fd())
+            }
+            Attach::Syscall(name) => {
+                let tracepoints = tracepoints.as_ref().map_err(|e| format!("cannot open tracefs: {e}"))?;
+                let event = tracepoints.syscall(name).map_err(|e| format!("tracepoint {name}: {e}"))?;
+                let link = found.attach_perf_event(event.as_raw_fd());
+                // The link owns the event from here on.
+                if link.is_ok() {
+                    std::mem::forget(event);
+                }
+                link
+            }
+            Attach::Iterator => return Err("an iterator is run, not attached".to_owned()),
+        };
+        link.map_err(|e| format!("{e:#}"))
+    }
+
+    /// Runs an iterator over everything that exists, and gives the bytes that it wrote.
+    pub(super) fn iterate(&self, program: &str) -> io::Result<Vec<u8>> {
+        let found = self.object.progs_mut().find(|p| p.name() == program).ok_or(io::ErrorKind::NotFound)?;
+        let link = found.attach().map_err(io::Error::other)?;
+        let mut bytes = Vec::new();
+        libbpf_rs::Iter::new(&link).map_err(io::Error::other)?.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// A map of the object.
+    pub(super) fn map(&self, name: &str) -> Result<libbpf_rs::Map<'_>, EbpfError> {
+        self.object
+            .maps()
+            .find(|m| m.name() == name)
+            .ok_or_else(|| EbpfError::Refused(format!("the object has no map {name}")))
+    }
+
+    /// How often the kernel skipped one of our programs because it was already running on that processor: events that nobody saw.
+    pub(super) fn skipped(&self) -> u64 {
+        let mut sum = 0;
+        for program in self.object.progs() {
+            let mut info = libbpf_sys::bpf_prog_info::default();
+            let mut len = size_of_val(&info) as u32;
+            // SAFETY: the kernel writes at most `len` bytes into `info`, which is plain data.
+            let failed = unsafe {
+                libbpf_sys::bpf_obj_get_info_by_fd(
+                    program.as_fd().as_raw_fd(),
+                    (&raw mut info).cast(),
+                    &raw mut len,
+                )
+            };
+            if failed == 0 {
+                sum += info.recursion_misses;
+            }
+        }
+        sum
+    }
+}
+
+fn open(config: &EbpfConfig, refused: &BTreeMap<String, String>) -> Result<OpenObject, EbpfError> {
+    let mut object = ObjectBuilder::default()
+        .open_memory(super::OBJECT)
+        .map_err(|e| EbpfError::Refused(format!("{e:#}")))?;
+    for mut program in object.progs_mut() {
+        program.set_autoload(!refused.contains_key(&*program.name().to_string_lossy()));
+    }
+    for mut map in object.maps_mut() {
+        let size = match map.name().to_str() {
+            Some("events") => config.events,
+            Some("bulk") => config.bulk,
+            _ => continue,
+        };
+        map.set_max_entries(size).map_err(|e| EbpfError::Refused(format!("{e:#}")))?;
+    }
+    Ok(object)
+}
+
+/// Loads the object; as long as the kernel refuses a program, again without it.
+fn load(config: &EbpfConfig, refused: &mut BTreeMap<String, String>) -> Result<Object, EbpfError> {
+    let _alone = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+    libbpf_rs::set_print(Some((PrintLevel::Debug, listen)));
+    let programs: usize = CLASSES.iter().map(|c| c.hooks.len()).sum();
+    let mut last = String::new();
+    for _ in 0..=programs {
+        SAID.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let error = match open(config, refused)?.load() {
+            Ok(object) => return Ok(object),
+            Err(e) => format!("{e:#}"),
+        };
+        let said = std::mem::take(&mut *SAID.lock().unwrap_or_else(PoisonError::into_inner));
+        match said.iter().find_map(|line| refused_program(line)) {
+            Some((program, code)) => {
+                tracing::debug!("the kernel refuses {program}: {code}");
+                refused.insert(program, format!("the kernel refuses the program: {code}"));
+            }
+            None => return Err(EbpfError::Refused(error)),
+        }
+        last = error;
+    }
+    Err(EbpfError::Refused(last))
+}
+
+/// The program and the error in libbpf's `prog 'NAME': failed to load: -ERROR`.
+fn refused_program(line: &str) -> Option<(String, String)> {
+    let rest = line.split("prog '").nth(1)?;
+    let (program, rest) = rest.split_once('\'')?;
+    let code: i32 = rest.split("failed to load: ").nth(1)?.trim().parse().ok()?;
+    Some((program.to_owned(), io::Error::from_raw_os_error(-code).to_string()))
+}
+
+fn coverage(class: &Class, refused: &BTreeMap<String, String>) -> Coverage {
+    let hooks = class.hooks.iter().map(|h| match h.attach {
+        Attach::Trace => format!("tp_btf {}", h.program.trim_start_matches("on_")),
+        Attach::Syscall(name) => format!("tracepoint {name}"),
+        Attach::Cgroup => format!("cgroup {}", h.program.trim_start_matches("on_")),
+        Attach::Iterator => format!("iterator {}", h.program.trim_start_matches("on_")),
+    });
+    let failed: Vec<String> = class
+        .hooks
+        .iter()
+        .filter_map(|h| refused.get(h.program).map(|why| format!("{}: {why}", h.program)))
+        .collect();
+    let watched = failed.is_empty();
+    Coverage {
+        class: class.name,
+        watch: if watched { Watch::Watched } else { Watch::Unwatched },
+        sensor: if watched { "ebpf" } else { "none" },
+        hook: hooks.collect::<Vec<_>>().join(", "),
+        reason: if watched { class.limits.map(str::to_owned) } else { Some(failed.join("; ")) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_program_is_found_in_what_libbpf_says() {
+        assert_eq!(
+            refused_program("libbpf: prog 'on_exec': failed to load: -13\n"),
+            Some(("on_exec".to_owned(), "Permission denied (os error 13)".to_owned()))
+        );
+        assert_eq!(refused_program("libbpf: loading object 'luarm'\n"), None);
+    }
+}

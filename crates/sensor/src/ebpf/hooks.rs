@@ -1,0 +1,134 @@
+//! Which program watches which class of events, and how each is attached.
+
+/// How a program gets to its hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Attach {
+    /// A tracepoint with type information: the kernel finds it by name.
+    Trace,
+    /// The exit of a system call: a tracepoint of that name in the group `syscalls`.
+    Syscall(&'static str),
+    /// The root of the control group hierarchy.
+    Cgroup,
+    /// Run once, through a file of its own.
+    Iterator,
+}
+
+/// A program of the object.
+#[derive(Debug)]
+pub(super) struct Hook {
+    pub(super) program: &'static str,
+    pub(super) attach: Attach,
+}
+
+/// A class of events: without any one of its programs it is not watched.
+#[derive(Debug)]
+pub(super) struct Class {
+    pub(super) name: &'static str,
+    pub(super) hooks: &'static [Hook],
+    /// What the hooks do not see.
+    pub(super) limits: Option<&'static str>,
+}
+
+const fn trace(program: &'static str) -> Hook {
+    Hook { program, attach: Attach::Trace }
+}
+
+const fn syscall(program: &'static str, name: &'static str) -> Hook {
+    Hook { program, attach: Attach::Syscall(name) }
+}
+
+const fn cgroup(program: &'static str) -> Hook {
+    Hook { program, attach: Attach::Cgroup }
+}
+
+/// The class without which there is no recording by eBPF.
+pub(super) const ESSENTIAL: &str = "process";
+
+const COMPAT: Option<&str> = Some("system calls of 32-bit programs are not seen");
+
+/// Every class, in the order in which it is reported.
+pub(super) const CLASSES: &[Class] = &[
+    Class { name: ESSENTIAL, hooks: &[trace("on_fork"), trace("on_exec"), trace("on_exit")], limits: None },
+    Class {
+        name: "exec-denied",
+        hooks: &[
+            syscall("on_execve_exit", "sys_exit_execve"),
+            syscall("on_execveat_exit", "sys_exit_execveat"),
+        ],
+        limits: Some("ENOENT by policy; system calls of 32-bit programs are not seen"),
+    },
+    Class {
+        name: "rename",
+        hooks: &[trace("on_rename")],
+        limits: Some("names of threads by policy: the process's name is its leading thread's"),
+    },
+    Class {
+        name: "credentials",
+        hooks: &[
+            syscall("on_setuid", "sys_exit_setuid"),
+            syscall("on_setgid", "sys_exit_setgid"),
+            syscall("on_setreuid", "sys_exit_setreuid"),
+            syscall("on_setregid", "sys_exit_setregid"),
+            syscall("on_setresuid", "sys_exit_setresuid"),
+            syscall("on_setresgid", "sys_exit_setresgid"),
+            syscall("on_setfsuid", "sys_exit_setfsuid"),
+            syscall("on_setfsgid", "sys_exit_setfsgid"),
+        ],
+        limits: COMPAT,
+    },
+    Class { name: "tcp", hooks: &[trace("on_state")], limits: None },
+    Class { name: "tcp-denied", hooks: &[syscall("on_connect", "sys_exit_connect")], limits: COMPAT },
+    Class {
+        name: "tcp-accept",
+        hooks: &[syscall("on_accept", "sys_exit_accept"), syscall("on_accept4", "sys_exit_accept4")],
+        limits: Some(
+            "accepted through io_uring or by a 32-bit program: told of at its end, as the listener's",
+        ),
+    },
+    Class {
+        name: "udp",
+        hooks: &[
+            cgroup("on_egress"),
+            cgroup("on_ingress"),
+            cgroup("on_socket"),
+            cgroup("on_send4"),
+            cgroup("on_send6"),
+            cgroup("on_bind4"),
+            cgroup("on_bind6"),
+            cgroup("on_release"),
+        ],
+        limits: Some("raw and packet sockets are not seen"),
+    },
+    Class {
+        name: "names",
+        hooks: &[cgroup("on_egress"), cgroup("on_ingress")],
+        limits: Some("port 53 in the clear; DNS over TLS or HTTPS is not readable"),
+    },
+    Class {
+        name: "inventory",
+        hooks: &[
+            Hook { program: "on_task", attach: Attach::Iterator },
+            Hook { program: "on_file", attach: Attach::Iterator },
+        ],
+        limits: Some("once, at the start"),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use libbpf_rs::ObjectBuilder;
+
+    use super::*;
+
+    #[test]
+    fn every_program_of_the_object_belongs_to_a_class() {
+        let object = ObjectBuilder::default().open_memory(super::super::OBJECT).unwrap();
+        let compiled: BTreeSet<String> =
+            object.progs().map(|p| p.name().to_string_lossy().into_owned()).collect();
+        let listed: BTreeSet<String> =
+            CLASSES.iter().flat_map(|c| c.hooks).map(|h| h.program.to_owned()).collect();
+        assert_eq!(compiled, listed);
+    }
+}

@@ -1,0 +1,408 @@
+//! The thread that empties the rings.
+//!
+//! Order matters in one place: an exec's record tells how much of its arguments went ahead through the other ring. The records of `events` are therefore
+//! copied out first, then `bulk` is emptied, then the copies are decoded: what went ahead is there by then.
+
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet, VecDeque},
+    io,
+    os::fd::{AsFd, OwnedFd},
+    rc::Rc,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use libbpf_rs::{MapCore, MapFlags, RingBuffer, RingBufferBuilder};
+use rustix::event::{Timespec, epoll};
+
+use super::{
+    EbpfError,
+    attached::Attached,
+    bulk::Pieces,
+    decode,
+    exchanges::Exchanges,
+    record::{self, kind, split},
+    weight,
+};
+use crate::{
+    clock,
+    observation::{
+        BootNs, Direction, Endpoint, EndpointEnd, Inventory, Loss, Observation, Origin, Program, Task,
+        Transport,
+    },
+    proc,
+    queue::{Closed, Producer},
+};
+
+/// How long the rings are left alone. A ring that fills faster wakes the reader.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// Records taken from the ring of events in one turn.
+const TURN: usize = 8192;
+/// How often losses are asked for, and idle exchanges looked for.
+const SECOND: BootNs = 1_000_000_000;
+const SWEEP: BootNs = 10 * SECOND;
+/// Sockets whose connection failed lately, remembered until their system call says so again.
+const FAILED: usize = 4096;
+
+/// Records as they lay in the ring, one after the other.
+#[derive(Default)]
+struct Copies {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+pub(super) struct Reader<'a> {
+    attached: &'a Attached,
+    producer: &'a Producer,
+    wake: &'a OwnedFd,
+    sleep: OwnedFd,
+    events: RingBuffer<'static>,
+    bulk: RingBuffer<'static>,
+    copies: Rc<RefCell<Copies>>,
+    pieces: Rc<RefCell<Pieces>>,
+    messages: Rc<RefCell<Vec<Observation>>>,
+    exchanges: Exchanges,
+    failed: HashSet<u64>,
+    failed_order: VecDeque<u64>,
+    undecided: HashMap<u64, (BootNs, Endpoint, EndpointEnd)>,
+    out: Vec<Observation>,
+    lost: Vec<u64>,
+    skipped: u64,
+    asked: BootNs,
+    swept: BootNs,
+}
+
+fn system(what: &'static str) -> impl Fn(rustix::io::Errno) -> EbpfError {
+    move |e| EbpfError::System(what, e.into())
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        attached: &'a Attached,
+        producer: &'a Producer,
+        wake: &'a OwnedFd,
+    ) -> Result<Self, EbpfError> {
+        let copies = Rc::new(RefCell::new(Copies::default()));
+        let pieces = Rc::new(RefCell::new(Pieces::default()));
+        let messages = Rc::new(RefCell::new(Vec::new()));
+        let (events_map, bulk_map) = (attached.map("events")?, attached.map("bulk")?);
+
+        let into = Rc::clone(&copies);
+        let events = ring(&events_map, move |bytes| {
+            let mut copies = into.borrow_mut();
+            copies.bytes.extend_from_slice(bytes);
+            let end = copies.bytes.len();
+            copies.ends.push(end);
+            0
+        })?;
+        let (into_pieces, into_messages) = (Rc::clone(&pieces), Rc::clone(&messages));
+        let bulk = ring(&bulk_map, move |bytes| {
+            take_bulk(bytes, &mut into_pieces.borrow_mut(), &mut into_messages.borrow_mut());
+            0
+        })?;
+
+        // Edge-triggered: it says when a ring asks for its reader, not whenever there is something in it.
+        let sleep = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("make an epoll descriptor"))?;
+        let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        for fd in [events_map.as_fd(), bulk_map.as_fd()] {
+            epoll::add(&sleep, fd, epoll::EventData::new_u64(0), edge).map_err(system("watch a ring"))?;
+        }
+        epoll::add(&sleep, wake, epoll::EventData::new_u64(1), epoll::EventFlags::IN)
+            .map_err(system("watch the wake-up"))?;
+        let now = clock::now();
+        Ok(Reader {
+            attached,
+            producer,
+            wake,
+            sleep,
+            events,
+            bulk,
+            copies,
+            pieces,
+            messages,
+            exchanges: Exchanges::default(),
+            failed: HashSet::new(),
+            failed_order: VecDeque::new(),
+            undecided: HashMap::new(),
+            out: Vec::new(),
+            lost: Vec::new(),
+            skipped: 0,
+            asked: now,
+            swept: now,
+        })
+    }
+
+    /// Reports what is watched and what exists, then everything that happens, until told to stop.
+    pub(super) fn run(&mut self, stopping: &AtomicBool) {
+        self.out.extend(self.attached.coverage.iter().cloned().map(Observation::Coverage));
+        if let Err(e) = self.inventory() {
+            tracing::error!("cannot list what exists already: {e}");
+        }
+        loop {
+            let stop = stopping.load(Ordering::Acquire);
+            let asked = self.clear_wake();
+            if self.turn(asked || stop).is_err() || stop {
+                return;
+            }
+            let mut events =
+                [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 4];
+            let _ = epoll::wait(&self.sleep, &mut events[..], Some(&PAUSE));
+        }
+    }
+
+    fn clear_wake(&self) -> bool {
+        rustix::io::read(self.wake, &mut [0u8; 8]).is_ok()
+    }
+
+    /// Empties the rings and hands over what was in them. When asked for, or now and then, also says how far it came.
+    fn turn(&mut self, asked: bool) -> Result<(), Closed> {
+        let begun = clock::now();
+        loop {
+            let taken = self.events.consume_raw_n(TURN);
+            self.bulk.consume_raw();
+            self.decode();
+            if usize::try_from(taken).is_ok_and(|n| n >= TURN) {
+                self.hand_over()?;
+            } else {
+                break;
+            }
+        }
+        self.out.extend(self.undecided.drain().map(|(_, (at, endpoint, end))| ended(at, endpoint, end)));
+        if asked || begun.saturating_sub(self.asked) >= SECOND {
+            self.count_losses(begun);
+            if begun.saturating_sub(self.swept) >= SWEEP {
+                self.sweep(begun);
+            }
+            self.out.push(Observation::Reached(begun));
+        } else if !self.out.is_empty() {
+            self.out.push(Observation::Reached(begun));
+        }
+        self.hand_over()
+    }
+
+    fn hand_over(&mut self) -> Result<(), Closed> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.out.iter().map(weight).sum();
+        self.producer.send(std::mem::take(&mut self.out), bytes)
+    }
+
+    fn decode(&mut self) {
+        // What was asked of name servers comes before the connections that used the answers.
+        self.out.append(&mut self.messages.borrow_mut());
+        let mut copies = std::mem::take(&mut *self.copies.borrow_mut());
+        let mut from = 0;
+        for &end in &copies.ends {
+            self.one(&copies.bytes[from..end]);
+            from = end;
+        }
+        copies.bytes.clear();
+        copies.ends.clear();
+        // The buffer is kept for the next turn, unless a storm made it large.
+        if copies.bytes.capacity() <= 1 << 20 {
+            *self.copies.borrow_mut() = copies;
+        }
+    }
+
+    fn one(&mut self, bytes: &[u8]) {
+        let Some((header, _)) = split::<record::Header>(bytes) else { return };
+        let observation = match header.kind {
+            kind::FORK => decode::fork(bytes),
+            kind::EXEC => decode::program(bytes, |image| self.pieces.borrow_mut().take(image)).map(
+                |(r, task, program)| Observation::Exec {
+                    at: r.h.at,
+                    task: Box::new(task),
+                    program: Box::new(program),
+                },
+            ),
+            kind::EXIT => decode::exit(bytes),
+            kind::RENAME => decode::rename(bytes),
+            kind::CREDENTIALS => decode::credentials_changed(bytes),
+            kind::EXEC_DENIED => decode::denied(bytes),
+            kind::ENDPOINT => return self.endpoint(bytes),
+            kind::ENDPOINT_END => return self.endpoint_end(bytes),
+            kind::CONNECT_FAILED => return self.connect_failed(bytes),
+            kind::UDP_RELEASE => return self.release(bytes),
+            _ => None,
+        };
+        self.out.extend(observation);
+    }
+
+    fn endpoint(&mut self, bytes: &[u8]) {
+        let Some((r, endpoint)) = decode::endpoint(bytes) else { return };
+        if endpoint.id.transport == Transport::Udp {
+            let key = endpoint.remote.map(|_| decode::peer_key(&r));
+            self.exchanges.begin(key, endpoint.clone());
+        }
+        self.out.push(Observation::Endpoint(Box::new(endpoint)));
+    }
+
+    fn endpoint_end(&mut self, bytes: &[u8]) {
+        let Some((r, endpoint)) = decode::endpoint(bytes) else { return };
+        let end = decode::endpoint_end(&r);
+        if endpoint.direction == Direction::Out && end.result != Some(0) {
+            self.remember_failed(r.socket);
+            if end.result.is_none() {
+                // It failed on this host: the system call is about to say why.
+                self.undecided.insert(r.socket, (r.h.at, endpoint, end));
+                return;
+            }
+        }
+        self.out.push(ended(r.h.at, endpoint, end));
+    }
+
+    fn remember_failed(&mut self, socket: u64) {
+        if self.failed.insert(socket) {
+            self.failed_order.push_back(socket);
+            if self.failed_order.len() > FAILED
+                && let Some(oldest) = self.failed_order.pop_front()
+            {
+                self.failed.remove(&oldest);
+            }
+        }
+    }
+
+    /// The system call says that a connection failed: one that its socket's state has told of already, or one that never began.
+    fn connect_failed(&mut self, bytes: &[u8]) {
+        let Some((r, endpoint)) = decode::endpoint(bytes) else { return };
+        let end = EndpointEnd { result: Some(r.result), idle: false, traffic: None };
+        if let Some((at, endpoint, _)) = self.undecided.remove(&r.socket) {
+            self.failed.remove(&r.socket);
+            self.out.push(ended(at, endpoint, end));
+        } else if r.socket == 0 || !self.failed.remove(&r.socket) {
+            self.out.push(ended(r.h.at, endpoint, end));
+        }
+    }
+
+    fn release(&mut self, bytes: &[u8]) {
+        let Some((r, _)) = split::<record::Release>(bytes) else { return };
+        if let Ok(table) = self.attached.map("peers") {
+            self.exchanges.release(&table, r.socket, r.h.at, &mut self.out);
+        }
+    }
+
+    fn sweep(&mut self, now: BootNs) {
+        self.swept = now;
+        if let Ok(table) = self.attached.map("peers") {
+            self.exchanges.sweep(&table, now, &mut self.out);
+        }
+    }
+
+    /// Reports what the kernel has counted as lost since the last time.
+    fn count_losses(&mut self, now: BootNs) {
+        let Ok(map) = self.attached.map("lost") else { return };
+        self.lost.resize(record::LOST.len(), 0);
+        for (n, (class, cause)) in record::LOST.into_iter().enumerate() {
+            let Ok(Some(per_processor)) = map.lookup_percpu(&(n as u32).to_ne_bytes(), MapFlags::ANY) else {
+                continue;
+            };
+            let sum =
+                per_processor.iter().filter_map(|v| v.first_chunk()).map(|v| u64::from_ne_bytes(*v)).sum();
+            let before = std::mem::replace(&mut self.lost[n], sum);
+            if sum > before {
+                self.out.push(Observation::Loss(Loss {
+                    class,
+                    cause,
+                    count: sum - before,
+                    from: self.asked,
+                    until: now,
+                }));
+            }
+        }
+        let skipped = self.attached.skipped();
+        if skipped > self.skipped {
+            let count = skipped - self.skipped;
+            self.out.push(Observation::Loss(Loss {
+                class: "all",
+                cause: "recursion",
+                count,
+                from: self.asked,
+                until: now,
+            }));
+            self.skipped = skipped;
+        }
+        self.asked = now;
+    }
+
+    /// Reports the processes and sockets that exist. The programs are attached already, so that nothing falls between.
+    fn inventory(&mut self) -> io::Result<()> {
+        let reader = proc::Reader::open("/".as_ref()).ok();
+        let mut met = HashSet::new();
+        let mut parents = HashMap::new();
+        for record in records(&self.attached.iterate("on_task")?) {
+            let Some((r, task, mut program)) = decode::program(record, |_| Vec::new()) else { continue };
+            if r.h.kind != kind::TASK {
+                continue;
+            }
+            // The iterator cannot read another process's memory.
+            if let Some(arguments) =
+                reader.as_ref().and_then(|r| r.process(task.image.pid)).and_then(|p| p.arguments())
+            {
+                program.arguments = arguments;
+            }
+            met.insert(task.image.pid);
+            parents.extend(task.creator.map(|parent| (parent.pid, parent)));
+            self.found(r.h.at, task, program);
+        }
+        // The iterator leaves the first process out on some kernels (6.18). Its children know its identity; the rest is in /proc.
+        for (pid, image) in parents.into_iter().filter(|(pid, _)| !met.contains(pid)) {
+            if let Some((mut task, program)) = reader.as_ref().and_then(|r| r.found(pid)) {
+                task.image = image;
+                self.found(clock::now(), task, program);
+            }
+        }
+        self.out.push(Observation::Complete(Inventory::Processes));
+        for record in records(&self.attached.iterate("on_file")?) {
+            self.endpoint(record);
+        }
+        self.out.push(Observation::Complete(Inventory::Sockets));
+        Ok(())
+    }
+
+    fn found(&mut self, at: BootNs, task: Task, program: Program) {
+        self.out.push(Observation::Found {
+            at,
+            task: Box::new(task),
+            program: Box::new(program),
+            origin: Origin::Found,
+        });
+    }
+}
+
+fn ended(at: BootNs, endpoint: Endpoint, end: EndpointEnd) -> Observation {
+    Observation::EndpointEnd { at, endpoint: Box::new(endpoint), end }
+}
+
+fn ring(
+    map: &libbpf_rs::Map<'_>,
+    callback: impl FnMut(&[u8]) -> i32 + 'static,
+) -> Result<RingBuffer<'static>, EbpfError> {
+    let mut builder = RingBufferBuilder::new();
+    builder.add(map, callback).map_err(|e| EbpfError::Refused(format!("{e:#}")))?;
+    builder.build().map_err(|e| EbpfError::Refused(format!("{e:#}")))
+}
+
+fn take_bulk(bytes: &[u8], pieces: &mut Pieces, messages: &mut Vec<Observation>) {
+    match split::<record::Header>(bytes).map(|(header, _)| header.kind) {
+        Some(kind::DNS) => messages.extend(decode::dns(bytes)),
+        Some(kind::ARGUMENTS) => {
+            if let Some((r, rest)) = split::<record::Arguments>(bytes)
+                && let Some(piece) = rest.get(..r.len as usize)
+            {
+                pieces.put(decode::image(&r.image), r.offset, piece);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The iterators' output: each record after its length.
+fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (len, rest) = bytes.split_first_chunk()?;
+        let (record, rest) = rest.split_at_checked(u32::from_ne_bytes(*len) as usize)?;
+        bytes = rest;
+        Some(record)
+    })
+}

@@ -1,0 +1,154 @@
+//! The records that the kernel programs give: the same layout as `bpf/records.h`, field by field.
+//!
+//! A test compares every size and offset with the type information in the compiled object.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Declares a record, and lists its layout for the test.
+macro_rules! records {
+    ($($(#[doc = $doc:literal])+ $Name:ident = $c_name:literal { $($field:ident: $ty:ty,)+ })+) => {
+        $($(#[doc = $doc])+
+        #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable)]
+        #[repr(C)]
+        pub(super) struct $Name { $(pub(super) $field: $ty,)+ })+
+
+        #[cfg(test)]
+        pub(super) const LAYOUT: &[(&str, usize, &[(&str, usize)])] = &[
+            $(($c_name, size_of::<$Name>(), &[$((stringify!($field), std::mem::offset_of!($Name, $field)),)+]),)+
+        ];
+    };
+}
+
+/// The kinds of record, as in `enum kind`.
+pub(super) mod kind {
+    pub(in super::super) const FORK: u32 = 1;
+    pub(in super::super) const EXEC: u32 = 2;
+    pub(in super::super) const TASK: u32 = 3;
+    pub(in super::super) const EXIT: u32 = 4;
+    pub(in super::super) const RENAME: u32 = 5;
+    pub(in super::super) const CREDENTIALS: u32 = 6;
+    pub(in super::super) const EXEC_DENIED: u32 = 7;
+    pub(in super::super) const ENDPOINT: u32 = 8;
+    pub(in super::super) const ENDPOINT_END: u32 = 9;
+    pub(in super::super) const CONNECT_FAILED: u32 = 10;
+    pub(in super::super) const UDP_RELEASE: u32 = 11;
+    pub(in super::super) const ARGUMENTS: u32 = 12;
+    pub(in super::super) const DNS: u32 = 13;
+}
+
+/// What the counters of lost events stand for, as in `enum class`: class and cause.
+pub(super) const LOST: [(&str, &str); 10] = [
+    ("process", "ring-full"),
+    ("arguments", "ring-full"),
+    ("rename", "ring-full"),
+    ("credentials", "ring-full"),
+    ("exec-denied", "ring-full"),
+    ("tcp", "ring-full"),
+    ("tcp-accept", "ring-full"),
+    ("udp", "ring-full"),
+    ("udp", "table-full"),
+    ("names", "ring-full"),
+];
+
+/// The system calls behind `enum operation`.
+pub(super) const OPERATIONS: [&str; 8] =
+    ["setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid"];
+
+/// `TASK.flags` of a kernel thread.
+pub(super) const PF_KTHREAD: u32 = 0x0020_0000;
+
+pub(super) const TCP: u8 = 6;
+pub(super) const DIRECTION_OUT: u8 = 1;
+pub(super) const DIRECTION_IN: u8 = 2;
+
+records! {
+    /// Begins every record.
+    Header = "header" { kind: u32, pad: u32, at: u64, }
+    /// Identity of a process image.
+    Image = "image" { pid: u32, execs: u32, start: u64, }
+    /// Who did it.
+    Actor = "actor" { image: Image, euid: u32, auid: u32, session: u32, tid: u32, comm: [u8; 16], }
+    /// User and group ids.
+    Ids = "ids" { uid: u32, euid: u32, suid: u32, fsuid: u32, gid: u32, egid: u32, sgid: u32, fsgid: u32, }
+    /// A process.
+    Task = "task" {
+        image: Image, creator: Image, ids: Ids, ppid: u32, auid: u32, session: u32, sid: u32,
+        mntns: u32, netns: u32, pidns: u32, userns: u32, utsns: u32, ipcns: u32, cgroupns: u32,
+        flags: u32, comm: [u8; 16], tty: [u8; 24],
+    }
+    /// A process was forked.
+    Fork = "fork_record" { h: Header, task: Task, cgroup_len: u32, pad: u32, }
+    /// A process runs another image, or was found.
+    Exec = "exec_record" {
+        h: Header, task: Task, inode: u64, dev: u32, owner: u32, mode: u32, links: u32, unhashed: u32,
+        path_len: u32, cwd_len: u32, cgroup_len: u32, filename_len: u32, script: u32,
+        args_total: u64, args_len: u32, args_bulk: u32,
+    }
+    /// A process ended.
+    Exit = "exit_record" {
+        h: Header, image: Image, status: u32, pad: u32, utime: u64, stime: u64, runtime: u64, maxrss: u64,
+        rchar: u64, wchar: u64, read_bytes: u64, write_bytes: u64,
+    }
+    /// A process changed its name.
+    Rename = "rename_record" { h: Header, actor: Actor, old: [u8; 16], }
+    /// A process changed its ids.
+    Credentials = "credentials_record" { h: Header, actor: Actor, ids: Ids, operation: u32, pad: u32, }
+    /// An exec was refused.
+    Denied = "denied_record" { h: Header, actor: Actor, error: i32, path_len: u32, args_len: u32, more: u32, }
+    /// An endpoint began or ended.
+    Endpoint = "endpoint_record" {
+        h: Header, actor: Actor, socket: u64, since: u64, local: [u8; 16], remote: [u8; 16], local_port: u16, remote_port: u16,
+        family: u8, transport: u8, direction: u8, found: u8, netns: u32, result: i32,
+        bytes_sent: u64, bytes_received: u64, packets_sent: u64, packets_received: u64,
+    }
+    /// A UDP socket was closed.
+    Release = "release_record" { h: Header, socket: u64, }
+    /// A piece of an exec's arguments.
+    Arguments = "arguments_record" { h: Header, image: Image, offset: u32, len: u32, }
+    /// A DNS message or a piece of one.
+    Dns = "dns_record" {
+        h: Header, actor: Actor, socket: u64, server: [u8; 16], port: u16, family: u8, transport: u8, netns: u32,
+        sequence: u32, length: u32, sent: u32, len: u32,
+    }
+    /// Key of the UDP table.
+    PeerKey = "peer_key" { socket: u64, addr: [u8; 16], port: u16, family: u16, pad: u32, }
+    /// Value of the UDP table.
+    Peer = "peer" { last: u64, bytes_sent: u64, bytes_received: u64, packets_sent: u64, packets_received: u64, }
+}
+
+/// Splits a record's fixed part from its strings; `None` when it is shorter than it says, which the kernel's programs never make it.
+pub(super) fn split<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Option<(T, &[u8])> {
+    T::read_from_prefix(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use libbpf_rs::btf::{Btf, types::Struct};
+
+    use super::*;
+
+    #[test]
+    fn both_sides_have_the_same_layout() {
+        let btf = Btf::from_raw("luarm", super::super::OBJECT).unwrap().unwrap();
+        for (name, size, fields) in LAYOUT {
+            let c: Struct<'_> =
+                btf.type_by_name(name).unwrap_or_else(|| panic!("no struct {name} in the object"));
+            let mut members: Vec<(String, usize)> = Vec::new();
+            for member in c.iter() {
+                let member_name = member.name.and_then(OsStr::to_str).unwrap_or("").to_owned();
+                if member_name != "data" {
+                    let bits = match member.attr {
+                        libbpf_rs::btf::types::MemberAttr::Normal { offset } => offset,
+                        libbpf_rs::btf::types::MemberAttr::BitField { offset, .. } => offset,
+                    };
+                    members.push((member_name, bits as usize / 8));
+                }
+            }
+            let ours: Vec<(String, usize)> = fields.iter().map(|(f, at)| ((*f).to_owned(), *at)).collect();
+            assert_eq!(members, ours, "{name}");
+            assert_eq!(c.size(), *size, "{name}");
+        }
+    }
+}
