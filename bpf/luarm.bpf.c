@@ -7,3 +7,24 @@
 #include "found.h"
 
 char LICENSE[] SEC("license") = "GPL";
+
+/* So that the object's type information has every record, for the test that compares them with what the recorder reads. */
+#define TELL(name) const struct name *const volatile type_of_##name = 0
+
+TELL(header);
+TELL(image);
+TELL(actor);
+TELL(ids);
+TELL(task);
+TELL(fork_record);
+TELL(exec_record);
+TELL(exit_record);
+TELL(rename_record);
+TELL(credentials_record);
+TELL(denied_record);
+TELL(endpoint_record);
+TELL(release_record);
+TELL(arguments_record);
+TELL(dns_record);
+TELL(peer_key);
+TELL(peer);

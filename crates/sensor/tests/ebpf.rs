@@ -1,4 +1,5 @@
 //! The eBPF sensor on the running kernel. Needs root and BPF; without them it says that it is skipped, and under CI=true that is a failure.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
     fs,

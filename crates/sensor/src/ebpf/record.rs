@@ -125,7 +125,7 @@ pub(super) fn split<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> Opt
 mod tests {
     use std::ffi::OsStr;
 
-    use libbpf_rs::btf::{Btf, types::Struct};
+    use libbpf_rs::btf::{Btf, HasSize, types::Struct};
 
     use super::*;
 
