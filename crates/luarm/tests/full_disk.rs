@@ -1,9 +1,11 @@
 //! A disk that fills up while the recorder runs, and empties again.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
+
 mod support;
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -52,10 +54,17 @@ impl Drop for SmallDisk {
     }
 }
 
-/// A process with 100,000 bytes of arguments, which lives until its standard input is closed.
+const LENGTH: i64 = 100_000;
+
+/// A process with that many bytes of arguments, which lives until its standard input is closed.
 fn heavy(marker: &str) -> Child {
-    let padding = "x".repeat(100_000);
+    let padding = "x".repeat(LENGTH as usize);
     Command::new("sh").args(["-c", "read line", &padding, marker]).stdin(Stdio::piped()).spawn().unwrap()
+}
+
+fn end(mut process: Child) {
+    drop(process.stdin.take());
+    process.wait().unwrap();
 }
 
 #[test]
@@ -63,7 +72,8 @@ fn a_full_disk_is_said_survived_and_counted() {
     if !is_root() {
         return skip("needs root, to mount a small file system");
     }
-    const PROCESSES: i64 = 40;
+    const EARLY: i64 = 5;
+    const LATE: i64 = 40;
     let data = tempfile::tempdir().unwrap();
     let disk = SmallDisk::new(data.path(), "16m");
     let recording = Launch::on(data.path())
@@ -74,27 +84,32 @@ fn a_full_disk_is_said_survived_and_counted() {
     let fill = data.path().join("fill");
     disk.shell(&format!("cat /dev/zero > {} 2>/dev/null || true", fill.display()));
 
-    let mut processes: Vec<Child> = (0..PROCESSES).map(|_| heavy("on-a-full-disk")).collect();
+    let early: Vec<Child> = (0..EARLY).map(|_| heavy("on-its-way")).collect();
     recording.wait_for("cannot store: no space is left");
+    recording.wait_until("backlog bytes", |bytes| bytes > EARLY * LENGTH);
+    let late: Vec<Child> = (0..LATE).map(|_| heavy("too-late")).collect();
+    recording.wait_until("pending bytes", |bytes| bytes > LATE * LENGTH);
+    // Rows of processes that live are kept, since their end refers to them.
+    late.into_iter().for_each(end);
     recording.wait_for("newer rows are lost");
+    recording.wait_until("pending bytes", |bytes| bytes < LENGTH);
     assert_eq!(recording.ask("sync", &["--timeout", "0.2"]).status.code(), Some(1));
 
     disk.shell(&format!("rm {}", fill.display()));
     recording.wait_for("the store works again");
     let later = heavy("after-the-full-disk");
     recording.sync();
-    let stored = recording.count("select count(*) from psinfo where arguments like '%on-a-full-disk'");
     let lost = recording.count(
         "select coalesce(sum(count), 0) from lossinfo where class = 'psinfo' and cause = 'store-failed'",
     );
-    assert!(stored < PROCESSES && stored + lost >= PROCESSES, "{stored} stored, {lost} lost");
+    assert!(lost >= LATE, "{lost} lost");
+    let stored = |marker: &str| {
+        recording.count(&format!("select count(*) from psinfo where arguments like '%{marker}'"))
+    };
+    assert_eq!((stored("on-its-way"), stored("too-late"), stored("after-the-full-disk")), (EARLY, 0, 1));
     assert_eq!(recording.count("select count(*) from lossinfo where created > until"), 0);
-    assert_eq!(recording.count("select count(*) from psinfo where arguments like '%after-the-full-disk'"), 1);
     let gaps = "select count(*) from batchinfo b where batchid > 1 and not exists (select 1 from batchinfo p where p.batchid = b.batchid - 1)";
     assert_eq!(recording.count(gaps), 0);
-    for process in processes.iter_mut().chain([later].iter_mut()) {
-        process.stdin.take().unwrap().flush().unwrap();
-        process.wait().unwrap();
-    }
+    early.into_iter().chain([later]).for_each(end);
     assert!(recording.stop().success());
 }

@@ -1,5 +1,7 @@
 //! The life of a recorder, with the polling sensor: it runs anywhere.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
+
 mod support;
 
 use std::{
@@ -137,7 +139,7 @@ fn an_ordinary_user_records_by_polling() {
         return skip("needs root, to become nobody");
     }
     let data = tempfile::tempdir().unwrap();
-    let recording = Launch::on(data.path()).as_user(NOBODY).start();
+    let recording = Launch::on(data.path()).by_user(NOBODY).start();
     let line = recording.wait_for("luarm: recording");
     assert!(line.contains("with polling"), "{line}");
     let sleeper = Sleeper::start("seen-by-nobody");
@@ -157,7 +159,7 @@ fn only_root_and_its_own_user_may_ask() {
     let recording = polling(data.path());
     // The stranger gets the directory and the right to connect, so that only the recorder's own check is left.
     fs::set_permissions(data.path().join("luarm.sock"), fs::Permissions::from_mode(0o666)).unwrap();
-    let output = Launch::on(data.path()).as_user(NOBODY).ask("sync", &[]);
+    let output = Launch::on(data.path()).by_user(NOBODY).ask("sync", &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
         complaint(&output).contains("only root and the recorder's own user may ask"),
@@ -190,7 +192,7 @@ fn status_knows_the_store_and_the_running_recorder() {
     };
     assert_eq!(value("recorder", "pid"), recording.pid());
     assert_eq!(value("recorder", "lost rows"), 0);
-    assert!(value("table psinfo", "rows").as_i64().unwrap() > 0);
+    assert!(value("rows", "psinfo").as_i64().unwrap() > 0);
     assert!(value("store", "bytes").as_i64().unwrap() > 0);
     let open = recording.count("select count(*) from coverageinfo where destroyed is null");
     assert_eq!(status.iter().filter(|(about, ..)| about == "coverage").count() as i64, open);

@@ -1,5 +1,7 @@
 //! Wrong usage: exit code, and one line that says what, with what value, and what to do.
 
+#![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
+
 mod support;
 
 use std::{fs, os::unix::fs::PermissionsExt};

@@ -1,6 +1,6 @@
 //! What the tests of the program share: a recorder on a directory of its own, and answers as rows.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses its own part")]
 
 use std::{
     io::{BufRead, BufReader},
@@ -74,7 +74,7 @@ impl Launch {
     }
 
     /// As another user, who gets the data directory and a copy of the program that he can reach.
-    pub fn as_user(mut self, user: u32) -> Self {
+    pub fn by_user(mut self, user: u32) -> Self {
         self.user = Some(user);
         self
     }
@@ -208,6 +208,21 @@ impl Recording {
     /// The single number that a query answers.
     pub fn count(&self, query: &str) -> i64 {
         number(&self.sql(query))
+    }
+
+    /// Waits until a figure of `luarm status` about the recorder is as wanted.
+    pub fn wait_until(&self, item: &str, wanted: impl Fn(i64) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = rows(&self.ask("status", &["--format", "jsonl"]));
+            let row = status.iter().find(|row| row["about"] == "recorder" && row["item"] == item);
+            let value = row.and_then(|row| row["value"].as_i64());
+            if value.is_some_and(&wanted) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{item} is {value:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Sends a signal.

@@ -1,0 +1,106 @@
+//! `luarm run`: records this host, in the foreground.
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool, mpsc},
+    thread,
+};
+
+use anyhow::Context;
+use clap::Args;
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+    iterator::Signals,
+};
+
+use crate::{
+    FAILED,
+    cli::Place,
+    config::{Config, MemoryLimit},
+    control,
+    data_dir::DataDir,
+    pipeline::{self, Event, Plan},
+    sensor::Choice,
+};
+
+/// Record this host until SIGTERM or SIGINT
+///
+/// Prints one line beginning `luarm: recording` on standard error once every sensor is attached and what existed before is stored. On SIGTERM
+/// or SIGINT everything seen so far is stored; a second one ends at once.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    place: Place,
+    /// How to watch: auto (eBPF where the kernel allows it, else polling), ebpf or poll [default: auto]
+    #[arg(long, value_name = "SENSOR")]
+    sensor: Option<Choice>,
+    /// Rows that may wait in memory while the store cannot take them [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    memory_limit: Option<MemoryLimit>,
+}
+
+pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
+    let located = options.place.locate(config);
+    let dir = DataDir::hold(&located.data)?;
+    let (events, happened) = mpsc::channel();
+    catch_signals(events.clone())?;
+    let memory_limit = options.memory_limit.or(config.memory_limit).unwrap_or_default().0;
+    let plan = Plan {
+        choice: options.sensor.or(config.sensor).unwrap_or_default(),
+        store: located.store.clone(),
+        memory_limit,
+    };
+    let pipeline = pipeline::start(&plan, &dir, &events)?;
+    let _server = control::serve(
+        &dir,
+        pipeline.probe(),
+        control::Identity {
+            host: pipeline.host.clone(),
+            sensor: pipeline.sensor.to_owned(),
+            store: located.store.to_string(),
+            memory_limit,
+        },
+    )?;
+    for event in happened {
+        match event {
+            Event::Ready => eprintln!(
+                "luarm: recording {} with {} into {} — ask it: {}",
+                pipeline.host,
+                pipeline.sensor,
+                located.store,
+                invitation(&located.arguments)
+            ),
+            Event::Stop | Event::Ended => break,
+        }
+    }
+    pipeline.stop()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What to type to ask what was recorded.
+fn invitation(arguments: &str) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "luarm".to_owned());
+    let sudo = if std::env::var_os("SUDO_UID").is_some() { "sudo " } else { "" };
+    format!("{sudo}{program} sql{arguments}")
+}
+
+/// The first SIGTERM or SIGINT is an event, the second one ends the process.
+fn catch_signals(events: mpsc::Sender<Event>) -> anyhow::Result<()> {
+    let stopping = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        flag::register_conditional_shutdown(signal, FAILED.into(), Arc::clone(&stopping))
+            .and_then(|_| flag::register(signal, Arc::clone(&stopping)))
+            .context("cannot catch signals")?;
+    }
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot catch signals")?;
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            if signals.forever().next().is_some() {
+                let _ = events.send(Event::Stop);
+            }
+        })
+        .context("cannot start the signals' thread")?;
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! `luarm sql`: asks the store, in SQL.
+
+use std::{
+    io::{self, BufWriter, IsTerminal},
+    process::ExitCode,
+};
+
+use clap::Args;
+use luarm_hunt::{Console, Format, Outcome};
+use luarm_store::Reader;
+
+use crate::{cli::Place, config::Config};
+
+/// Ask the recorded history in SQL; it only reads, whatever the statement
+///
+/// Without -e and on a terminal it is a console with history and completion: \G, show tables, describe T, use HOST. Otherwise it reads
+/// statements from standard input. It stops at the first statement that fails.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    place: Place,
+    /// Limit the tables to this host, by name or machine id [default: all hosts in the store]
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Statements to run; may be given several times
+    #[arg(short, long, value_name = "SQL")]
+    execute: Vec<String>,
+    /// table, vertical, csv, json or jsonl [default: table]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+}
+
+pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
+    let located = options.place.locate(config);
+    let format = options.format.or(config.format).unwrap_or_default();
+    let stdout = io::stdout();
+    let terminal = stdout.is_terminal();
+    let mut console = Console::new(Reader::open(&located.store)?, luarm_hunt::Options { format, terminal });
+    if let Some(host) = options.host.as_ref().or(config.host.as_ref()) {
+        console.use_host(host)?;
+    }
+    if options.execute.is_empty() && terminal && io::stdin().is_terminal() {
+        console.interactive()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = BufWriter::new(stdout.lock());
+    if options.execute.is_empty() {
+        console.script(io::stdin().lock(), &mut out)?;
+    }
+    for statements in &options.execute {
+        if console.text(statements, &mut out)? == Outcome::Quit {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

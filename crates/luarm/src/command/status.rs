@@ -1,0 +1,215 @@
+//! `luarm status`: how the store is, and the recorder that writes it.
+
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::Args;
+use luarm_hunt::Format;
+use luarm_schema::{TABLES, Time};
+use luarm_store::{Cell, Reader, RowSink};
+
+use crate::{
+    cli::Place,
+    config::{Config, Located},
+    control::{self, ControlError, Vitals},
+};
+
+const DAY: i64 = 86_400_000_000;
+
+/// Show hosts, coverage, losses and rows in the store, and the rates and lag of a running recorder
+///
+/// One row for each item: the host it belongs to, what it is about, its name, its value.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    place: Place,
+    /// table, vertical, csv, json or jsonl [default: table]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+}
+
+pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
+    let format = options.format.or(config.format).unwrap_or_default();
+    let located = options.place.locate(config);
+    let mut report = Report::default();
+    report.recorder(&located);
+    let mut reader = Reader::open(&located.store)?;
+    for host in reader.hosts()? {
+        report.host(&mut reader, &host.name, host.number).with_context(|| format!("host {}", host.name))?;
+    }
+    report.tables(&mut reader)?;
+    report.number(None, "store", "bytes", reader.size());
+    report.print(format)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The items, in the order in which they are shown.
+#[derive(Default)]
+struct Report(Vec<Item>);
+
+struct Item {
+    host: Option<String>,
+    about: &'static str,
+    item: String,
+    value: Value,
+}
+
+impl Item {
+    fn cells(&self) -> [Cell<'_>; 4] {
+        let value = match &self.value {
+            Value::Number(number) => Cell::Integer(*number),
+            Value::Rate(number) => Cell::Real(*number),
+            Value::Text(text) => Cell::Text(text),
+        };
+        [
+            self.host.as_deref().map_or(Cell::Null, Cell::Text),
+            Cell::Text(self.about),
+            Cell::Text(&self.item),
+            value,
+        ]
+    }
+}
+
+enum Value {
+    Number(i64),
+    Rate(f64),
+    Text(String),
+}
+
+impl Report {
+    fn add(&mut self, host: Option<&str>, about: &'static str, item: impl Into<String>, value: Value) {
+        self.0.push(Item { host: host.map(str::to_owned), about, item: item.into(), value });
+    }
+
+    fn text(&mut self, host: Option<&str>, about: &'static str, item: &str, value: impl Into<String>) {
+        self.add(host, about, item, Value::Text(value.into()));
+    }
+
+    fn number(&mut self, host: Option<&str>, about: &'static str, item: &str, value: u64) {
+        self.add(host, about, item, Value::Number(i64::try_from(value).unwrap_or(i64::MAX)));
+    }
+
+    /// The recorder on the data directory, if it runs, may be asked, and writes this very store.
+    fn recorder(&mut self, located: &Located) {
+        match control::status(&located.data) {
+            Ok(vitals) if vitals.store == located.store.to_string() => self.vitals(&vitals),
+            Ok(vitals) => self.text(None, "recorder", "running", format!("yes, into {}", vitals.store)),
+            Err(ControlError::NotRunning { .. }) => self.text(None, "recorder", "running", "no"),
+            Err(error) => self.text(None, "recorder", "running", format!("not known: {error}")),
+        }
+    }
+
+    fn vitals(&mut self, vitals: &Vitals) {
+        const ABOUT: &str = "recorder";
+        self.text(None, ABOUT, "running", "yes");
+        self.number(None, ABOUT, "pid", vitals.pid.into());
+        self.text(None, ABOUT, "version", &vitals.version);
+        self.text(None, ABOUT, "host", &vitals.host);
+        self.text(None, ABOUT, "sensor", &vitals.sensor);
+        self.number(None, ABOUT, "uptime s", vitals.uptime);
+        self.number(None, ABOUT, "events", vitals.events);
+        self.add(None, ABOUT, "events per s", Value::Rate(vitals.events_per_second));
+        self.number(None, ABOUT, "rows", vitals.rows);
+        self.add(None, ABOUT, "rows per s", Value::Rate(vitals.rows_per_second));
+        self.number(None, ABOUT, "sensor lag ms", vitals.sensor_lag_ms);
+        self.number(None, ABOUT, "store lag ms", vitals.store_lag_ms);
+        self.number(None, ABOUT, "sensor queue bytes", vitals.queued_bytes);
+        self.number(None, ABOUT, "pending bytes", vitals.pending_bytes);
+        self.number(None, ABOUT, "backlog bytes", vitals.backlog_bytes);
+        self.number(None, ABOUT, "memory limit", vitals.memory_limit);
+        self.number(None, ABOUT, "lost rows", vitals.lost_rows);
+        self.text(None, ABOUT, "trouble", vitals.trouble.as_deref().unwrap_or("none"));
+        self.number(None, ABOUT, "memory bytes", vitals.memory);
+    }
+
+    fn host(&mut self, reader: &mut Reader, name: &str, number: i64) -> anyhow::Result<()> {
+        let host = Some(name);
+        let boot = "SELECT machineid, os, kernel, arch, boottime, agentversion FROM hostinfo";
+        for row in rows(reader, &format!("{boot} WHERE host = {number} ORDER BY bootentity DESC LIMIT 1"))? {
+            let items = ["machine id", "system", "kernel", "architecture", "booted", "luarm"];
+            for (item, value) in items.into_iter().zip(row) {
+                self.add(host, "host", item, value);
+            }
+        }
+        let batch = "SELECT batchid, created, lastevent FROM batchinfo";
+        for row in rows(reader, &format!("{batch} WHERE host = {number} ORDER BY batchid DESC LIMIT 1"))? {
+            for (item, value) in ["last batch", "stored", "complete until"].into_iter().zip(row) {
+                self.add(host, "host", item, value);
+            }
+        }
+        let open = "SELECT class, state || ' by ' || sensor || coalesce(': ' || nullif(hook, ''), '') || coalesce(' (' || reason || ')', '') \
+                    FROM coverageinfo";
+        for row in
+            rows(reader, &format!("{open} WHERE host = {number} AND destroyed IS NULL ORDER BY class"))?
+        {
+            self.named(host, "coverage", row);
+        }
+        let lost = "SELECT class || ' ' || cause, sum(count) FROM lossinfo";
+        for row in rows(reader, &format!("{lost} WHERE host = {number} GROUP BY 1 ORDER BY 1"))? {
+            self.named(host, "lost", row);
+        }
+        let day = Time(Time::now().0 - DAY);
+        let recent = format!("{lost} WHERE host = {number} AND until >= '{day}' GROUP BY 1 ORDER BY 1");
+        for row in rows(reader, &recent)? {
+            self.named(host, "lost in the last day", row);
+        }
+        Ok(())
+    }
+
+    /// Adds a row that has a name and a value.
+    fn named(&mut self, host: Option<&str>, about: &'static str, row: Vec<Value>) {
+        let mut row = row.into_iter();
+        if let (Some(Value::Text(item)), Some(value)) = (row.next(), row.next()) {
+            self.add(host, about, item, value);
+        }
+    }
+
+    /// How many rows each table has, as its last row number says: counting them would take as long as there are many.
+    fn tables(&mut self, reader: &mut Reader) -> anyhow::Result<()> {
+        for table in TABLES {
+            let count = format!("SELECT '{0}', coalesce(max(rowid), 0) FROM {0}", table.name);
+            for row in rows(reader, &count)? {
+                self.named(None, "rows", row);
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&self, format: Format) -> anyhow::Result<()> {
+        let rows: Vec<_> = self.0.iter().map(Item::cells).collect();
+        let stdout = io::stdout();
+        let options = luarm_hunt::Options { format, terminal: stdout.is_terminal() };
+        luarm_hunt::write_rows(options, &mut stdout.lock(), &["host", "about", "item", "value"], rows)?;
+        Ok(())
+    }
+}
+
+/// Collects an answer.
+#[derive(Default)]
+struct Collected(Vec<Vec<Value>>);
+
+impl RowSink for Collected {
+    fn columns(&mut self, _: &[String]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
+        let value = |cell: &Cell<'_>| match cell {
+            Cell::Null | Cell::Blob(_) => Value::Text(String::new()),
+            Cell::Integer(number) => Value::Number(*number),
+            Cell::Real(number) => Value::Rate(*number),
+            Cell::Text(text) => Value::Text((*text).to_owned()),
+        };
+        self.0.push(cells.iter().map(value).collect());
+        Ok(())
+    }
+}
+
+fn rows(reader: &mut Reader, query: &str) -> anyhow::Result<Vec<Vec<Value>>> {
+    let mut collected = Collected::default();
+    reader.query(query, &mut collected)?;
+    Ok(collected.0)
+}

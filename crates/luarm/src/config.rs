@@ -1,0 +1,250 @@
+//! The configuration file: every option of the command line, under its long name.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use luarm_hunt::Format;
+use luarm_store::StoreUrl;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
+
+use crate::{log::Level, sensor::Choice, size::Size};
+
+/// Read where no other file is named, if it exists.
+const DEFAULT_FILE: &str = "/etc/luarm/luarm.toml";
+const DEFAULT_DATA: &str = "/var/lib/luarm";
+
+/// What is wrong with the configuration file, and where.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read the configuration file {}: {source}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{}, line {line}: `{text}`: {problem}", path.display())]
+    Wrong { path: PathBuf, line: usize, text: String, problem: String },
+}
+
+/// Options as the file gives them; `None` where it is silent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct Config {
+    /// `--data`
+    pub data: Option<PathBuf>,
+    /// `--store`
+    #[serde(deserialize_with = "parsed")]
+    pub store: Option<StoreUrl>,
+    /// `--sensor`
+    #[serde(deserialize_with = "parsed")]
+    pub sensor: Option<Choice>,
+    /// `--memory-limit`
+    #[serde(deserialize_with = "parsed")]
+    pub memory_limit: Option<MemoryLimit>,
+    /// `--timeout`
+    #[serde(deserialize_with = "parsed")]
+    pub timeout: Option<Timeout>,
+    /// `--host`
+    pub host: Option<String>,
+    /// `--format`
+    #[serde(deserialize_with = "parsed")]
+    pub format: Option<Format>,
+    /// `--log`
+    #[serde(deserialize_with = "parsed")]
+    pub log: Option<Level>,
+}
+
+/// The data directory and the store.
+#[derive(Debug)]
+pub(crate) struct Located {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The store.
+    pub store: StoreUrl,
+    /// What to add to a command for it to find this store.
+    pub arguments: String,
+}
+
+impl Config {
+    /// Reads `file`, or the default file if there is one.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if file.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+        };
+        toml::from_str(&text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+            ConfigError::Wrong {
+                path: path.to_owned(),
+                line: line + 1,
+                text: text.lines().nth(line).unwrap_or_default().trim().to_owned(),
+                problem: error.message().trim().replace('\n', ", "),
+            }
+        })
+    }
+
+    /// The command line comes first; a data directory named there also stands for its own store, whatever store the file names.
+    pub(crate) fn locate(&self, data: Option<PathBuf>, store: Option<StoreUrl>) -> Located {
+        let own = data.is_some();
+        let data = data.or_else(|| self.data.clone()).unwrap_or_else(|| DEFAULT_DATA.into());
+        let named = store.or_else(|| self.store.clone().filter(|_| !own));
+        let arguments = match &named {
+            Some(url) => format!(" --store {url}"),
+            None if data == Path::new(DEFAULT_DATA) => String::new(),
+            None => format!(" --data {}", data.display()),
+        };
+        let store = named.unwrap_or_else(|| StoreUrl::Sqlite(data.join("luarm.db")));
+        Located { data, store, arguments }
+    }
+}
+
+/// Rows that may wait in memory while the store cannot take them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MemoryLimit(pub usize);
+
+impl MemoryLimit {
+    const LEAST: Size = Size(1 << 20);
+    const MOST: Size = Size(64 << 30);
+}
+
+impl Default for MemoryLimit {
+    fn default() -> Self {
+        Self(64 << 20)
+    }
+}
+
+impl FromStr for MemoryLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size: Size = text.parse()?;
+        let fits = (Self::LEAST.0..=Self::MOST.0).contains(&size.0);
+        let wrong = || format!("{size} is out of range: from {} to {}", Self::LEAST, Self::MOST);
+        usize::try_from(size.0).ok().filter(|_| fits).map(Self).ok_or_else(wrong)
+    }
+}
+
+/// Seconds to wait, with a fraction if need be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeout(pub Duration);
+
+impl Timeout {
+    const MOST: f64 = 86_400.0;
+}
+
+impl Default for Timeout {
+    fn default() -> Self {
+        Self(Duration::from_secs(10))
+    }
+}
+
+impl FromStr for Timeout {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a number of seconds from 0 to {}", Self::MOST);
+        let seconds: f64 = text.parse().map_err(|_| wrong())?;
+        if !(0.0..=Self::MOST).contains(&seconds) {
+            return Err(wrong());
+        }
+        Ok(Self(Duration::from_secs_f64(seconds)))
+    }
+}
+
+/// Reads a value by the parser that the command line uses; numbers need no quotes.
+fn parsed<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string or a number")
+        }
+
+        fn visit_str<E: de::Error>(self, value: &str) -> Result<String, E> {
+            Ok(value.to_owned())
+        }
+
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<String, E> {
+            Ok(value.to_string())
+        }
+
+        fn visit_f64<E: de::Error>(self, value: f64) -> Result<String, E> {
+            Ok(value.to_string())
+        }
+    }
+
+    let text = deserializer.deserialize_any(Text)?;
+    text.parse().map(Some).map_err(de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(content: &str) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("luarm.toml");
+        fs::write(&file, content).unwrap();
+        Config::load(Some(&file)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_example_in_the_documentation_is_accepted_and_names_every_option() {
+        let example = include_str!("../../../docs/luarm.toml");
+        let spoken: String = example
+            .lines()
+            .filter_map(|line| line.strip_prefix("#").filter(|rest| !rest.starts_with(' ')))
+            .fold(String::new(), |all, line| all + line + "\n");
+        let config = load(&spoken).unwrap();
+        let Config { data, store, sensor, memory_limit, timeout, host, format, log } = config;
+        assert!(data.is_some() && store.is_some() && sensor.is_some() && memory_limit.is_some());
+        assert!(timeout.is_some() && host.is_some() && format.is_some() && log.is_some());
+        load(example).unwrap();
+    }
+
+    #[test]
+    fn an_error_names_file_line_key_and_value() {
+        for (content, wanted) in [
+            ("\ncolour = true\n", "luarm.toml, line 2: `colour = true`: unknown field `colour`"),
+            ("sensor = \"magic\"", "line 1: `sensor = \"magic\"`: \"magic\" is not a sensor"),
+            ("memory-limit = \"1KiB\"", "line 1: `memory-limit = \"1KiB\"`: 1KiB is out of range"),
+            ("timeout = -1", "line 1: `timeout = -1`: \"-1\" is not a number of seconds"),
+            ("data = 7", "line 1: `data = 7`: invalid type"),
+            ("data = \"/a\"\ndata = \"/b\"", "line 2: `data = \"/b\"`: duplicate key"),
+            ("data", "line 1: `data`:"),
+        ] {
+            let error = load(content).unwrap_err();
+            assert!(error.contains(wanted), "{error}\nshould contain {wanted}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_data_directory_on_the_command_line_stands_for_its_own_store() {
+        let config = load("data = \"/a\"\nstore = \"sqlite:/b/x.db\"").unwrap();
+        let located = config.locate(None, None);
+        assert_eq!(
+            (located.data.as_path(), located.store.to_string()),
+            (Path::new("/a"), "sqlite:/b/x.db".into())
+        );
+        let located = config.locate(Some("/c".into()), None);
+        assert_eq!(located.store.to_string(), "sqlite:/c/luarm.db");
+        assert_eq!(located.arguments, " --data /c");
+        assert_eq!(Config::default().locate(None, None).arguments, "");
+    }
+}

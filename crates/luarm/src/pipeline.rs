@@ -1,0 +1,190 @@
+//! From the sensor to the store, in one process.
+//!
+//! ```text
+//! sensor's thread ──queue of observations──▶ recorder's thread ──backlog of batches──▶ store's thread
+//!                  bounded: holds the sensor back     bounded: the recorder makes no batch, then sheds rows and counts them
+//! ```
+
+mod backlog;
+mod meters;
+mod recording;
+mod storing;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Sender},
+    },
+    thread::{self, JoinHandle},
+};
+
+use anyhow::{Context, anyhow};
+use luarm_recorder::{Recorder, Setup};
+use luarm_schema::Time;
+use luarm_sensor::{HostFacts, Sensor, clock};
+use luarm_store::{StoreUrl, Writer};
+
+use self::{
+    backlog::Backlog,
+    recording::{Progress, Recording},
+    storing::StoringError,
+};
+pub(crate) use self::{
+    meters::Meters,
+    recording::{Ask, Wanted},
+};
+use crate::{
+    data_dir::DataDir,
+    sensor::{self, Choice},
+};
+
+/// What to record, and where to.
+pub(crate) struct Plan {
+    pub choice: Choice,
+    pub store: StoreUrl,
+    /// Bytes of rows that may wait while the store cannot take them.
+    pub memory_limit: usize,
+}
+
+/// What a running pipeline tells its owner.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Everything that existed at the start is stored.
+    Ready,
+    /// One of its threads ended.
+    Ended,
+    /// The process got a signal to stop.
+    Stop,
+}
+
+/// A running pipeline.
+pub(crate) struct Pipeline {
+    /// This host's name.
+    pub host: String,
+    /// The running sensor's name for people.
+    pub sensor: &'static str,
+    probe: Probe,
+    recording: JoinHandle<()>,
+    storing: JoinHandle<Result<(), StoringError>>,
+}
+
+/// What others may ask of a running pipeline.
+#[derive(Clone)]
+pub(crate) struct Probe {
+    /// Its figures.
+    pub meters: Arc<Meters>,
+    sensor: Arc<Mutex<Option<Box<dyn Sensor>>>>,
+    asks: Sender<Ask>,
+}
+
+impl Probe {
+    /// Has the sensor deliver what happened until now.
+    pub(crate) fn drain(&self) {
+        if let Some(sensor) = &*self.sensor.lock().unwrap_or_else(PoisonError::into_inner) {
+            sensor.drain();
+        }
+    }
+
+    /// Has the recorder do something once it has stored something. A pipeline that is ending forgets it.
+    pub(crate) fn ask(&self, ask: Ask) {
+        let _ = self.asks.send(ask);
+    }
+}
+
+/// Starts recording. Events go to `events`.
+pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyhow::Result<Pipeline> {
+    let mut facts = HostFacts::read(Path::new("/"))?;
+    if facts.machine_id.is_empty() {
+        facts.machine_id = dir.identity()?;
+        tracing::info!("this host has no /etc/machine-id: its identity is kept in {}", dir.path().display());
+    }
+    let host = facts.hostname.clone();
+    let (writer, resume) = Writer::open(&plan.store, &facts.machine_id)?;
+    let last = resume.last_batch.map_or(0, |(id, _)| id);
+    let recorder = Recorder::new(Setup {
+        resume,
+        host: facts,
+        run: Time::now(),
+        version: env!("CARGO_PKG_VERSION"),
+        users: Box::new(luarm_recorder::SystemUsers::new("/etc/passwd")),
+        clock_offset: clock::offset(),
+        hosts_file: Some("/etc/hosts".into()),
+    });
+    let sensor::Started { sensor, consumer, name } = sensor::start(plan.choice)?;
+    let backlog = Arc::new(Backlog::new((plan.memory_limit / 4).min(16 << 20), last));
+    let meters = Arc::new(Meters::default());
+    let (asks, asked) = mpsc::channel();
+    let recording = Recording {
+        recorder,
+        consumer,
+        backlog: Arc::clone(&backlog),
+        meters: Arc::clone(&meters),
+        asks: asked,
+        memory_limit: plan.memory_limit,
+        last,
+        progress: Progress::default(),
+    };
+    let ready = events.clone();
+    let probe = Probe { meters: Arc::clone(&meters), sensor: Arc::new(Mutex::new(Some(sensor))), asks };
+    probe.ask(Ask {
+        wanted: Wanted::Inventory,
+        until: None,
+        errand: Box::new(move || {
+            let _ = ready.send(Event::Ready);
+        }),
+    });
+    Ok(Pipeline {
+        host,
+        sensor: name,
+        probe,
+        recording: spawn("recorder", events, move || recording.run())?,
+        storing: spawn("store", events, move || storing::run(writer, &backlog, &meters))?,
+    })
+}
+
+impl Pipeline {
+    /// What others may ask of it.
+    pub(crate) fn probe(&self) -> Probe {
+        self.probe.clone()
+    }
+
+    /// Stops the sensor, stores everything that it saw, and ends.
+    pub(crate) fn stop(self) -> anyhow::Result<()> {
+        let sensor = self.probe.sensor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let closed_itself = self.recording.is_finished();
+        if let Some(sensor) = sensor {
+            sensor.stop();
+        }
+        self.recording.join().map_err(|_| anyhow!("the recorder broke down; its message is above"))?;
+        self.storing.join().map_err(|_| anyhow!("the store's thread broke down; its message is above"))??;
+        if closed_itself {
+            return Err(anyhow!("the sensor ended by itself; its message is above"));
+        }
+        Ok(())
+    }
+}
+
+/// Starts a thread that sends [`Event::Ended`] however it ends.
+fn spawn<T: Send + 'static>(
+    name: &str,
+    events: &Sender<Event>,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
+    struct Farewell(Sender<Event>);
+
+    impl Drop for Farewell {
+        fn drop(&mut self) {
+            let _ = self.0.send(Event::Ended);
+        }
+    }
+
+    let farewell = Farewell(events.clone());
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let _farewell = farewell;
+            body()
+        })
+        .with_context(|| format!("cannot start the {name}'s thread"))
+}

@@ -1,0 +1,204 @@
+//! The recorder's thread: observations in, batches out, and no batch that the store's queue has no room for.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed, mpsc},
+    time::{Duration, Instant},
+};
+
+use luarm_recorder::Recorder;
+use luarm_schema::Batch;
+use luarm_sensor::{
+    BootNs, Observation, clock,
+    queue::{Closed, Consumer},
+};
+
+use super::{backlog::Backlog, meters::Meters};
+use crate::size::Size;
+
+/// A batch is made when this many rows wait,
+const BATCH_ROWS: usize = 4096;
+/// or this many bytes, which long arguments fill sooner,
+const BATCH_BYTES: usize = 4 << 20;
+/// or when a row has waited for so long.
+const BATCH_AGE: Duration = Duration::from_millis(250);
+/// Between two looks at the clock's offset, and two samples of the meters.
+const SECOND: Duration = Duration::from_secs(1);
+/// Between two looks at something that was not ready.
+const RETRY: Duration = Duration::from_millis(10);
+/// The longest sleep.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// Something to be done once what it waits for is stored.
+pub(crate) struct Ask {
+    /// What it waits for.
+    pub wanted: Wanted,
+    /// Forgotten after this instant.
+    pub until: Option<Instant>,
+    /// To be done, on the store's thread.
+    pub errand: Box<dyn FnOnce() + Send>,
+}
+
+/// What an [`Ask`] waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Everything that happened before this instant.
+    Before(BootNs),
+    /// Everything that existed when the sensor started, which it gives before its first `Reached`.
+    Inventory,
+}
+
+/// The loop's state.
+pub(super) struct Recording {
+    pub recorder: Recorder,
+    pub consumer: Consumer,
+    pub backlog: Arc<Backlog>,
+    pub meters: Arc<Meters>,
+    pub asks: mpsc::Receiver<Ask>,
+    /// Bytes of rows that may wait, here and in the queue to the store.
+    pub memory_limit: usize,
+    /// Number of the last batch that was made.
+    pub last: i64,
+    pub progress: Progress,
+}
+
+/// How far the sensor has got, and what waits for it.
+#[derive(Default)]
+pub(super) struct Progress {
+    reached: BootNs,
+    asks: Vec<Ask>,
+    /// Since when rows wait.
+    pending: Option<Instant>,
+    shedding: bool,
+}
+
+impl Recording {
+    /// Records until the sensor closes its queue; then hands over all that is left.
+    pub(super) fn run(mut self) {
+        let mut second = Instant::now();
+        loop {
+            match self.consumer.receive(self.patience()) {
+                Ok(Some(chunk)) => self.observe(chunk),
+                Ok(None) => {}
+                Err(Closed) => break,
+            }
+            if second.elapsed() >= SECOND {
+                second = Instant::now();
+                self.recorder.set_clock(clock::offset());
+                self.meters.sample();
+            }
+            self.recorder.tick(clock::now());
+            self.collect_asks();
+            self.deliver();
+            self.measure();
+        }
+        let bytes = self.recorder.pending_bytes();
+        let batch = self.recorder.stop(clock::now());
+        self.push(batch, bytes);
+        self.backlog.close();
+    }
+
+    /// How long to wait for the next chunk.
+    fn patience(&self) -> Duration {
+        let progress = &self.progress;
+        let due = progress.pending.map_or(IDLE, |since| BATCH_AGE.saturating_sub(since.elapsed()));
+        // Whatever is overdue waits for room in the backlog, whoever asks waits for the sensor: neither is worth a busy loop.
+        if progress.asks.is_empty() { due.max(RETRY) } else { RETRY }
+    }
+
+    fn observe(&mut self, chunk: Vec<Observation>) {
+        self.meters.observations.fetch_add(chunk.len() as u64, Relaxed);
+        for observation in chunk {
+            if let Observation::Reached(at) = observation {
+                self.progress.reached = self.progress.reached.max(at);
+            }
+            self.recorder.observe(observation);
+            if self.is_full() {
+                self.deliver();
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.recorder.pending_rows() >= BATCH_ROWS || self.recorder.pending_bytes() >= BATCH_BYTES
+    }
+
+    fn collect_asks(&mut self) {
+        let now = Instant::now();
+        self.progress.asks.retain(|ask| ask.until.is_none_or(|until| now < until));
+        self.progress.asks.extend(self.asks.try_iter());
+    }
+
+    fn is_settled(&self, wanted: Wanted) -> bool {
+        match wanted {
+            Wanted::Before(instant) => self.progress.reached >= instant && !self.recorder.unsettled(instant),
+            Wanted::Inventory => self.progress.reached > 0,
+        }
+    }
+
+    /// Makes a batch if one is due and the store has room for it; without room, holds on to the rows as long as memory allows.
+    fn deliver(&mut self) {
+        if self.recorder.pending_rows() > 0 {
+            self.progress.pending.get_or_insert_with(Instant::now);
+        }
+        let settled = self.progress.asks.iter().any(|ask| self.is_settled(ask.wanted));
+        let due = self.is_full() || self.progress.pending.is_some_and(|since| since.elapsed() >= BATCH_AGE);
+        if !settled && !due {
+            return;
+        }
+        if self.backlog.has_room() {
+            let bytes = self.recorder.pending_bytes();
+            self.progress.shedding &= self.backlog.bytes() > 0;
+            if let Some(batch) = self.recorder.flush(clock::now()) {
+                self.push(batch, bytes);
+            }
+            self.progress.pending = None;
+            self.answer();
+        } else if self.recorder.pending_bytes() + self.backlog.bytes() > self.memory_limit {
+            self.shed();
+        }
+    }
+
+    fn push(&mut self, batch: Batch, bytes: usize) {
+        self.last = batch.id;
+        self.backlog.push(batch, bytes);
+    }
+
+    /// Whatever waits for rows that are all in a batch by now waits for the store alone.
+    fn answer(&mut self) {
+        let asks = std::mem::take(&mut self.progress.asks);
+        for ask in asks {
+            if self.is_settled(ask.wanted) {
+                self.backlog.when_stored(self.last, ask.errand);
+            } else {
+                self.progress.asks.push(ask);
+            }
+        }
+    }
+
+    /// Gives up the rows that wait here; how many of which table are lost is known, and stored when the store takes batches again.
+    fn shed(&mut self) {
+        let rows = self.recorder.shed("store-failed");
+        self.meters.shed_rows.fetch_add(rows, Relaxed);
+        if rows > 0 && !self.progress.shedding {
+            self.progress.shedding = true;
+            tracing::error!(
+                "the store is behind by {} of rows: newer rows are lost, and counted for lossinfo",
+                Size(self.memory_limit as u64)
+            );
+        }
+    }
+
+    fn measure(&self) {
+        let meters = &self.meters;
+        meters.reached.store(self.progress.reached, Relaxed);
+        meters.queued_bytes.store(self.consumer.waiting() as u64, Relaxed);
+        meters.pending_bytes.store(self.recorder.pending_bytes() as u64, Relaxed);
+        meters.backlog_bytes.store(self.backlog.bytes() as u64, Relaxed);
+        meters.stale_ms.store(
+            self.progress
+                .pending
+                .map_or(0, |since| since.elapsed().as_millis().try_into().unwrap_or(u64::MAX)),
+            Relaxed,
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! Which sensor watches this host: one choice, made here, and said.
+
+use std::str::FromStr;
+
+use anyhow::Context;
+use luarm_sensor::{
+    Sensor,
+    ebpf::{self, EbpfConfig},
+    poll::{self, PollConfig},
+    queue::{self, Consumer},
+};
+
+/// Bytes of observations that may wait for the recorder.
+const QUEUE: usize = 32 << 20;
+
+/// What `--sensor` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Choice {
+    /// eBPF where the kernel and the user's rights allow it, else polling.
+    #[default]
+    Auto,
+    /// eBPF or nothing.
+    Ebpf,
+    /// Polling.
+    Poll,
+}
+
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "ebpf" => Ok(Self::Ebpf),
+            "poll" => Ok(Self::Poll),
+            _ => Err(format!("{text:?} is not a sensor: write auto, ebpf or poll")),
+        }
+    }
+}
+
+/// A sensor that runs.
+pub(crate) struct Started {
+    /// The sensor.
+    pub sensor: Box<dyn Sensor>,
+    /// What it gives.
+    pub consumer: Consumer,
+    /// Its name for people.
+    pub name: &'static str,
+}
+
+/// Starts the sensor that was chosen.
+pub(crate) fn start(choice: Choice) -> anyhow::Result<Started> {
+    match choice {
+        Choice::Ebpf => ebpf().context("eBPF cannot be used here (luarm doctor says more)"),
+        Choice::Poll => {
+            tracing::info!("polling, as asked: what lives shorter than a round is not seen");
+            poll()
+        }
+        Choice::Auto => ebpf().or_else(|error| {
+            tracing::warn!(
+                "eBPF cannot be used here: {error:#}; polling instead: what lives shorter than a round is not seen (luarm doctor says more)"
+            );
+            poll()
+        }),
+    }
+}
+
+fn ebpf() -> anyhow::Result<Started> {
+    let (producer, consumer) = queue::bounded(QUEUE);
+    let sensor = ebpf::start(EbpfConfig::default(), producer)?;
+    Ok(Started { sensor, consumer, name: "eBPF" })
+}
+
+fn poll() -> anyhow::Result<Started> {
+    let (producer, consumer) = queue::bounded(QUEUE);
+    let sensor = poll::start(PollConfig::default(), producer)?;
+    Ok(Started { sensor: Box::new(sensor), consumer, name: "polling" })
+}
