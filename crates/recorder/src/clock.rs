@@ -6,6 +6,9 @@ use luarm_sensor::BootNs;
 /// 2020-01-01T00:00:00Z, from which row numbers and `psentity` count, so that they last for 70 years.
 pub(crate) const EPOCH: i64 = 1_577_836_800_000_000;
 
+/// How long after the last event that a store remembers its rows may have been numbered, at most.
+const SLACK: i64 = 120_000_000;
+
 /// Bits of a row number below its microseconds.
 const SEQUENCE_BITS: u32 = 12;
 
@@ -57,9 +60,10 @@ pub(crate) struct Numbers(i64);
 impl Numbers {
     /// Begins after everything that the store remembers, also if the wall clock was set back since.
     pub(crate) fn new(run: Time, resume: &Resume) -> Self {
-        let remembered = [run.0, resume.last_batch.map_or(0, |(_, t)| t.0)].map(first_number);
+        let last = resume.last_batch.map_or(0, |(_, last)| last.0);
+        let began = if last < run.0 { run.0 } else { last.saturating_add(SLACK) };
         let rows = resume.endpoints.iter().map(|e| e.endpointinfo).chain(resume.coverage.iter().copied());
-        Self(remembered.into_iter().chain(rows).max().unwrap_or(0))
+        Self(rows.fold(first_number(began), i64::max))
     }
 
     /// The number of a row that was created at that instant.

@@ -81,6 +81,21 @@ impl Draft {
         (std::mem::take(&mut self.rows), std::mem::take(&mut self.ends), self.first.take())
     }
 
+    /// Adds to a loss that this batch tells of already; false if it does not.
+    pub(crate) fn add_to_loss(&mut self, (class, cause): (&str, &str), count: u64, until: Time) -> bool {
+        for row in &mut self.rows {
+            if let Row::LossInfo(row) = row
+                && row.class == class
+                && row.cause == cause
+            {
+                row.count = row.count.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
+                row.until = row.until.max(until);
+                return true;
+            }
+        }
+        false
+    }
+
     /// Gives up every row that nothing will refer to by its end, and says how many there were in each table.
     pub(crate) fn shed(&mut self) -> Vec<(&'static str, u64)> {
         let mut shed: HashMap<&'static str, u64> = HashMap::new();

@@ -158,7 +158,10 @@ impl Processes {
             },
             Place::Successor => self.succeed(ctx, at, task, program, "exec"),
             Place::Past(psentity) => self.fill_past(ctx, psentity, at, task, program),
-            Place::Bygone if self.past.execs(image).is_some_and(|execs| image.execs > execs) => {
+            Place::Bygone
+                if !self.live.contains_key(&image.pid)
+                    && self.past.execs(image).is_some_and(|execs| image.execs > execs) =>
+            {
                 // What was taken for the exit of the process was that of the thread that led it before the exec.
                 self.past.process_lives(image);
                 let ppsentity = self.creator(ctx, task.creator);
@@ -335,7 +338,10 @@ impl Processes {
                         process.seen = process.seen.max(at);
                         Place::Current
                     }
-                    std::cmp::Ordering::Greater => Place::Successor,
+                    std::cmp::Ordering::Greater => match past(self) {
+                        Place::Bygone => Place::Successor,
+                        place => place,
+                    },
                     std::cmp::Ordering::Less => past(self),
                 };
             }
@@ -522,6 +528,9 @@ impl Processes {
             let row = psinfo(ctx, &process, origin);
             ctx.draft.push(row);
             self.conclude(ctx, &process, end);
+        }
+        if !self.live.get(&image.pid).is_some_and(|p| same_process(p.image, image)) {
+            self.past.process_ended(image);
         }
     }
 

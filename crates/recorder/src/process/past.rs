@@ -48,7 +48,9 @@ impl Past {
     }
 
     pub(crate) fn process_ended(&mut self, image: ImageId) {
-        self.processes.insert((image.pid, image.start), image.execs);
+        let key = (image.pid, image.start);
+        let execs = self.processes.get(&key).map_or(image.execs, |&execs| execs.max(image.execs));
+        self.processes.insert(key, execs);
     }
 
     pub(crate) fn process_lives(&mut self, image: ImageId) {

@@ -1,0 +1,4 @@
+//! What rows come of what observations.
+
+mod anything;
+mod scene;
