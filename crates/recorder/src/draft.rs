@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use luarm_schema::{
-    End, Row, TABLES,
+    End, Row, TABLES, Time,
     tables::{NetInfo, PsInfo},
 };
 use luarm_sensor::BootNs;

@@ -186,8 +186,7 @@ impl Processes {
     ) {
         let image = task.image;
         let place = self.place(ctx, image, at);
-        if image.pid == 1 && origin == Origin::Found && matches!(place, Place::New | Place::Current) {
-            // Every inventory meets init, and first.
+        if origin == Origin::Found && self.inventory.is_none() {
             self.inventory = Some(at);
             self.inventories += 1;
         }
@@ -266,7 +265,7 @@ impl Processes {
         self.past.process_ended(process.image);
     }
 
-    /// Ends what an inventory did not meet: `remembered` rows, and processes whose exit was lost.
+    /// Ends what an inventory did not meet: `remembered` rows; if it is a repeated one, also processes whose exit was lost.
     pub(crate) fn complete(&mut self, ctx: &mut Context) {
         let now = ctx.clock.now();
         for open in std::mem::take(&mut self.remembered).into_values().flatten() {
@@ -274,6 +273,10 @@ impl Processes {
         }
         let Some(began) = self.inventory.take() else { return };
         let round = self.inventories;
+        if round == 1 {
+            // Whatever the table holds at the first inventory was seen a moment ago.
+            return;
+        }
         let gone: Vec<u32> = self
             .live
             .values()
