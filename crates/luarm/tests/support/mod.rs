@@ -2,12 +2,14 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses its own part")]
 
+pub mod programs;
+
 use std::{
     io::{BufRead, BufReader},
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -30,6 +32,28 @@ pub fn skip(reason: &str) {
 /// Whether this test runs as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// The sensors that can be started here, by their names on the command line.
+pub fn sensors() -> Vec<&'static str> {
+    if is_root() {
+        return vec!["poll", "ebpf"];
+    }
+    skip("needs root, for the eBPF sensor");
+    vec!["poll"]
+}
+
+/// Whether the eBPF sensor can run here: as root, on a kernel that takes it. Says so where not.
+pub fn has_ebpf() -> bool {
+    if !is_root() {
+        skip("needs root");
+        return false;
+    }
+    if let Err(e) = luarm_sensor::ebpf::doctor() {
+        skip(&format!("no eBPF here: {e}"));
+        return false;
+    }
+    true
 }
 
 /// The program under test.
@@ -172,7 +196,16 @@ impl Recording {
 
     /// What it has said on standard error so far.
     pub fn said(&self) -> String {
-        self.log.lines.lock().unwrap().0.join("\n")
+        self.log.lines.lock().unwrap_or_else(PoisonError::into_inner).0.join("\n")
+    }
+
+    /// Starts another recorder in the same way, after this one has ended.
+    pub fn again(mut self) -> Self {
+        self.wait();
+        let Launch { data, arguments, prefix, user } = &self.launch;
+        let launch =
+            Launch { data: data.clone(), arguments: arguments.clone(), prefix: prefix.clone(), user: *user };
+        launch.start()
     }
 
     /// Waits until a line of standard error contains `text`, and returns the line.

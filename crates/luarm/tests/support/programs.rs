@@ -1,0 +1,81 @@
+//! Small programs that the storms run, compiled by the test: what they do is known to the byte.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Ends at once, with its first argument's number as exit code. No C library: it starts in microseconds.
+const EXIT: &str = r#"
+static long call(long n, long a)
+{
+	long r;
+	__asm__ volatile("syscall" : "=a"(r) : "a"(n), "D"(a) : "rcx", "r11", "memory");
+	return r;
+}
+__attribute__((used)) static void run(long *stack)
+{
+	char **argv = (char **)(stack + 1);
+	int code = 0;
+
+	for (char *c = stack[0] > 1 ? argv[1] : ""; *c >= '0' && *c <= '9'; c++)
+		code = code * 10 + *c - '0';
+	call(231, code);
+}
+__asm__(".globl _start\n_start: mov %rsp, %rdi\n and $-16, %rsp\n call run\n");
+"#;
+
+/// Connects to a port of 127.0.0.1 as often as it is told, each time sends its pid and the port that it was given, and writes both down.
+const CONNECT: &str = r#"
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(atoi(argv[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+
+	for (int i = 0; i < atoi(argv[2]); i++) {
+		struct sockaddr_in own;
+		socklen_t len = sizeof(own);
+		char line[64];
+		int s = socket(AF_INET, SOCK_STREAM, 0);
+
+		if (connect(s, (struct sockaddr *)&to, sizeof(to)) || getsockname(s, (struct sockaddr *)&own, &len))
+			return 1;
+		int n = snprintf(line, sizeof(line), "%d %d\n", (int)getpid(), ntohs(own.sin_port));
+		if (write(s, line, n) != n || write(1, line, n) != n)
+			return 1;
+		shutdown(s, SHUT_WR);
+		while (read(s, line, sizeof(line)) > 0)
+			;
+		close(s);
+	}
+	return 0;
+}
+"#;
+
+fn compile(source: &str, output: &Path, flags: &[&str]) {
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-static", "-x", "c", "-"]).args(flags).arg("-o").arg(output);
+    let mut child = cc.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(source.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// The program that exits.
+pub fn exit_program(dir: &Path) -> PathBuf {
+    let path = dir.join("quit");
+    compile(EXIT, &path, &["-nostdlib"]);
+    path
+}
+
+/// The program that connects.
+pub fn connect_program(dir: &Path) -> PathBuf {
+    let path = dir.join("connector");
+    compile(CONNECT, &path, &[]);
+    path
+}
