@@ -107,7 +107,8 @@ impl Reader {
         let hosts = self.hosts()?;
         let mut named = hosts.iter().filter(|h| h.name == name || h.machine_id == name);
         let (Some(host), None) = (named.next(), named.next()) else {
-            let known: Vec<String> = hosts.iter().map(|h| format!("{} ({})", h.name, h.machine_id)).collect();
+            let known: Vec<String> =
+                hosts.iter().map(|h| format!("{:?} ({})", h.name, h.machine_id)).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             return Err(QueryError::NoHost { name: name.to_owned(), known });
         };

@@ -80,7 +80,7 @@ fn the_store_remembers_what_has_not_ended() {
         end: None,
     };
     let rows: Vec<Row> = vec![
-        host(MACHINE, "alpha", 1).into(),
+        host(MACHINE, "alpha", 1),
         process(7, "/usr/bin/perl", None).into(),
         process(8, "/usr/bin/perl", None).into(),
         endpoint(11).into(),
@@ -154,7 +154,7 @@ fn the_latest_boot_is_remembered() {
     let path = dir.path().join("luarm.db");
     let mut writer = store_with(&path, Vec::new());
     let end = End::HostInfo(HostInfoEnd { destroyed: at(9) });
-    writer.append(&batch(2, vec![host(MACHINE, "alpha", 0).into()], vec![(1, end)])).unwrap();
+    writer.append(&batch(2, vec![host(MACHINE, "alpha", 0)], vec![(1, end)])).unwrap();
     drop(writer);
     let (_, resume) = Writer::open(&url(&path), MACHINE).unwrap();
     assert_eq!(resume.boot, Some(("boot-0".to_owned(), 0)));
@@ -248,9 +248,8 @@ fn each_computer_has_its_number_and_its_own_batches() {
     // Both are opened before either is in the store.
     let (mut alpha, _) = Writer::open(&url(&path), MACHINE).unwrap();
     let (mut beta, _) = Writer::open(&url(&path), "beta-machine").unwrap();
-    alpha.append(&batch(1, vec![host(MACHINE, "alpha", 1).into(), endpoint(1).into()], Vec::new())).unwrap();
-    beta.append(&batch(1, vec![host("beta-machine", "beta", 1).into(), endpoint(1).into()], Vec::new()))
-        .unwrap();
+    alpha.append(&batch(1, vec![host(MACHINE, "alpha", 1), endpoint(1).into()], Vec::new())).unwrap();
+    beta.append(&batch(1, vec![host("beta-machine", "beta", 1), endpoint(1).into()], Vec::new())).unwrap();
     beta.append(&endpoints(2, 2..=4)).unwrap();
     assert_eq!(
         ask_file(&path, "SELECT host, count(*) FROM netinfo GROUP BY host ORDER BY host"),
