@@ -46,14 +46,18 @@ impl Identity {
             // Its number does not tell the start; but no image of a process is older than the process.
             return open.created >= Time(clock.time(image.start).0 - 1);
         }
-        let start = u64::try_from((open.psentity >> 12) - self.base).unwrap_or(0).saturating_mul(1000);
+        let start = self.start(open);
         start == image.start / 1000 * 1000 || same_tick(start, image.start)
     }
 
-    /// Whether the start in a stored row, or that of the image, is known to a tick only.
+    /// Whether the start in the stored row of a process, or that of the image, is known to a tick only: so are the execs then.
     pub(crate) fn is_coarse(self, open: &OpenProcess, image: ImageId) -> bool {
-        let start = u64::try_from((open.psentity >> 12) - self.base).unwrap_or(1).saturating_mul(1000);
-        image.start.is_multiple_of(TICK) || open.execs < FULL && start.is_multiple_of(TICK)
+        image.start.is_multiple_of(TICK) || open.execs < FULL && self.start(open) != image.start / 1000 * 1000
+    }
+
+    /// The start of the process as a stored row has it.
+    fn start(self, open: &OpenProcess) -> BootNs {
+        u64::try_from((open.psentity >> 12) - self.base).unwrap_or(0).saturating_mul(1000)
     }
 }
 

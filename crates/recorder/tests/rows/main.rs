@@ -1,4 +1,7 @@
 //! What rows come of what observations.
 
 mod anything;
+mod endpoints;
+mod processes;
+mod restart;
 mod scene;
