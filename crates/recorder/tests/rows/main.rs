@@ -2,6 +2,7 @@
 
 mod anything;
 mod endpoints;
+mod names;
 mod processes;
 mod restart;
 mod scene;

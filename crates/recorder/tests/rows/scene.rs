@@ -170,12 +170,10 @@ tables! {
     netinfo: NetInfo;
     nameinfo: NameInfo;
     privinfo: PrivInfo;
-    execinfo: ExecInfo;
     renameinfo: RenameInfo;
     lossinfo: LossInfo;
     coverage: CoverageInfo;
     hostinfo: HostInfo;
-    batches: BatchInfo;
 }
 
 /// Keeps batches as a store does, and panics at what a store would refuse.
