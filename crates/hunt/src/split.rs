@@ -66,12 +66,14 @@ impl Splitter {
                     _ => self.significant |= !c.is_whitespace(),
                 },
                 Inside::Quote(end) if c == end => self.inside = Inside::Nothing,
-                Inside::LineComment if c == '\n' => self.inside = Inside::Nothing,
+                Inside::LineComment if c == '\n' => {
+                    self.leave_comment();
+                    continue;
+                }
                 Inside::Comment if c == '*' && characters.peek() == Some(&'/') => {
                     characters.next();
                     self.text.push('*');
-                    self.text.push('/');
-                    self.inside = Inside::Nothing;
+                    self.leave_comment();
                     continue;
                 }
                 _ => {}
@@ -99,6 +101,15 @@ impl Splitter {
     fn enter_quote(&mut self, end: char) {
         self.inside = Inside::Quote(end);
         self.significant = true;
+    }
+
+    /// Comments before a statement are not part of it: they would hide the console's own words.
+    fn leave_comment(&mut self) {
+        self.text.push(if self.inside == Inside::Comment { '/' } else { '\n' });
+        self.inside = Inside::Nothing;
+        if !self.significant {
+            self.text.clear();
+        }
     }
 
     /// The statement that ends here; `None` for blanks and comments only.
@@ -142,6 +153,8 @@ mod tests {
             ("select 1 /*/ ; */;", vec![("select 1 /*/ ; */", false)]),
             ("select 3-1, 4/2;", vec![("select 3-1, 4/2", false)]),
             ("wrong 'quote \\c' \\c select 1;", vec![("select 1", false)]),
+            ("-- which?\nshow tables;", vec![("show tables", false)]),
+            ("/* two */ -- of them\n select /* ; */ 1;", vec![("select /* ; */ 1", false)]),
             (";;  ; -- nothing\n /* at all */ ;", vec![]),
             ("''", vec![("''", false)]),
             ("", vec![]),
