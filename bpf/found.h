@@ -17,6 +17,9 @@ int on_task(struct bpf_iter__task *ctx)
 
 	if (!task || !s || task->pid != task->tgid)
 		return 0;
+	/* A process that ended and waits for its parent has been told of already, if only by the recorder before this one. */
+	if (task->signal->live.counter == 0)
+		return 0;
 	struct exec_record *e = (struct exec_record *)s;
 
 	e->h = header(KIND_TASK);

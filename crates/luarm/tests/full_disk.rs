@@ -103,6 +103,7 @@ fn a_full_disk_is_said_survived_and_counted() {
         "select coalesce(sum(count), 0) from lossinfo where class = 'psinfo' and cause = 'store-failed'",
     );
     assert!(lost >= LATE, "{lost} lost");
+    assert_eq!(recording.count("select count(*) from lossinfo where class = 'psinfo'"), 1);
     let stored = |marker: &str| {
         recording.count(&format!("select count(*) from psinfo where arguments like '%{marker}'"))
     };
@@ -111,5 +112,31 @@ fn a_full_disk_is_said_survived_and_counted() {
     let gaps = "select count(*) from batchinfo b where batchid > 1 and not exists (select 1 from batchinfo p where p.batchid = b.batchid - 1)";
     assert_eq!(recording.count(gaps), 0);
     early.into_iter().chain([later]).for_each(end);
+    assert!(recording.stop().success());
+}
+
+#[test]
+fn a_recorder_told_to_stop_says_what_the_full_disk_did_not_take() {
+    if !is_root() {
+        return skip("needs root, to mount a small file system");
+    }
+    let data = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::new(data.path(), "16m");
+    let recording = Launch::on(data.path()).with(&["--sensor", "poll"]).under(&disk.prefix()).start();
+    recording.sync();
+    disk.shell(&format!("cat /dev/zero > {} 2>/dev/null || true", data.path().join("fill").display()));
+    let process = heavy("never-stored");
+    recording.wait_for("cannot store: no space is left");
+    recording.signal(rustix::process::Signal::TERM);
+    let mut recording = recording;
+    assert_eq!(recording.wait().code(), Some(1));
+    recording.wait_for("could not be stored before the end: no space is left");
+    end(process);
+    disk.shell(&format!("rm {}", data.path().join("fill").display()));
+    let recording = recording.again();
+    assert_eq!(
+        recording.count("select count(*) from coverageinfo where ended = 'killed' and class = 'process'"),
+        1
+    );
     assert!(recording.stop().success());
 }

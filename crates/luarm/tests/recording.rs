@@ -1,4 +1,4 @@
-//! The life of a recorder, with the polling sensor: it runs anywhere.
+//! The life of a recorder, with each sensor that can be started here.
 
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
@@ -6,24 +6,37 @@ mod support;
 
 use std::{
     fs,
+    io::Read,
     os::unix::fs::{MetadataExt, PermissionsExt},
-    process::{Child, Command},
+    path::Path,
+    process::{Child, Command, Stdio},
 };
 
-use support::{Launch, NOBODY, Recording, complaint, is_root, luarm, skip};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use support::{Launch, NOBODY, Recording, complaint, is_root, luarm, sensors, skip};
 
 /// A process that lives until it is dropped, found by its argument.
 struct Sleeper(Child);
 
 impl Sleeper {
+    /// Returns once it runs: the kernel lets go of the parent before it tells of the exec.
     fn start(marker: &str) -> Self {
-        Self(
-            Command::new("sh")
-                .args(["-c", "read line", marker])
-                .stdin(std::process::Stdio::piped())
-                .spawn()
-                .unwrap(),
-        )
+        let mut child = Command::new("sh")
+            .args(["-c", "echo; read line", marker])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        Self(child)
+    }
+
+    /// Ends the process, and leaves it a zombie.
+    fn leave(mut self) -> Self {
+        drop(self.0.stdin.take());
+        let pid = Pid::from_child(&self.0);
+        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        self
     }
 
     fn end(mut self) {
@@ -32,8 +45,12 @@ impl Sleeper {
     }
 }
 
-fn polling(data: &std::path::Path) -> Recording {
-    Launch::on(data).with(&["--sensor", "poll"]).start()
+fn polling(data: &Path) -> Recording {
+    watching(data, "poll")
+}
+
+fn watching(data: &Path, sensor: &str) -> Recording {
+    Launch::on(data).with(&["--sensor", sensor]).start()
 }
 
 fn found(recording: &Recording, marker: &str) -> i64 {
@@ -42,45 +59,50 @@ fn found(recording: &Recording, marker: &str) -> i64 {
 
 #[test]
 fn what_was_there_and_what_comes_is_recorded_once() {
-    let data = tempfile::tempdir().unwrap();
-    let before = Sleeper::start("was-there-before");
-    let recording = polling(data.path());
-    let line = recording.wait_for("luarm: recording");
-    assert!(line.contains("with polling into sqlite:") && line.contains("ask it: "), "{line}");
-    assert_eq!(found(&recording, "was-there-before"), 1);
-    let after = Sleeper::start("came-after");
-    recording.sync();
-    assert_eq!(found(&recording, "came-after"), 1);
-    let pid = i64::from(after.0.id());
-    let row = &recording.sql("select pid, ppid, destroyed from psinfo where arguments like '%came-after'")[0];
-    assert_eq!((row["pid"].as_i64(), row["ppid"].as_i64()), (Some(pid), Some(std::process::id().into())));
-    assert!(row["destroyed"].is_null());
-    before.end();
-    after.end();
-    recording.sync();
-    assert_eq!(
-        recording.count(
-            "select count(*) from psinfo where arguments like '%came-after' and destroyed is not null"
-        ),
-        1
-    );
-    assert!(recording.stop().success());
+    for sensor in sensors() {
+        let data = tempfile::tempdir().unwrap();
+        let before = Sleeper::start("was-there-before");
+        let recording = watching(data.path(), sensor);
+        let line = recording.wait_for("luarm: recording");
+        assert!(line.contains(" into sqlite:") && line.contains("ask it: "), "{line}");
+        assert_eq!(found(&recording, "was-there-before"), 1);
+        let after = Sleeper::start("came-after");
+        recording.sync();
+        assert_eq!(found(&recording, "came-after"), 1);
+        let pid = i64::from(after.0.id());
+        let row =
+            &recording.sql("select pid, ppid, destroyed from psinfo where arguments like '%came-after'")[0];
+        assert_eq!((row["pid"].as_i64(), row["ppid"].as_i64()), (Some(pid), Some(std::process::id().into())));
+        assert!(row["destroyed"].is_null());
+        before.end();
+        after.end();
+        recording.sync();
+        assert_eq!(
+            recording.count(
+                "select count(*) from psinfo where arguments like '%came-after' and destroyed is not null"
+            ),
+            1
+        );
+        assert!(recording.stop().success());
+    }
 }
 
 #[test]
 fn sigterm_stores_everything_and_closes_its_coverage() {
-    let data = tempfile::tempdir().unwrap();
-    let recording = polling(data.path());
-    let sleeper = Sleeper::start("just-before-the-end");
-    recording.signal(rustix::process::Signal::INT);
-    let mut recording = recording;
-    assert!(recording.wait().success(), "{}", recording.said());
-    assert_eq!(found(&recording, "just-before-the-end"), 1);
-    let open = "select count(*) from coverageinfo where destroyed is null";
-    assert_eq!(recording.count(open), 0);
-    assert!(recording.count("select count(*) from coverageinfo where ended = 'stop'") > 0);
-    assert!(!data.path().join("luarm.sock").exists());
-    sleeper.end();
+    for sensor in sensors() {
+        let data = tempfile::tempdir().unwrap();
+        let recording = watching(data.path(), sensor);
+        let sleeper = Sleeper::start("just-before-the-end");
+        recording.signal(rustix::process::Signal::INT);
+        let mut recording = recording;
+        assert!(recording.wait().success(), "{}", recording.said());
+        assert_eq!(found(&recording, "just-before-the-end"), 1);
+        let open = "select count(*) from coverageinfo where destroyed is null";
+        assert_eq!(recording.count(open), 0);
+        assert!(recording.count("select count(*) from coverageinfo where ended = 'stop'") > 0);
+        assert!(!data.path().join("luarm.sock").exists());
+        sleeper.end();
+    }
 }
 
 #[test]
@@ -97,27 +119,34 @@ fn a_second_recorder_is_refused_and_told_the_first() {
 
 #[test]
 fn killed_it_goes_on_where_it_was_and_the_gap_is_a_row() {
-    let data = tempfile::tempdir().unwrap();
-    let sleeper = Sleeper::start("lives-through-it");
-    let recording = polling(data.path());
-    recording.sync();
-    recording.kill();
-    let meanwhile = Sleeper::start("while-nobody-looked");
-    let recording = polling(data.path());
-    assert_eq!(
-        found(&recording, "lives-through-it"),
-        1,
-        "{:?}",
-        recording.sql("select * from psinfo where arguments like '%lives-through-it'")
-    );
-    assert_eq!(found(&recording, "while-nobody-looked"), 1);
-    assert!(recording.count("select count(*) from coverageinfo where ended = 'killed'") > 0);
-    assert_eq!(recording.count("select count(*) from coverageinfo where state = 'gap'"), 1);
-    let gaps = "select count(*) from batchinfo b where batchid > 1 and not exists (select 1 from batchinfo p where p.batchid = b.batchid - 1)";
-    assert_eq!(recording.count(gaps), 0);
-    assert!(recording.stop().success());
-    sleeper.end();
-    meanwhile.end();
+    for sensor in sensors() {
+        let data = tempfile::tempdir().unwrap();
+        let sleeper = Sleeper::start("lives-through-it");
+        let recording = watching(data.path(), sensor);
+        let zombie = Sleeper::start("ended-and-not-waited-for");
+        recording.sync();
+        let zombie = zombie.leave();
+        recording.sync();
+        recording.kill();
+        let meanwhile = Sleeper::start("while-nobody-looked");
+        let recording = watching(data.path(), sensor);
+        assert_eq!(
+            found(&recording, "lives-through-it"),
+            1,
+            "{:?}",
+            recording.sql("select * from psinfo where arguments like '%lives-through-it'")
+        );
+        assert_eq!(found(&recording, "while-nobody-looked"), 1);
+        assert_eq!(found(&recording, "ended-and-not-waited-for"), 1);
+        zombie.end();
+        assert!(recording.count("select count(*) from coverageinfo where ended = 'killed'") > 0);
+        assert_eq!(recording.count("select count(*) from coverageinfo where state = 'gap'"), 1);
+        let gaps = "select count(*) from batchinfo b where batchid > 1 and not exists (select 1 from batchinfo p where p.batchid = b.batchid - 1)";
+        assert_eq!(recording.count(gaps), 0);
+        assert!(recording.stop().success());
+        sleeper.end();
+        meanwhile.end();
+    }
 }
 
 #[test]
@@ -204,4 +233,21 @@ fn status_knows_the_store_and_the_running_recorder() {
     let output = luarm(&["status", "--data", data.to_str().unwrap(), "--format", "jsonl"]);
     let status = items(&output);
     assert!(status.contains(&("recorder".into(), "running".into(), "no".into())), "{status:?}");
+}
+
+#[test]
+fn without_bpf_it_polls_and_says_why() {
+    if !is_root() {
+        return skip("needs root, to drop capabilities");
+    }
+    let data = tempfile::tempdir().unwrap();
+    let denied = "-bpf,-perfmon,-sys_admin,-net_admin";
+    let without_bpf = ["setpriv", "--bounding-set", denied, "--inh-caps", denied];
+    let recording = Launch::on(data.path()).under(&without_bpf).start();
+    assert!(recording.wait_for("luarm: recording").contains("with polling"));
+    recording.wait_for("eBPF cannot be used here: ");
+    assert!(recording.stop().success());
+    let mut refused = Launch::on(data.path()).with(&["--sensor", "ebpf"]).under(&without_bpf).spawn();
+    assert_eq!(refused.wait().code(), Some(1));
+    refused.wait_for("luarm: eBPF cannot be used here");
 }

@@ -7,14 +7,12 @@ use std::{
 };
 
 use clap::Args;
-use luarm_hunt::Format;
 use luarm_sensor::{
     ebpf,
     observation::{Coverage, Watch},
     poll,
     probe::Permits,
 };
-use luarm_store::Cell;
 
 use crate::{FAILED, config::Config};
 
@@ -50,9 +48,11 @@ pub(crate) fn run(_: Options, _: &Config) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(FAILED));
         }
     };
-    let rows: Vec<_> = coverage.iter().map(cells).collect();
-    let options = luarm_hunt::Options { format: Format::Table, terminal: true };
-    luarm_hunt::write_rows(options, &mut out, &["class", "watched by", "hook", "why"], rows)?;
+    write_row(&mut out, ["CLASS", "WATCHED BY", "HOOK", "WHY"])?;
+    for class in coverage {
+        let why = class.reason.as_deref().unwrap_or_default();
+        write_row(&mut out, [class.class, watched_by(class), &class.hook, why])?;
+    }
     if kernel.is_err() {
         writeln!(out, "\nTo watch with eBPF:")?;
         for advice in advice(&permits) {
@@ -83,19 +83,43 @@ fn facts(permits: &Permits) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn cells(coverage: &Coverage) -> [Cell<'_>; 4] {
-    let watched = match (coverage.watch, coverage.sensor) {
+fn watched_by(coverage: &Coverage) -> &'static str {
+    match (coverage.watch, coverage.sensor) {
         (Watch::Watched, "ebpf") => "eBPF",
         (Watch::Sampled, "poll") => "polling",
         (Watch::Unwatched, _) => "nothing",
         (_, sensor) => sensor,
-    };
-    [
-        Cell::Text(coverage.class),
-        Cell::Text(watched),
-        Cell::Text(&coverage.hook),
-        Cell::Text(coverage.reason.as_deref().unwrap_or_default()),
-    ]
+    }
+}
+
+/// Writes a row of the table of classes; what is wider than its column goes on below.
+fn write_row(out: &mut impl Write, cells: [&str; 4]) -> io::Result<()> {
+    const WIDTHS: [usize; 4] = [13, 11, 40, 46];
+    let mut cells: Vec<_> =
+        cells.iter().zip(WIDTHS).map(|(text, width)| wrap(text, width).into_iter()).collect();
+    while cells.iter().any(|lines| lines.len() > 0) {
+        let mut line = String::new();
+        for (lines, width) in cells.iter_mut().zip(WIDTHS) {
+            line += &format!("{:<width$} ", lines.next().unwrap_or_default());
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Breaks a text between words into lines of that width; a longer word has a line of its own.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// What to do, as far as the known facts explain why eBPF cannot be used.

@@ -61,7 +61,7 @@ impl Item {
     fn cells(&self) -> [Cell<'_>; 4] {
         let value = match &self.value {
             Value::Number(number) => Cell::Integer(*number),
-            Value::Rate(number) => Cell::Real(*number),
+            Value::Rate(number) => Cell::Real((number * 10.0).round() / 10.0),
             Value::Text(text) => Cell::Text(text),
         };
         [
@@ -140,7 +140,7 @@ impl Report {
                 self.add(host, "host", item, value);
             }
         }
-        let open = "SELECT class, state || ' by ' || sensor || coalesce(': ' || nullif(hook, ''), '') || coalesce(' (' || reason || ')', '') \
+        let open = "SELECT class, state || CASE sensor WHEN 'none' THEN '' ELSE ' by ' || sensor END || coalesce(': ' || reason, '') \
                     FROM coverageinfo";
         for row in
             rows(reader, &format!("{open} WHERE host = {number} AND destroyed IS NULL ORDER BY class"))?

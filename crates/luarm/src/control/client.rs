@@ -55,7 +55,11 @@ fn ask(data: &Path, question: &str, patience: Duration) -> Result<String, Contro
     let broken = |source| ControlError::Broken { data: data.to_owned(), source };
     stream.set_read_timeout(Some(patience + GRACE)).map_err(broken)?;
     stream.set_write_timeout(Some(GRACE)).map_err(broken)?;
-    stream.write_all(format!("{question}\n").as_bytes()).map_err(broken)?;
+    match stream.write_all(format!("{question}\n").as_bytes()) {
+        // It may have answered before it was asked: that it has too many to answer to.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(broken(error)),
+        _ => {}
+    }
     let mut answer = String::new();
     BufReader::new(stream.take(LONGEST_ANSWER)).read_line(&mut answer).map_err(broken)?;
     if !answer.ends_with('\n') {

@@ -117,13 +117,13 @@ fn answer(mut stream: &UnixStream, reply: &str) {
 }
 
 fn converse(stream: &UnixStream, room: &Room) -> io::Result<String> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut question = String::new();
+    BufReader::new(stream.take(LONGEST_QUESTION)).read_line(&mut question)?;
     let peer = socket_peercred(stream)?.uid;
     if !peer.is_root() && peer != geteuid() {
         return Err(io::Error::other("only root and the recorder's own user may ask"));
     }
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut question = String::new();
-    BufReader::new(stream.take(LONGEST_QUESTION)).read_line(&mut question)?;
     let mut words = question.split_whitespace();
     match (words.next(), words.next(), words.next()) {
         (Some("status"), None, None) => Ok(serde_json::to_string(&room.vitals())?),

@@ -61,6 +61,12 @@ pub fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_luarm"))
 }
 
+/// Puts a copy of the program where another user can reach it.
+pub fn copy_program(to: &Path) {
+    // By another process: a test that starts a program meanwhile would otherwise hold the copy open for writing, and it could not be run.
+    assert!(Command::new("cp").arg(program()).arg(to).status().unwrap().success());
+}
+
 /// A run of `luarm` to its end.
 pub fn luarm(arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).stdin(Stdio::null()).output().unwrap()
@@ -108,7 +114,7 @@ impl Launch {
         if let Some(user) = self.user {
             binary = self.data.join("luarm");
             if !binary.exists() {
-                std::fs::copy(program(), &binary).unwrap();
+                copy_program(&binary);
                 chown(&self.data, Some(user), Some(user)).unwrap();
             }
         }
