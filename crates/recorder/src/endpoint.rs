@@ -72,7 +72,12 @@ impl Endpoints {
         endpoint: &Endpoint,
     ) {
         let id = endpoint.id;
-        if self.early_ends.get(&id) == Some(&endpoint.at) {
+        // A connection in has its socket to itself: an end of the socket that was told of before was its own. It may be accepted on
+        // one processor while another closes it.
+        let own = |ended: &BootNs| {
+            *ended == endpoint.at || endpoint.direction == Direction::In && id.transport == Transport::Tcp
+        };
+        if self.early_ends.get(&id).is_some_and(own) {
             return;
         }
         // A connection that begins now is not the one that the same socket had before.

@@ -81,6 +81,17 @@ fn ends_say_how() {
 }
 
 #[test]
+fn a_connection_that_ended_while_it_was_accepted_is_one_endpoint() {
+    let established = Endpoint { direction: Direction::In, ..connects(T) };
+    let accepted = Endpoint { at: T + MS, ..established.clone() };
+    let end = EndpointEnd { result: Some(0), ..EndpointEnd::default() };
+    check(
+        [ends(T + 2 * MS, established, end), begins(accepted)],
+        &["tcp in 79.125.109.171:6667 10.0.0.1:45678 event close Some(0) None"],
+    );
+}
+
+#[test]
 fn a_socket_that_connects_again_is_another_endpoint() {
     let found = Endpoint { origin: Origin::Found, ..connects(T + 2 * MS) };
     check(
