@@ -2,7 +2,7 @@
 //!
 //! From one declaration ([`tables`]) come the row structs, the DDL of each dialect ([`dialect`]), the
 //! values that a store binds ([`Sink`]), the canonical bytes behind `md5sum` ([`canonical`]), the console's
-//! `describe` and the reference in `docs/tables.md` ([`reference`]). Adding a column is one edit.
+//! `describe` and the reference in `docs/tables.md` ([`mod@reference`]). Adding a column is one edit.
 
 #[macro_use]
 mod declare;
