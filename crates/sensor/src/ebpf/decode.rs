@@ -253,9 +253,9 @@ pub(super) fn peer_key(r: &record::Endpoint) -> record::PeerKey {
     }
 }
 
-pub(super) fn dns(bytes: &[u8]) -> Option<Observation> {
+pub(super) fn dns(bytes: &[u8]) -> Option<Dns> {
     let (r, rest) = split::<record::Dns>(bytes)?;
-    Some(Observation::Dns(Box::new(Dns {
+    Some(Dns {
         at: r.h.at,
         transport: if r.transport == record::TCP { Transport::Tcp } else { Transport::Udp },
         sequence: r.sequence,
@@ -266,7 +266,7 @@ pub(super) fn dns(bytes: &[u8]) -> Option<Observation> {
         netns: r.netns,
         payload: rest.get(..r.len as usize)?.to_vec(),
         length: r.length,
-    })))
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The thread that empties the rings.
 //!
-//! Order matters in one place: an exec's record tells how much of its arguments went ahead through the other ring. The records of `events` are therefore
-//! copied out first, then `bulk` is emptied, then the copies are decoded: what went ahead is there by then.
+//! Order matters between the rings. An exec's record tells how much of its arguments went ahead through `bulk`: the records of `events` are
+//! therefore copied out first, then `bulk` is emptied, then the copies are decoded, and what went ahead is there by then. And DNS messages
+//! take their place among the events by their time, so that a connection has the name that was known when it began.
 
 use std::{
     cell::RefCell,
@@ -27,7 +28,7 @@ use super::{
 use crate::{
     clock,
     observation::{
-        BootNs, Direction, Endpoint, EndpointEnd, Inventory, Loss, Observation, Origin, Program, Task,
+        BootNs, Direction, Dns, Endpoint, EndpointEnd, Inventory, Loss, Observation, Origin, Program, Task,
         Transport,
     },
     proc,
@@ -60,7 +61,7 @@ pub(super) struct Reader<'a> {
     bulk: RingBuffer<'static>,
     copies: Rc<RefCell<Copies>>,
     pieces: Rc<RefCell<Pieces>>,
-    messages: Rc<RefCell<Vec<Observation>>>,
+    messages: Rc<RefCell<VecDeque<Dns>>>,
     exchanges: Exchanges,
     failed: HashSet<u64>,
     failed_order: VecDeque<u64>,
@@ -84,7 +85,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Self, EbpfError> {
         let copies = Rc::new(RefCell::new(Copies::default()));
         let pieces = Rc::new(RefCell::new(Pieces::default()));
-        let messages = Rc::new(RefCell::new(Vec::new()));
+        let messages = Rc::new(RefCell::new(VecDeque::new()));
         let (events_map, bulk_map) = (attached.map("events")?, attached.map("bulk")?);
 
         let into = Rc::clone(&copies);
@@ -167,6 +168,7 @@ impl<'a> Reader<'a> {
                 break;
             }
         }
+        self.messages_until(begun);
         self.out.extend(self.undecided.drain().map(|(_, (at, endpoint, end))| ended(at, endpoint, end)));
         if asked || begun.saturating_sub(self.asked) >= SECOND {
             self.count_losses(begun);
@@ -189,8 +191,6 @@ impl<'a> Reader<'a> {
     }
 
     fn decode(&mut self) {
-        // What was asked of name servers comes before the connections that used the answers.
-        self.out.append(&mut self.messages.borrow_mut());
         let mut copies = std::mem::take(&mut *self.copies.borrow_mut());
         let mut from = 0;
         for &end in &copies.ends {
@@ -207,6 +207,7 @@ impl<'a> Reader<'a> {
 
     fn one(&mut self, bytes: &[u8]) {
         let Some((header, _)) = split::<record::Header>(bytes) else { return };
+        self.messages_until(header.at);
         let observation = match header.kind {
             kind::FORK => decode::fork(bytes),
             kind::EXEC => decode::program(bytes, |image| self.pieces.borrow_mut().take(image)).map(
@@ -227,6 +228,14 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         self.out.extend(observation);
+    }
+
+    /// Puts the DNS messages of before that instant in their place among the events: a connection has the name that was known when it began.
+    fn messages_until(&mut self, at: BootNs) {
+        let mut messages = self.messages.borrow_mut();
+        while let Some(message) = messages.pop_front_if(|message| message.at <= at) {
+            self.out.push(Observation::Dns(Box::new(message)));
+        }
     }
 
     fn endpoint(&mut self, bytes: &[u8]) {
@@ -383,7 +392,7 @@ fn ring(
     builder.build().map_err(|e| EbpfError::Refused(format!("{e:#}")))
 }
 
-fn take_bulk(bytes: &[u8], pieces: &mut Pieces, messages: &mut Vec<Observation>) {
+fn take_bulk(bytes: &[u8], pieces: &mut Pieces, messages: &mut VecDeque<Dns>) {
     match split::<record::Header>(bytes).map(|(header, _)| header.kind) {
         Some(kind::DNS) => messages.extend(decode::dns(bytes)),
         Some(kind::ARGUMENTS) => {
