@@ -23,7 +23,7 @@ pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"LUAR");
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Bytes of write-ahead log after which it is moved into the database. Large, because an index page that several batches
-/// touch is then written once: loads are a quarter faster than with 16 MiB (`benches/load.rs`).
+/// touch is then written once; in `benches/load.rs` the median load was faster than with 16 MiB.
 const CHECKPOINT: u32 = 64 << 20;
 
 /// Bytes of a page. With 8192 loads were no faster beyond the noise, and 16384 saved a hundredth of the space.
