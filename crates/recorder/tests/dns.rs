@@ -267,10 +267,10 @@ fn compare(
         match (&record.data, &other.rdata) {
             (Data::Address(std::net::IpAddr::V4(a)), RData::A(b)) => prop_assert_eq!(a.to_bits(), b.address),
             (Data::Address(std::net::IpAddr::V6(a)), RData::AAAA(b)) => {
-                prop_assert_eq!(a.to_bits(), b.address)
+                prop_assert_eq!(a.to_bits(), b.address);
             }
             (Data::Alias(a), RData::CNAME(b)) => {
-                prop_assert_eq!(a.split('.').count(), b.0.get_labels().len().max(1))
+                prop_assert_eq!(a.split('.').count(), b.0.get_labels().len().max(1));
             }
             other => prop_assert!(false, "{:?}", other),
         }

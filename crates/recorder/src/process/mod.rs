@@ -5,22 +5,24 @@
 
 mod activity;
 mod image;
+mod lookup;
 mod past;
 mod row;
+mod transition;
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
-use luarm_schema::{End, OpenProcess, tables::PsInfoEnd};
+use luarm_schema::{End, OpenProcess};
 use luarm_sensor::{
     BootNs,
     observation::{ImageId, Origin, Program, Task, Usage},
 };
 
 pub(crate) use self::{image::Argv, row::plain_end};
-use self::{image::Image, past::Past, row::psinfo};
+use self::{image::Image, past::Past};
 use crate::{context::Context, identity::same_process};
 
 /// How long a fork waits for its exec.
@@ -288,24 +290,6 @@ impl Processes {
         }
     }
 
-    /// Makes rows of forks that have waited long enough at `now`.
-    pub(crate) fn settle(&mut self, ctx: &mut Context, now: BootNs) {
-        while let Some(&image) = self.held_back.front() {
-            if image.start.saturating_add(HELD_BACK) > now && self.is_pending(image) {
-                break;
-            }
-            self.held_back.pop_front();
-            self.settle_one(ctx, image);
-        }
-    }
-
-    /// Makes rows of all forks that wait.
-    pub(crate) fn settle_all(&mut self, ctx: &mut Context) {
-        while let Some(image) = self.held_back.pop_front() {
-            self.settle_one(ctx, image);
-        }
-    }
-
     /// When the oldest fork that still waits happened.
     pub(crate) fn oldest_pending(&self) -> Option<BootNs> {
         self.held_back.iter().filter(|&&image| self.is_pending(image)).map(|image| image.start).min()
@@ -313,252 +297,6 @@ impl Processes {
 
     pub(crate) fn pending(&self) -> usize {
         self.held_back.iter().filter(|&&image| self.is_pending(image)).count()
-    }
-
-    fn is_pending(&self, image: ImageId) -> bool {
-        self.live.get(&image.pid).is_some_and(|p| p.image == image && p.state == State::Pending)
-    }
-
-    fn settle_one(&mut self, ctx: &mut Context, image: ImageId) {
-        if self.is_pending(image)
-            && let Some(mut process) = self.live.remove(&image.pid)
-        {
-            self.tell(ctx, &mut process);
-            self.insert(process);
-        }
-    }
-
-    /// What the table knows of an image; what this proves of others that had its pid or ran in its process is noted.
-    fn place(&mut self, ctx: &mut Context, image: ImageId, at: BootNs) -> Place {
-        self.recall(ctx, image, at);
-        let past = |this: &Self| this.past.psentity(image).map_or(Place::Bygone, Place::Past);
-        if let Some(process) = self.live.get_mut(&image.pid) {
-            let known = process.image;
-            if same_process(known, image) {
-                return match image.execs.cmp(&known.execs) {
-                    _ if image.start != known.start => Place::Current,
-                    std::cmp::Ordering::Equal => {
-                        process.seen = process.seen.max(at);
-                        Place::Current
-                    }
-                    std::cmp::Ordering::Greater => match past(self) {
-                        Place::Bygone => Place::Successor,
-                        place => place,
-                    },
-                    std::cmp::Ordering::Less => past(self),
-                };
-            }
-            if image.start < known.start {
-                return past(self);
-            }
-            self.give_up(ctx, image.pid, at);
-        }
-        match past(self) {
-            Place::Bygone if self.past.execs(image).is_none() => Place::New,
-            place => place,
-        }
-    }
-
-    /// Takes up the row that an earlier run of the recorder began for this process, and ends those of others that had its pid.
-    fn recall(&mut self, ctx: &mut Context, image: ImageId, at: BootNs) {
-        if self.remembered.is_empty() {
-            return;
-        }
-        let Some(rows) = self.remembered.remove(&image.pid) else { return };
-        let (mut own, mut gone): (Vec<_>, Vec<_>) =
-            rows.into_iter().partition(|open| ctx.identity.is_process_of(open, image, &ctx.clock));
-        own.sort_by_key(|open| (open.execs == image.execs, open.execs));
-        if let Some(open) = own.pop() {
-            let coarse = ctx.identity.is_coarse(&open, image);
-            let execs = if coarse { image.execs } else { open.execs };
-            let known = ImageId { execs, ..image };
-            self.insert(Process {
-                psentity: open.psentity,
-                ppsentity: open.ppsentity,
-                began: ctx.clock.boot(open.created),
-                ..Process::sketch(known, &self.unknown, at)
-            });
-        }
-        gone.append(&mut own);
-        for open in gone {
-            let destroyed = ctx.clock.time(at).max(open.created);
-            ctx.draft.end(open.psentity, End::PsInfo(plain_end(destroyed, "unseen")));
-        }
-    }
-
-    /// The image that created a process. Something refers to it from now on, so it has a row.
-    fn creator(&mut self, ctx: &mut Context, creator: Option<ImageId>) -> Option<i64> {
-        let image = creator?;
-        let now = ctx.clock.latest();
-        self.recall(ctx, image, now);
-        if let Some(process) = self.live.get(&image.pid)
-            && same_process(process.image, image)
-            && (process.image.execs == image.execs || process.image.start != image.start)
-        {
-            let (psentity, known) = (process.psentity, process.image);
-            self.settle_one(ctx, known);
-            return Some(psentity);
-        }
-        Some(self.past.psentity(image).unwrap_or_else(|| ctx.identity.psentity(image, None)))
-    }
-
-    /// What a copy of that image runs.
-    fn facts_of(&self, creator: Option<ImageId>) -> Arc<Image> {
-        let facts = creator.and_then(|image| match self.live.get(&image.pid) {
-            Some(process) if process.image == image => Some(Arc::clone(&process.program)),
-            _ => self.past.facts(image),
-        });
-        facts.unwrap_or_else(|| Arc::clone(&self.unknown))
-    }
-
-    fn insert(&mut self, process: Process) {
-        self.live.insert(process.image.pid, process);
-    }
-
-    /// A new image with its row; `exec` is when its exec happened, where that was seen.
-    fn begin(&mut self, ctx: &mut Context, mut process: Process, origin: &'static str, exec: Option<BootNs>) {
-        process.psentity = ctx.identity.psentity(process.image, exec);
-        let row = psinfo(ctx, &process, origin);
-        ctx.draft.push(row);
-        self.insert(process);
-    }
-
-    /// The process goes on with another image.
-    fn succeed(
-        &mut self,
-        ctx: &mut Context,
-        at: BootNs,
-        task: Box<Task>,
-        program: Arc<Image>,
-        origin: &'static str,
-    ) {
-        let Some(old) = self.live.remove(&task.image.pid) else { return };
-        let ppsentity = old.ppsentity.or_else(|| self.creator(ctx, task.creator));
-        let mut began = at;
-        if old.state == State::Pending {
-            began = old.began;
-        } else {
-            let end = plain_end(ctx.clock.time(at.max(old.began)), "exec");
-            self.conclude(ctx, &old, end);
-        }
-        let process = Process { began, ppsentity, ..Process::new(task, program, at) };
-        let state = if Arc::ptr_eq(&process.program, &self.unknown) { State::Sketched } else { State::Told };
-        self.begin(ctx, Process { state, ..process }, origin, (origin == "exec").then_some(at));
-        self.privileges_at_exec(ctx, at, &old);
-    }
-
-    /// Completes an image that was sketched, and its row while no store has it.
-    fn fill(
-        &mut self,
-        ctx: &mut Context,
-        task: Box<Task>,
-        program: Arc<Image>,
-        origin: &'static str,
-        ppsentity: Option<i64>,
-    ) {
-        let Some(old) = self.live.remove(&task.image.pid) else { return };
-        let process = Process {
-            image: old.image,
-            psentity: old.psentity,
-            ppsentity: ppsentity.filter(|_| origin == "fork").or(old.ppsentity).or(ppsentity),
-            began: old.began,
-            state: State::Told,
-            task,
-            program,
-            seen: old.seen,
-            inventory: old.inventory,
-        };
-        replace(ctx, &process, origin);
-        self.insert(process);
-    }
-
-    /// Completes the row of an image that ended before its exec was told.
-    fn fill_past(
-        &mut self,
-        ctx: &mut Context,
-        psentity: i64,
-        at: BootNs,
-        task: Box<Task>,
-        program: Arc<Image>,
-    ) {
-        let Some(row) = ctx.draft.psinfo(psentity) else { return };
-        if row.origin != "found" {
-            return;
-        }
-        let (began, ppsentity) = (ctx.clock.boot(row.created), row.ppsentity);
-        let ppsentity = ppsentity.or_else(|| self.creator(ctx, task.creator));
-        let process = Process { psentity, ppsentity, began, ..Process::new(task, program, at) };
-        replace(ctx, &process, "exec");
-    }
-
-    /// Notes who created a process, of which more is known already than its fork.
-    fn created_by(&mut self, ctx: &mut Context, image: ImageId, ppsentity: Option<i64>) {
-        let mut rows: Vec<i64> =
-            (0..=1).filter_map(|execs| self.past.psentity(ImageId { execs, ..image })).collect();
-        if let Some(process) = self.live.get_mut(&image.pid)
-            && process.image.start == image.start
-        {
-            process.ppsentity = ppsentity.or(process.ppsentity);
-            rows.push(process.psentity);
-        }
-        for psentity in rows {
-            if let Some(row) = ctx.draft.psinfo(psentity) {
-                row.ppsentity = ppsentity.or(row.ppsentity);
-            }
-        }
-    }
-
-    /// A row for an image that ended already; unless it may have one.
-    fn bygone(&mut self, ctx: &mut Context, process: Process, origin: &'static str, at: BootNs) {
-        let image = process.image;
-        let succeeded = self.live.get(&image.pid).is_some_and(|p| same_process(p.image, image))
-            || self.past.execs(image).is_some_and(|execs| execs > image.execs);
-        let destroyed = ctx.clock.time(at.max(process.began));
-        let end = plain_end(destroyed, if succeeded { "exec" } else { "unseen" });
-        self.bygone_with(ctx, process, origin, end);
-    }
-
-    fn bygone_with(&mut self, ctx: &mut Context, mut process: Process, origin: &'static str, end: PsInfoEnd) {
-        let image = process.image;
-        let ended_after = match self.live.get(&image.pid) {
-            Some(later) if same_process(later.image, image) && later.image.execs == image.execs + 1 => {
-                later.began
-            }
-            _ => image.start,
-        };
-        if self.past.is_complete_since(ended_after.max(image.start)) {
-            process.psentity = ctx.identity.psentity(image, None);
-            let row = psinfo(ctx, &process, origin);
-            ctx.draft.push(row);
-            self.conclude(ctx, &process, end);
-        }
-        if !self.live.get(&image.pid).is_some_and(|p| same_process(p.image, image)) {
-            self.past.process_ended(image);
-        }
-    }
-
-    /// Makes the row of a fork that was held back.
-    fn tell(&self, ctx: &mut Context, process: &mut Process) {
-        if process.state == State::Pending {
-            process.state = State::Told;
-            let row = psinfo(ctx, process, "fork");
-            ctx.draft.push(row);
-        }
-    }
-
-    /// Ends the row of an image, and remembers it.
-    fn conclude(&mut self, ctx: &mut Context, process: &Process, end: PsInfoEnd) {
-        ctx.draft.end(process.psentity, End::PsInfo(end));
-        self.past.image_ended(process.image, process.psentity, &process.program, ctx.clock.latest());
-    }
-
-    /// The process must have ended, at the latest now.
-    fn give_up(&mut self, ctx: &mut Context, pid: u32, at: BootNs) {
-        let Some(mut process) = self.live.remove(&pid) else { return };
-        self.tell(ctx, &mut process);
-        let end = plain_end(ctx.clock.time(at.max(process.began)), "unseen");
-        self.conclude(ctx, &process, end);
-        self.past.process_ended(process.image);
     }
 }
 
@@ -575,17 +313,6 @@ impl Process {
             program,
             seen: at,
             inventory: 0,
-        }
-    }
-}
-
-/// Writes a row anew that no store has yet; what ended it stays.
-fn replace(ctx: &mut Context, process: &Process, origin: &'static str) {
-    if ctx.draft.psinfo(process.psentity).is_some() {
-        let mut row = psinfo(ctx, process, origin);
-        if let Some(old) = ctx.draft.psinfo(process.psentity) {
-            row.end = old.end.take();
-            *old = row;
         }
     }
 }

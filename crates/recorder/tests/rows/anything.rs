@@ -89,17 +89,17 @@ fn later(mut observation: Observation, run: u64) -> Observation {
     match &mut observation {
         Observation::Fork { task, .. } | Observation::Exec { task, .. } | Observation::Found { task, .. } => {
             shift(&mut task.image);
-            task.creator.as_mut().map(shift);
+            task.creator.iter_mut().for_each(shift);
         }
         Observation::Exit { image, .. } => shift(image),
         Observation::Rename { actor, .. }
         | Observation::Credentials { actor, .. }
         | Observation::ExecDenied { actor, .. } => shift(&mut actor.image),
         Observation::Endpoint(endpoint) | Observation::EndpointEnd { endpoint, .. } => {
-            endpoint.actor.as_mut().map(|actor| shift(&mut actor.image));
+            endpoint.actor.iter_mut().for_each(|actor| shift(&mut actor.image));
         }
         Observation::Dns(dns) => {
-            dns.actor.as_mut().map(|actor| shift(&mut actor.image));
+            dns.actor.iter_mut().for_each(|actor| shift(&mut actor.image));
         }
         _ => {}
     }
