@@ -36,7 +36,14 @@ fn endpoints(recording: &Recording, pid: u32) -> Vec<Row> {
 /// A row in few words: what it is and between which addresses.
 fn line(row: &Row) -> String {
     let text = |column: &str| row[column].as_str().unwrap_or("?").to_owned();
-    format!("{} {} {} > {} port {}", text("transport"), text("direction"), text("sourceip"), text("destip"), row["destport"])
+    format!(
+        "{} {} {} > {} port {}",
+        text("transport"),
+        text("direction"),
+        text("sourceip"),
+        text("destip"),
+        row["destport"]
+    )
 }
 
 fn one<'a>(rows: &'a [Row], wanted: &str) -> &'a Row {
@@ -80,32 +87,58 @@ fn every_family_and_kind_of_socket_is_told_apart() {
     );
     recording.sync();
     let rows = endpoints(&recording, pid);
-    let numbers = |row: &Row| ["bytessent", "bytesreceived", "packetssent", "packetsreceived"].map(|c| row[c].as_i64());
+    let numbers =
+        |row: &Row| ["bytessent", "bytesreceived", "packetssent", "packetsreceived"].map(|c| row[c].as_i64());
 
     for (source, version) in [("::1", 6), ("127.0.0.1", 4)] {
         let out = one(&rows, &format!("tcp out {source} > {source} port 7001"));
-        assert_eq!((out["bytessent"].as_i64(), out["result"].as_i64(), out["ipversion"].as_i64()), (Some(300), Some(0), Some(version)));
+        assert_eq!(
+            (out["bytessent"].as_i64(), out["result"].as_i64(), out["ipversion"].as_i64()),
+            (Some(300), Some(0), Some(version))
+        );
         let accepted = one(&rows, &format!("tcp in {source} > {source} port 7001"));
-        assert_eq!((accepted["bytesreceived"].as_i64(), &accepted["sourceport"]), (Some(300), &out["sourceport"]));
+        assert_eq!(
+            (accepted["bytesreceived"].as_i64(), &accepted["sourceport"]),
+            (Some(300), &out["sourceport"])
+        );
     }
     assert_eq!(one(&rows, "tcp listen :: >  port 0")["sourceport"], 7001);
     assert_eq!(one(&rows, "tcp out 127.0.0.1 > 127.0.0.1 port 7002")["result"], 111);
     let unroutable: Vec<_> = rows.iter().filter(|row| row["destip"] == "192.0.2.1").collect();
-    assert_eq!((unroutable.len(), unroutable[0]["result"].as_i64(), unroutable[0]["ended"].as_str()), (1, Some(101), Some("refused")));
+    assert_eq!(
+        (unroutable.len(), unroutable[0]["result"].as_i64(), unroutable[0]["ended"].as_str()),
+        (1, Some(101), Some("refused"))
+    );
 
     assert_eq!(numbers(one(&rows, "udp out 127.0.0.1 > 127.0.0.1 port 7005")), [7, 0, 1, 0].map(Some));
-    let of_7004: Vec<_> = rows.iter().filter(|row| row["transport"] == "udp" && row["destport"] == 7004 && row["direction"] == "out").collect();
-    let mut sent: Vec<_> = of_7004.iter().map(|row| (row["bytessent"].as_i64(), row["packetssent"].as_i64(), row["ipversion"].as_i64())).collect();
+    let of_7004: Vec<_> = rows
+        .iter()
+        .filter(|row| row["transport"] == "udp" && row["destport"] == 7004 && row["direction"] == "out")
+        .collect();
+    let mut sent: Vec<_> = of_7004
+        .iter()
+        .map(|row| (row["bytessent"].as_i64(), row["packetssent"].as_i64(), row["ipversion"].as_i64()))
+        .collect();
     sent.sort_unstable();
     assert_eq!(sent, [(Some(30), Some(1), Some(4)), (Some(30), Some(3), Some(4))]);
     assert_eq!(numbers(one(&rows, "udp out ::1 > ::1 port 7006")), [20, 0, 1, 0].map(Some));
     assert_eq!(numbers(one(&rows, "udp in ::1 > ::1 port 7006")), [0, 20, 0, 1].map(Some));
-    assert_eq!(rows.iter().filter(|row| row["transport"] == "udp" && row["direction"] == "listen").count(), 3);
+    assert_eq!(
+        rows.iter().filter(|row| row["transport"] == "udp" && row["direction"] == "listen").count(),
+        3
+    );
 
     // All of it is the one process's, in its own namespace, and has ended.
     let netns = &rows[0]["netns"];
-    assert!(netns.is_i64() && rows.iter().all(|row| row["netns"] == *netns && !row["ended"].is_null()), "{rows:#?}");
-    assert_eq!(recording.count(&format!("select count(*) from psinfo where netns = {netns} and command like '%/perl'")), 1);
+    assert!(
+        netns.is_i64() && rows.iter().all(|row| row["netns"] == *netns && !row["ended"].is_null()),
+        "{rows:#?}"
+    );
+    assert_eq!(
+        recording
+            .count(&format!("select count(*) from psinfo where netns = {netns} and command like '%/perl'")),
+        1
+    );
     assert!(recording.stop().success());
 }
 
@@ -168,14 +201,21 @@ fn names_come_from_answers_over_udp_and_tcp_and_belong_to_who_asked() {
             .map(|row| row["destfqdn"].as_str().unwrap_or("?").to_owned())
             .collect::<Vec<_>>()
     };
-    assert_eq!(names(parent), ["undernet.irc.justedge.net", "www.example.org", "six.example.org", "www.example.org"]);
+    assert_eq!(
+        names(parent),
+        ["undernet.irc.justedge.net", "www.example.org", "six.example.org", "www.example.org"]
+    );
     assert_eq!(names(other), ["innocent.example.com"]);
 
     let facts = recording.sql("select name, address, chain, ttl, server, username, pid from nameinfo where origin = 'dns' order by nameid");
     let told: Vec<_> = facts
         .iter()
         .filter(|row| row["pid"] == parent || row["pid"] == other)
-        .map(|row| ["name", "address", "chain", "username"].map(|c| row[c].as_str().unwrap_or("").to_owned()).join(" "))
+        .map(|row| {
+            ["name", "address", "chain", "username"]
+                .map(|c| row[c].as_str().unwrap_or("").to_owned())
+                .join(" ")
+        })
         .collect();
     assert_eq!(
         told,
