@@ -86,9 +86,10 @@ demo() {
 bench() {
     scripts/setup bench
     build
-    sudo=$(elevate) || { echo "do: measuring needs root: run it as root or install sudo" >&2; exit 1; }
-    step "bench/run"
-    exec $sudo bench/run target/release/luarm "$@"
+    sudo=$(elevate) || step "not root and no sudo: what needs root is skipped"
+    step "cargo build --release (bench)"
+    cargo build --release --locked --package luarm-bench
+    exec ${sudo:-} target/release/luarm-bench "$@"
 }
 
 command=${1:-}
