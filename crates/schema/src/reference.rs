@@ -76,7 +76,13 @@ pub fn markdown() -> String {
                 Role::Derived(_) => "derived",
             };
             let null = if c.null { "yes" } else { "no" };
-            let _ = writeln!(out, "| {} | {} | {null} | {set} | {} |", c.name, type_name(c), one_paragraph(c.doc));
+            let _ = writeln!(
+                out,
+                "| {} | {} | {null} | {set} | {} |",
+                c.name,
+                type_name(c),
+                one_paragraph(c.doc)
+            );
         }
     }
     out

@@ -136,16 +136,6 @@ pub enum StoreError {
         /// The number.
         id: i64,
     },
-    /// The engine refused one row or end, and with it the whole batch.
-    #[error("{table} {key} cannot be stored: {detail}")]
-    Rejected {
-        /// The table.
-        table: &'static str,
-        /// The row's key.
-        key: i64,
-        /// The engine's words.
-        detail: String,
-    },
     /// Anything else that the engine said.
     #[error("cannot {action} {}: {source}", path.display())]
     Engine {

@@ -13,5 +13,5 @@ mod url;
 
 pub use error::{QueryError, StoreError};
 pub use query::{Cell, Host, RowSink};
-pub use sqlite::{Appended, Interrupt, Reader, Writer};
+pub use sqlite::{Appended, Interrupt, Reader, Refused, Writer};
 pub use url::StoreUrl;

@@ -7,5 +7,6 @@ mod reader;
 mod resume;
 mod writer;
 
+pub use append::Refused;
 pub use reader::{Interrupt, Reader};
 pub use writer::{Appended, Writer};

@@ -26,6 +26,8 @@ struct State {
     stored: i64,
     /// To be done once the batch of that number is stored.
     errands: Vec<(i64, Errand)>,
+    /// Tables of rows that the store refused, for the recorder to tell of.
+    refused: Vec<&'static str>,
     closed: Option<Instant>,
     broken: bool,
 }
@@ -38,6 +40,7 @@ impl Backlog {
             bytes: 0,
             stored,
             errands: Vec::new(),
+            refused: Vec::new(),
             closed: None,
             broken: false,
         };
@@ -98,6 +101,16 @@ impl Backlog {
         for (_, errand) in due {
             errand();
         }
+    }
+
+    /// Rows of these tables were refused.
+    pub(super) fn refuse(&self, tables: impl Iterator<Item = &'static str>) {
+        self.lock().refused.extend(tables);
+    }
+
+    /// The tables of rows that were refused since this was asked last.
+    pub(super) fn take_refused(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.lock().refused)
     }
 
     /// The store is lost: what waits is given up, what comes is dropped. Returns how many batches that are.

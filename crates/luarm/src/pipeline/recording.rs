@@ -6,7 +6,7 @@ use std::{
 };
 
 use luarm_recorder::Recorder;
-use luarm_schema::Batch;
+use luarm_schema::{Batch, Time};
 use luarm_sensor::{
     BootNs, Observation, clock,
     queue::{Closed, Consumer},
@@ -23,6 +23,8 @@ const BATCH_BYTES: usize = 4 << 20;
 const BATCH_AGE: Duration = Duration::from_millis(250);
 /// Between two looks at the clock's offset, and two samples of the meters.
 const SECOND: Duration = Duration::from_secs(1);
+/// The recorder wants to be asked for a batch this often even when no row waits: the last sign of life must not grow old.
+const HEARTBEAT: Duration = Duration::from_secs(60);
 /// Between two looks at something that was not ready.
 const RETRY: Duration = Duration::from_millis(10);
 /// The longest sleep.
@@ -68,6 +70,8 @@ pub(super) struct Progress {
     asks: Vec<Ask>,
     /// Since when rows wait.
     pending: Option<Instant>,
+    /// When the recorder was asked for a batch last.
+    flushed: Option<Instant>,
     shedding: bool,
 }
 
@@ -84,6 +88,7 @@ impl Recording {
             if second.elapsed() >= SECOND {
                 second = Instant::now();
                 self.recorder.set_clock(clock::offset());
+                self.tell_refused();
                 self.meters.sample();
             }
             self.recorder.tick(clock::now());
@@ -141,7 +146,10 @@ impl Recording {
             self.progress.pending.get_or_insert_with(Instant::now);
         }
         let settled = self.progress.asks.iter().any(|ask| self.is_settled(ask.wanted));
-        let due = self.is_full() || self.progress.pending.is_some_and(|since| since.elapsed() >= BATCH_AGE);
+        let older = |since: Option<Instant>, age| since.is_some_and(|since: Instant| since.elapsed() >= age);
+        let due = self.is_full()
+            || older(self.progress.pending, BATCH_AGE)
+            || older(self.progress.flushed, HEARTBEAT);
         if !settled && !due {
             return;
         }
@@ -152,6 +160,7 @@ impl Recording {
                 self.push(batch, bytes);
             }
             self.progress.pending = None;
+            self.progress.flushed = Some(Instant::now());
             self.answer();
         } else if self.recorder.pending_bytes() + self.backlog.bytes() > self.memory_limit {
             self.shed();
@@ -185,6 +194,14 @@ impl Recording {
                 "the store is behind by {} of rows: newer rows are lost, and counted for lossinfo",
                 Size(self.memory_limit as u64)
             );
+        }
+    }
+
+    /// Rows that the store refused for what is in them were lost.
+    fn tell_refused(&mut self) {
+        for table in self.backlog.take_refused() {
+            let now = Time::now();
+            self.recorder.lose(table, "refused", 1, now, now);
         }
     }
 

@@ -43,7 +43,8 @@ fn store(writer: &mut Writer, batch: &Batch, backlog: &Backlog, meters: &Meters)
     let mut failing: Option<Instant> = None;
     loop {
         let error = match writer.append(batch) {
-            Ok(()) => {
+            Ok(refused) => {
+                backlog.refuse(refused.iter().map(|row| row.table));
                 if let Some(since) = failing {
                     tracing::warn!("the store works again after {:.1} s", since.elapsed().as_secs_f64());
                     meters.set_trouble(None);

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// How long the rings are left alone. A ring that fills faster wakes the reader.
-const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// Records taken from the ring of events in one turn.
 const TURN: usize = 8192;
 /// How often losses are asked for, and idle exchanges looked for.
@@ -173,6 +173,7 @@ impl<'a> Reader<'a> {
         if asked || begun.saturating_sub(self.asked) >= SECOND {
             self.count_losses(begun);
             if begun.saturating_sub(self.swept) >= SWEEP {
+                self.count_skipped(begun);
                 self.sweep(begun);
             }
             self.out.push(Observation::Reached(begun));
@@ -319,19 +320,23 @@ impl<'a> Reader<'a> {
                 }));
             }
         }
-        let skipped = self.attached.skipped();
-        if skipped > self.skipped {
-            let count = skipped - self.skipped;
+        self.asked = now;
+    }
+
+    /// Reports how often the kernel skipped one of our programs.
+    fn count_skipped(&mut self, now: BootNs) {
+        let sum = self.attached.skipped();
+        let before = std::mem::replace(&mut self.skipped, sum);
+        if sum > before {
+            let count = sum - before;
             self.out.push(Observation::Loss(Loss {
                 class: "all",
                 cause: "recursion",
                 count,
-                from: self.asked,
+                from: self.swept,
                 until: now,
             }));
-            self.skipped = skipped;
         }
-        self.asked = now;
     }
 
     /// Reports the processes and sockets that exist. The programs are attached already, so that nothing falls between.

@@ -4,22 +4,17 @@ use luarm_schema::{
     Batch, Dialect, End, Row, Sink, TABLES, Value,
     canonical::{Canonical, md5sum},
 };
-use rusqlite::{CachedStatement, Connection, types::ValueRef};
+use rusqlite::{CachedStatement, Connection, ErrorCode, types::ValueRef};
 
 use super::writer::Appended;
 
-/// Why a batch was not stored.
-pub(super) enum Failure {
-    /// The engine refused this row or end.
-    Row { table: &'static str, key: i64, source: rusqlite::Error },
-    /// Anything else.
-    Engine(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for Failure {
-    fn from(source: rusqlite::Error) -> Self {
-        Failure::Engine(source)
-    }
+/// A row that the engine refused for what is in it: a key that is there already, a value that is too large. The rest of its batch is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// Its table.
+    pub table: &'static str,
+    /// Its key.
+    pub key: i64,
 }
 
 /// The SQL of each table, by its place in [`TABLES`].
@@ -44,18 +39,17 @@ pub(super) fn append(
     host: i64,
     batch: &Batch,
     buffer: &mut Canonical,
-) -> Result<Appended, Failure> {
+) -> rusqlite::Result<(Appended, Vec<Refused>)> {
     let mut done = Appended::default();
+    let mut refused = Vec::new();
     let mut inserts: Vec<Option<CachedStatement<'_>>> = statements.insert.iter().map(|_| None).collect();
     for row in &batch.rows {
         let position = row.position();
         let insert = prepared(conn, &mut inserts[position], &statements.insert[position])?;
-        insert_row(insert, host, batch.id, row, buffer).map_err(|source| Failure::Row {
-            table: TABLES[position].name,
-            key: row.key(),
-            source,
-        })?;
-        done.rows += 1;
+        match insert_row(insert, host, batch.id, row, buffer) {
+            Ok(()) => done.rows += 1,
+            Err(e) => refused.push(refusal(e, TABLES[position].name, row.key())?),
+        }
     }
     let mut ends: Vec<Option<CachedStatement<'_>>> = statements.end.iter().map(|_| None).collect();
     for (key, end) in &batch.ends {
@@ -64,11 +58,13 @@ pub(super) fn append(
             continue;
         };
         let update = prepared(conn, &mut ends[position], sql)?;
-        let changed = end_row(update, host, batch.id, *key, end).map_err(|source| Failure::Row {
-            table: TABLES[position].name,
-            key: *key,
-            source,
-        })?;
+        let changed = match end_row(update, host, batch.id, *key, end) {
+            Ok(changed) => changed,
+            Err(e) => {
+                refused.push(refusal(e, TABLES[position].name, *key)?);
+                continue;
+            }
+        };
         if changed == 0 {
             done.unmatched += 1;
             tracing::warn!(
@@ -80,7 +76,18 @@ pub(super) fn append(
             done.ends += 1;
         }
     }
-    Ok(done)
+    Ok((done, refused))
+}
+
+/// Tells an error that is the row's own from one that is the store's. Only the one statement was undone; the transaction goes on.
+fn refusal(error: rusqlite::Error, table: &'static str, key: i64) -> rusqlite::Result<Refused> {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
+            tracing::error!(table, key, "a row cannot be stored, and is counted as lost: {error}");
+            Ok(Refused { table, key })
+        }
+        _ => Err(error),
+    }
 }
 
 fn prepared<'s, 'c>(

@@ -12,7 +12,7 @@ use luarm_schema::{
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::{
-    append::{self, Failure, Statements},
+    append::{self, Refused, Statements},
     open, resume,
 };
 use crate::{StoreError, StoreUrl};
@@ -69,7 +69,9 @@ impl Writer {
     /// Stores a batch, wholly and durably, or on an error not at all. A batch that is stored already is stored no second time.
     ///
     /// After an error that [`StoreError::is_transient`] the same batch may be tried again with the same writer.
-    pub fn append(&mut self, batch: &Batch) -> Result<(), StoreError> {
+    ///
+    /// Gives the rows that the engine refused for what is in them; there are none unless something is wrong with luarm itself.
+    pub fn append(&mut self, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
         match batch.rows.last() {
             Some(Row::BatchInfo(info)) if info.batchid == batch.id => {}
             _ => return Err(StoreError::Unsigned { id: batch.id }),
@@ -90,30 +92,20 @@ impl Writer {
             .map_err(failed)?;
         let last = last.unwrap_or(0);
         if batch.id <= last {
-            return self.same_batch(&tx, host, batch);
+            return self.same_batch(&tx, host, batch).map(|()| Vec::new());
         }
         if batch.id != last + 1 {
             return Err(StoreError::Gap { last, got: batch.id });
         }
-        let done =
-            append::append(&tx, &self.statements, host, batch, &mut self.buffer).map_err(|failure| {
-                match failure {
-                    Failure::Engine(source) => failed(source),
-                    Failure::Row { table, key, source } => match failed(source) {
-                        StoreError::Engine { source, .. } => {
-                            StoreError::Rejected { table, key, detail: source.to_string() }
-                        }
-                        other => other,
-                    },
-                }
-            })?;
+        let (done, refused) =
+            append::append(&tx, &self.statements, host, batch, &mut self.buffer).map_err(failed)?;
         tx.commit().map_err(failed)?;
         self.host = Some(host);
         self.appended.batches += 1;
         self.appended.rows += done.rows;
         self.appended.ends += done.ends;
         self.appended.unmatched += done.unmatched;
-        Ok(())
+        Ok(refused)
     }
 
     /// The batch came before: its last row must be the one that is stored.

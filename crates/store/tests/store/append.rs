@@ -5,7 +5,7 @@ use luarm_schema::{
     escape::escape,
     tables::{CoverageInfo, HostInfoEnd, PsInfo},
 };
-use luarm_store::{Appended, Reader, StoreError, Writer};
+use luarm_store::{Appended, Reader, Refused, StoreError, Writer};
 
 use crate::fixture::*;
 
@@ -179,17 +179,20 @@ fn a_batch_is_stored_once_and_in_order() {
 }
 
 #[test]
-fn a_row_that_cannot_be_stored_takes_its_whole_batch_with_it() {
+fn a_row_that_cannot_be_stored_is_named_and_the_rest_of_its_batch_is_stored() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("luarm.db");
     let mut writer = store_with(&path, Vec::new());
-    writer.append(&endpoints(2, 1..=3)).unwrap();
-    let error = writer.append(&endpoints(3, [4, 5, 2])).unwrap_err();
-    assert!(matches!(error, StoreError::Rejected { table: "netinfo", key: 2, .. }), "{error}");
-    assert!(!error.is_transient());
-    assert_eq!(ask_file(&path, "SELECT count(*) FROM netinfo"), ["3"]);
-    writer.append(&endpoints(3, [4, 5])).unwrap();
-    assert_eq!(ask_file(&path, "SELECT count(*) FROM netinfo"), ["5"]);
+    assert_eq!(writer.append(&endpoints(2, 1..=3)).unwrap(), []);
+    let refused = writer.append(&endpoints(3, [4, 2, 5])).unwrap();
+    assert_eq!(refused, [Refused { table: "netinfo", key: 2 }]);
+    assert_eq!(
+        ask_file(
+            &path,
+            "SELECT count(*), max(batch), (SELECT batch FROM netinfo WHERE endpointinfo = 2) FROM netinfo"
+        ),
+        ["5|3|2"]
+    );
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
             let (refused, error) = loop {
                 let next = endpoints(id + 1, (id + 1) * 100..(id + 2) * 100);
                 match writer.append(&next) {
-                    Ok(()) => id += 1,
+                    Ok(_) => id += 1,
                     Err(error) => break (next, error),
                 }
             };
