@@ -27,10 +27,6 @@ struct {
 	__type(value, u64);
 } lost SEC(".maps");
 
-/* The recorder looks at the rings some dozen times a second by itself; it is only woken when one is a quarter full. */
-const volatile u64 wake_events = 1 << 20;
-const volatile u64 wake_bulk = 1 << 20;
-
 static __always_inline void lose(u32 class)
 {
 	u64 *n = bpf_map_lookup_elem(&lost, &class);
@@ -39,15 +35,18 @@ static __always_inline void lose(u32 class)
 		(*n)++;
 }
 
-static __always_inline u64 wakeup(void *ring, u64 limit)
+/* The recorder looks at the rings some dozen times a second by itself; it is only woken when one is a quarter full. */
+static __always_inline u64 wakeup(void *ring)
 {
-	return bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) >= limit ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	u64 full = bpf_ringbuf_query(ring, BPF_RB_RING_SIZE), waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);
+
+	return waiting >= full / 4 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
 /* Copies a finished record into the ring of events. */
 static __always_inline bool give(void *record, u64 size, u32 class)
 {
-	if (bpf_ringbuf_output(&events, record, size, wakeup(&events, wake_events)) == 0)
+	if (bpf_ringbuf_output(&events, record, size, wakeup(&events)) == 0)
 		return true;
 	lose(class);
 	return false;

@@ -165,7 +165,7 @@ static __always_inline void give_dns(struct __sk_buff *skb, struct packet *p, st
 	r->sequence = sequence;
 	r->length = length;
 	r->sent = out;
-	bpf_ringbuf_submit(r, wakeup(&bulk, wake_bulk));
+	bpf_ringbuf_submit(r, wakeup(&bulk));
 }
 
 static __always_inline void udp_packet(struct __sk_buff *skb, struct packet *p, struct owner *owner, bool out)

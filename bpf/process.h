@@ -55,7 +55,7 @@ static __always_inline u32 give_arguments(struct image *image, u64 from, u64 lef
 			lose(CLASS_ARGUMENTS);
 			break;
 		}
-		bpf_ringbuf_submit(piece, wakeup(&bulk, wake_bulk));
+		bpf_ringbuf_submit(piece, wakeup(&bulk));
 		offset += len;
 		from += len;
 		left -= len;

@@ -44,6 +44,9 @@ pub(crate) struct Config {
     /// `--memory-limit`
     #[serde(deserialize_with = "parsed")]
     pub memory_limit: Option<MemoryLimit>,
+    /// `--ring`
+    #[serde(deserialize_with = "parsed")]
+    pub ring: Option<RingSize>,
     /// `--timeout`
     #[serde(deserialize_with = "parsed")]
     pub timeout: Option<Timeout>,
@@ -129,6 +132,26 @@ impl FromStr for MemoryLimit {
         let fits = (Self::LEAST.0..=Self::MOST.0).contains(&size.0);
         let wrong = || format!("{size} is out of range: from {} to {}", Self::LEAST, Self::MOST);
         usize::try_from(size.0).ok().filter(|_| fits).map(Self).ok_or_else(wrong)
+    }
+}
+
+/// The ring through which the kernel hands over events.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RingSize(pub u32);
+
+impl RingSize {
+    const LEAST: Size = Size(64 << 10);
+    const MOST: Size = Size(1 << 30);
+}
+
+impl FromStr for RingSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size: Size = text.parse()?;
+        let fits = (Self::LEAST.0..=Self::MOST.0).contains(&size.0) && size.0.is_power_of_two();
+        let wrong = || format!("{size} is no power of two from {} to {}", Self::LEAST, Self::MOST);
+        u32::try_from(size.0).ok().filter(|_| fits).map(Self).ok_or_else(wrong)
     }
 }
 

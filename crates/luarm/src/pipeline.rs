@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub store: StoreUrl,
     /// Bytes of rows that may wait while the store cannot take them.
     pub memory_limit: usize,
+    /// Bytes of the kernel's ring of events, where not the default.
+    pub ring: Option<u32>,
 }
 
 /// What a running pipeline tells its owner.
@@ -111,7 +113,7 @@ pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyho
         clock_offset: clock::offset(),
         hosts_file: Some("/etc/hosts".into()),
     });
-    let sensor::Started { sensor, consumer, name } = sensor::start(plan.choice)?;
+    let sensor::Started { sensor, consumer, name } = sensor::start(plan.choice, plan.ring)?;
     let backlog = Arc::new(Backlog::new((plan.memory_limit / 4).min(16 << 20), last));
     let meters = Arc::new(Meters::default());
     let (asks, asked) = mpsc::channel();

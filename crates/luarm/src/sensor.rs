@@ -49,14 +49,14 @@ pub(crate) struct Started {
 }
 
 /// Starts the sensor that was chosen.
-pub(crate) fn start(choice: Choice) -> anyhow::Result<Started> {
+pub(crate) fn start(choice: Choice, ring: Option<u32>) -> anyhow::Result<Started> {
     match choice {
-        Choice::Ebpf => ebpf().context("eBPF cannot be used here (luarm doctor says more)"),
+        Choice::Ebpf => ebpf(ring).context("eBPF cannot be used here (luarm doctor says more)"),
         Choice::Poll => {
             tracing::info!("polling, as asked: what lives shorter than a round is not seen");
             poll()
         }
-        Choice::Auto => ebpf().or_else(|error| {
+        Choice::Auto => ebpf(ring).or_else(|error| {
             tracing::warn!(
                 "eBPF cannot be used here: {error:#}; polling instead: what lives shorter than a round is not seen (luarm doctor says more)"
             );
@@ -65,9 +65,11 @@ pub(crate) fn start(choice: Choice) -> anyhow::Result<Started> {
     }
 }
 
-fn ebpf() -> anyhow::Result<Started> {
+fn ebpf(ring: Option<u32>) -> anyhow::Result<Started> {
     let (producer, consumer) = queue::bounded(QUEUE);
-    let sensor = ebpf::start(EbpfConfig::default(), producer)?;
+    let mut config = EbpfConfig::default();
+    config.events = ring.unwrap_or(config.events);
+    let sensor = ebpf::start(config, producer)?;
     Ok(Started { sensor, consumer, name: "eBPF" })
 }
 

@@ -17,7 +17,7 @@ use signal_hook::{
 use crate::{
     FAILED,
     cli::Place,
-    config::{Config, MemoryLimit},
+    config::{Config, MemoryLimit, RingSize},
     control,
     data_dir::DataDir,
     pipeline::{self, Event, Plan},
@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// Rows that may wait in memory while the store cannot take them [default: 64MiB]
     #[arg(long, value_name = "SIZE")]
     memory_limit: Option<MemoryLimit>,
+    /// Ring through which the kernel hands over events; `luarm status` shows what was lost when it was full [default: 8MiB]
+    #[arg(long, value_name = "SIZE")]
+    ring: Option<RingSize>,
 }
 
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
@@ -50,6 +53,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         choice: options.sensor.or(config.sensor).unwrap_or_default(),
         store: located.store.clone(),
         memory_limit,
+        ring: options.ring.or(config.ring).map(|ring| ring.0),
     };
     let pipeline = pipeline::start(&plan, &dir, &events)?;
     let _server = control::serve(

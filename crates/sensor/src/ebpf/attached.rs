@@ -42,13 +42,32 @@ impl Attached {
         let mut attached = Attached { object, links: HashMap::new(), coverage: Vec::new() };
         attached.attach_all(&mut refused);
         for class in CLASSES {
-            let coverage = coverage(class, &refused);
+            let coverage = attached.coverage_of(class, &refused);
             if class.name == ESSENTIAL && coverage.watch == Watch::Unwatched {
                 return Err(EbpfError::Refused(coverage.reason.unwrap_or_default()));
             }
             attached.coverage.push(coverage);
         }
         Ok(attached)
+    }
+
+    fn coverage_of(&self, class: &Class, refused: &BTreeMap<String, String>) -> Coverage {
+        let section = |name: &str| {
+            self.object.progs().find(|p| p.name() == name).map(|p| p.section().to_string_lossy().into_owned())
+        };
+        let failed: Vec<String> = class
+            .hooks
+            .iter()
+            .filter_map(|h| refused.get(h.program).map(|why| format!("{}: {why}", h.program)))
+            .collect();
+        let watched = failed.is_empty();
+        Coverage {
+            class: class.name,
+            watch: if watched { Watch::Watched } else { Watch::Unwatched },
+            sensor: if watched { "ebpf" } else { "none" },
+            hook: class.hooks.iter().filter_map(|h| section(h.program)).collect::<Vec<_>>().join(", "),
+            reason: if watched { class.limits.map(str::to_owned) } else { Some(failed.join("; ")) },
+        }
     }
 
     fn attach_all(&mut self, refused: &mut BTreeMap<String, String>) {
@@ -190,28 +209,6 @@ fn refused_program(line: &str) -> Option<(String, String)> {
     let (program, rest) = rest.split_once('\'')?;
     let code: i32 = rest.split("failed to load: ").nth(1)?.trim().parse().ok()?;
     Some((program.to_owned(), io::Error::from_raw_os_error(-code).to_string()))
-}
-
-fn coverage(class: &Class, refused: &BTreeMap<String, String>) -> Coverage {
-    let hooks = class.hooks.iter().map(|h| match h.attach {
-        Attach::Trace => format!("tp_btf {}", h.program.trim_start_matches("on_")),
-        Attach::Syscall(name) => format!("tracepoint {name}"),
-        Attach::Cgroup => format!("cgroup {}", h.program.trim_start_matches("on_")),
-        Attach::Iterator => format!("iterator {}", h.program.trim_start_matches("on_")),
-    });
-    let failed: Vec<String> = class
-        .hooks
-        .iter()
-        .filter_map(|h| refused.get(h.program).map(|why| format!("{}: {why}", h.program)))
-        .collect();
-    let watched = failed.is_empty();
-    Coverage {
-        class: class.name,
-        watch: if watched { Watch::Watched } else { Watch::Unwatched },
-        sensor: if watched { "ebpf" } else { "none" },
-        hook: hooks.collect::<Vec<_>>().join(", "),
-        reason: if watched { class.limits.map(str::to_owned) } else { Some(failed.join("; ")) },
-    }
 }
 
 #[cfg(test)]
