@@ -234,9 +234,9 @@ mod tests {
             .filter_map(|line| line.strip_prefix("#").filter(|rest| !rest.starts_with(' ')))
             .fold(String::new(), |all, line| all + line + "\n");
         let config = load(&spoken).unwrap();
-        let Config { data, store, sensor, memory_limit, timeout, host, format, log } = config;
+        let Config { data, store, sensor, memory_limit, ring, timeout, host, format, log } = config;
         assert!(data.is_some() && store.is_some() && sensor.is_some() && memory_limit.is_some());
-        assert!(timeout.is_some() && host.is_some() && format.is_some() && log.is_some());
+        assert!(ring.is_some() && timeout.is_some() && host.is_some() && format.is_some() && log.is_some());
         load(example).unwrap();
     }
 
@@ -246,6 +246,7 @@ mod tests {
             ("\ncolour = true\n", "luarm.toml, line 2: `colour = true`: unknown field `colour`"),
             ("sensor = \"magic\"", "line 1: `sensor = \"magic\"`: \"magic\" is not a sensor"),
             ("memory-limit = \"1KiB\"", "line 1: `memory-limit = \"1KiB\"`: 1KiB is out of range"),
+            ("ring = \"3MiB\"", "line 1: `ring = \"3MiB\"`: 3MiB is no power of two from 64KiB to 1GiB"),
             ("timeout = -1", "line 1: `timeout = -1`: \"-1\" is not a number of seconds"),
             ("data = 7", "line 1: `data = 7`: invalid type"),
             ("data = \"/a\"\ndata = \"/b\"", "line 2: `data = \"/b\"`: duplicate key"),
