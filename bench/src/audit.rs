@@ -59,8 +59,11 @@ impl Audit {
     pub(crate) fn hold() -> anyhow::Result<Self> {
         ensure!(geteuid().is_root(), "it needs root");
         ensure!(Path::new(DEBIAN).exists(), "auditd is not installed");
-        ensure!(state("pid")? == 0, "kernel audit has a daemon already");
-        ensure!(auditctl(&["-l"])?.starts_with("No rules"), "kernel audit has rules already");
+        ensure!(state("pid")? == 0, "kernel audit has a daemon already (stop it to measure auditd)");
+        ensure!(
+            auditctl(&["-l"])?.starts_with("No rules"),
+            "kernel audit has rules already (they would be lost)"
+        );
         let audit = Audit { backlog: state("backlog_limit")?, backlog_wait: state("backlog_wait_time")? };
         audit.rest()?;
         Ok(audit)

@@ -34,8 +34,8 @@ pub(crate) fn run(bench: &Bench, rows: u64, report: &mut Report) -> anyhow::Resu
         for ((mix, name), (own, bare)) in mixes.into_iter().zip(&mut measured) {
             bench.go_on()?;
             eprintln!("bench: load of {rows} rows, round {round}: {name}");
-            own.push(through_writer(bench, mix, rows)?);
-            bare.push(through_loop(bench, mix, rows)?);
+            own.push(through_writer(bench.empty_dir()?.path(), mix, rows)?);
+            bare.push(through_loop(bench.empty_dir()?.path(), mix, rows)?);
         }
     }
     report.heading("Load");
@@ -70,9 +70,8 @@ fn batches(rows: u64) -> impl Iterator<Item = u64> {
     (0..rows.div_ceil(BATCH)).map(move |n| BATCH.min(rows - n * BATCH))
 }
 
-fn through_writer(bench: &Bench, mix: Mix, rows: u64) -> anyhow::Result<Loaded> {
-    let dir = bench.empty_dir()?;
-    let path = dir.path().join("store.db");
+fn through_writer(dir: &Path, mix: Mix, rows: u64) -> anyhow::Result<Loaded> {
+    let path = dir.join("store.db");
     rustix::fs::sync();
     let (mut writer, _) = Writer::open(&StoreUrl::Sqlite(path.clone()), "bench")?;
     let mut source = Rows::new(mix);
@@ -87,9 +86,8 @@ fn through_writer(bench: &Bench, mix: Mix, rows: u64) -> anyhow::Result<Loaded> 
     Ok(Loaded { taken, bytes: size(&path)? })
 }
 
-fn through_loop(bench: &Bench, mix: Mix, rows: u64) -> anyhow::Result<Loaded> {
-    let dir = bench.empty_dir()?;
-    let path = dir.path().join("loop.db");
+fn through_loop(dir: &Path, mix: Mix, rows: u64) -> anyhow::Result<Loaded> {
+    let path = dir.join("loop.db");
     rustix::fs::sync();
     let conn = open(&path)?;
     let mut inserts = Vec::new();
@@ -173,4 +171,29 @@ fn values(batch: &Batch) -> Vec<(usize, Vec<types::Value>)> {
 
 fn size(path: &Path) -> anyhow::Result<u64> {
     Ok(fs::metadata(path).with_context(|| format!("cannot find {}", path.display()))?.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(path: &Path, table: &str) -> Vec<Vec<types::Value>> {
+        let conn = Connection::open(path).unwrap();
+        let mut select = conn.prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2")).unwrap();
+        let columns = select.column_count();
+        let all = select.query_map([], |row| (0..columns).map(|c| row.get(c)).collect()).unwrap();
+        all.map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn store_and_loop_leave_the_same_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        through_writer(dir.path(), Mix::Both, 5000).unwrap();
+        through_loop(dir.path(), Mix::Both, 5000).unwrap();
+        for (table, count) in [("psinfo", 2500), ("netinfo", 2500), ("batchinfo", 2), ("hostinfo", 1)] {
+            let stored = rows(&dir.path().join("store.db"), table);
+            assert_eq!(stored.len(), count, "{table}");
+            assert!(stored == rows(&dir.path().join("loop.db"), table), "{table} differs");
+        }
+    }
 }
