@@ -35,7 +35,7 @@ static __always_inline void lose(u32 class)
 		(*n)++;
 }
 
-/* The recorder looks at the rings some dozen times a second by itself; it is only woken when one is a quarter full. */
+/* The recorder looks at the rings ten times a second by itself; it is only woken when one is a quarter full. */
 static __always_inline u64 wakeup(void *ring)
 {
 	u64 full = bpf_ringbuf_query(ring, BPF_RB_RING_SIZE), waiting = bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA);

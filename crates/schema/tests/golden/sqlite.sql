@@ -1,4 +1,4 @@
-CREATE TABLE fileinfo (
+CREATE TABLE fileinfo_stored (
     host INTEGER NOT NULL,
     fileaccessid INTEGER NOT NULL,
     psentity INTEGER NOT NULL,
@@ -16,25 +16,44 @@ CREATE TABLE fileinfo (
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     dbatch INTEGER,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
-    dyear INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 1, 4) AS INTEGER)) VIRTUAL,
-    dmonth INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 6, 2) AS INTEGER)) VIRTUAL,
-    dday INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 9, 2) AS INTEGER)) VIRTUAL,
-    dhour INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 12, 2) AS INTEGER)) VIRTUAL,
-    dmin INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 15, 2) AS INTEGER)) VIRTUAL,
-    dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, fileaccessid)
 ) STRICT;
-CREATE INDEX fileinfo_filename ON fileinfo (filename);
-CREATE INDEX fileinfo_psentity ON fileinfo (psentity);
-CREATE INDEX fileinfo_open ON fileinfo (host, fileaccessid) WHERE destroyed IS NULL;
+CREATE INDEX fileinfo_filename ON fileinfo_stored (filename);
+CREATE INDEX fileinfo_psentity ON fileinfo_stored (psentity);
+CREATE INDEX fileinfo_open ON fileinfo_stored (host, fileaccessid) WHERE destroyed IS NULL;
+CREATE VIEW fileinfo AS SELECT
+    host,
+    fileaccessid,
+    psentity,
+    operation,
+    filename,
+    location,
+    username,
+    application,
+    fd,
+    pid,
+    size,
+    result,
+    created,
+    destroyed,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec,
+    CAST(substr(destroyed, 1, 4) AS INTEGER) AS dyear,
+    CAST(substr(destroyed, 6, 2) AS INTEGER) AS dmonth,
+    CAST(substr(destroyed, 9, 2) AS INTEGER) AS dday,
+    CAST(substr(destroyed, 12, 2) AS INTEGER) AS dhour,
+    CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
+    CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
+FROM fileinfo_stored;
 
-CREATE TABLE groupinfo (
+CREATE TABLE groupinfo_stored (
     host INTEGER NOT NULL,
     groupentity INTEGER NOT NULL,
     groupname TEXT NOT NULL,
@@ -45,23 +64,35 @@ CREATE TABLE groupinfo (
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     dbatch INTEGER,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
-    dyear INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 1, 4) AS INTEGER)) VIRTUAL,
-    dmonth INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 6, 2) AS INTEGER)) VIRTUAL,
-    dday INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 9, 2) AS INTEGER)) VIRTUAL,
-    dhour INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 12, 2) AS INTEGER)) VIRTUAL,
-    dmin INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 15, 2) AS INTEGER)) VIRTUAL,
-    dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, groupentity)
 ) STRICT;
-CREATE INDEX groupinfo_open ON groupinfo (host, groupentity) WHERE destroyed IS NULL;
+CREATE INDEX groupinfo_open ON groupinfo_stored (host, groupentity) WHERE destroyed IS NULL;
+CREATE VIEW groupinfo AS SELECT
+    host,
+    groupentity,
+    groupname,
+    gid,
+    members,
+    created,
+    destroyed,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec,
+    CAST(substr(destroyed, 1, 4) AS INTEGER) AS dyear,
+    CAST(substr(destroyed, 6, 2) AS INTEGER) AS dmonth,
+    CAST(substr(destroyed, 9, 2) AS INTEGER) AS dday,
+    CAST(substr(destroyed, 12, 2) AS INTEGER) AS dhour,
+    CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
+    CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
+FROM groupinfo_stored;
 
-CREATE TABLE hostinfo (
+CREATE TABLE hostinfo_stored (
     host INTEGER NOT NULL,
     bootentity INTEGER NOT NULL,
     machineid TEXT NOT NULL,
@@ -80,23 +111,43 @@ CREATE TABLE hostinfo (
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     dbatch INTEGER,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
-    dyear INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 1, 4) AS INTEGER)) VIRTUAL,
-    dmonth INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 6, 2) AS INTEGER)) VIRTUAL,
-    dday INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 9, 2) AS INTEGER)) VIRTUAL,
-    dhour INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 12, 2) AS INTEGER)) VIRTUAL,
-    dmin INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 15, 2) AS INTEGER)) VIRTUAL,
-    dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, bootentity)
 ) STRICT;
-CREATE INDEX hostinfo_open ON hostinfo (host, bootentity) WHERE destroyed IS NULL;
+CREATE INDEX hostinfo_open ON hostinfo_stored (host, bootentity) WHERE destroyed IS NULL;
+CREATE VIEW hostinfo AS SELECT
+    host,
+    bootentity,
+    machineid,
+    hostname,
+    os,
+    kernel,
+    arch,
+    bootid,
+    boottime,
+    timezone,
+    agentversion,
+    memory,
+    cpus,
+    created,
+    destroyed,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec,
+    CAST(substr(destroyed, 1, 4) AS INTEGER) AS dyear,
+    CAST(substr(destroyed, 6, 2) AS INTEGER) AS dmonth,
+    CAST(substr(destroyed, 9, 2) AS INTEGER) AS dday,
+    CAST(substr(destroyed, 12, 2) AS INTEGER) AS dhour,
+    CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
+    CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
+FROM hostinfo_stored;
 
-CREATE TABLE hwinfo (
+CREATE TABLE hwinfo_stored (
     host INTEGER NOT NULL,
     hwdevid INTEGER NOT NULL,
     devbus TEXT NOT NULL,
@@ -108,23 +159,36 @@ CREATE TABLE hwinfo (
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     dbatch INTEGER,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
-    dyear INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 1, 4) AS INTEGER)) VIRTUAL,
-    dmonth INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 6, 2) AS INTEGER)) VIRTUAL,
-    dday INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 9, 2) AS INTEGER)) VIRTUAL,
-    dhour INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 12, 2) AS INTEGER)) VIRTUAL,
-    dmin INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 15, 2) AS INTEGER)) VIRTUAL,
-    dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, hwdevid)
 ) STRICT;
-CREATE INDEX hwinfo_open ON hwinfo (host, hwdevid) WHERE destroyed IS NULL;
+CREATE INDEX hwinfo_open ON hwinfo_stored (host, hwdevid) WHERE destroyed IS NULL;
+CREATE VIEW hwinfo AS SELECT
+    host,
+    hwdevid,
+    devbus,
+    devstring,
+    devvendor,
+    userslogged,
+    created,
+    destroyed,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec,
+    CAST(substr(destroyed, 1, 4) AS INTEGER) AS dyear,
+    CAST(substr(destroyed, 6, 2) AS INTEGER) AS dmonth,
+    CAST(substr(destroyed, 9, 2) AS INTEGER) AS dday,
+    CAST(substr(destroyed, 12, 2) AS INTEGER) AS dhour,
+    CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
+    CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
+FROM hwinfo_stored;
 
-CREATE TABLE netinfo (
+CREATE TABLE netinfo_stored (
     host INTEGER NOT NULL,
     endpointinfo INTEGER NOT NULL,
     psentity INTEGER,
@@ -158,27 +222,62 @@ CREATE TABLE netinfo (
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     dbatch INTEGER,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
-    dyear INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 1, 4) AS INTEGER)) VIRTUAL,
-    dmonth INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 6, 2) AS INTEGER)) VIRTUAL,
-    dday INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 9, 2) AS INTEGER)) VIRTUAL,
-    dhour INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 12, 2) AS INTEGER)) VIRTUAL,
-    dmin INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 15, 2) AS INTEGER)) VIRTUAL,
-    dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, endpointinfo)
 ) STRICT;
-CREATE INDEX netinfo_destfqdn ON netinfo (destfqdn);
-CREATE INDEX netinfo_destip ON netinfo (destip);
-CREATE INDEX netinfo_username_pid ON netinfo (username, pid);
-CREATE INDEX netinfo_psentity ON netinfo (psentity);
-CREATE INDEX netinfo_open ON netinfo (host, endpointinfo) WHERE destroyed IS NULL;
+CREATE INDEX netinfo_destfqdn ON netinfo_stored (destfqdn);
+CREATE INDEX netinfo_destip ON netinfo_stored (destip);
+CREATE INDEX netinfo_username_pid ON netinfo_stored (username, pid);
+CREATE INDEX netinfo_psentity ON netinfo_stored (psentity);
+CREATE INDEX netinfo_open ON netinfo_stored (host, endpointinfo) WHERE destroyed IS NULL;
+CREATE VIEW netinfo AS SELECT
+    host,
+    endpointinfo,
+    psentity,
+    transport,
+    direction,
+    sourceip,
+    sourcefqdn,
+    sourceport,
+    destip,
+    destfqdn,
+    destport,
+    ipversion,
+    username,
+    loginname,
+    pid,
+    application,
+    uid,
+    auid,
+    session,
+    netns,
+    origin,
+    socket,
+    created,
+    destroyed,
+    ended,
+    result,
+    bytessent,
+    bytesreceived,
+    packetssent,
+    packetsreceived,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec,
+    CAST(substr(destroyed, 1, 4) AS INTEGER) AS dyear,
+    CAST(substr(destroyed, 6, 2) AS INTEGER) AS dmonth,
+    CAST(substr(destroyed, 9, 2) AS INTEGER) AS dday,
+    CAST(substr(destroyed, 12, 2) AS INTEGER) AS dhour,
+    CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
+    CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
+FROM netinfo_stored;
 
-CREATE TABLE netint (
+CREATE TABLE netint_stored (
     host INTEGER NOT NULL,
     netintid INTEGER NOT NULL,
     interface TEXT NOT NULL,
@@ -191,23 +290,37 @@ CREATE TABLE netint (
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     dbatch INTEGER,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
-    dyear INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 1, 4) AS INTEGER)) VIRTUAL,
-    dmonth INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 6, 2) AS INTEGER)) VIRTUAL,
-    dday INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 9, 2) AS INTEGER)) VIRTUAL,
-    dhour INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 12, 2) AS INTEGER)) VIRTUAL,
-    dmin INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 15, 2) AS INTEGER)) VIRTUAL,
-    dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, netintid)
 ) STRICT;
-CREATE INDEX netint_open ON netint (host, netintid) WHERE destroyed IS NULL;
+CREATE INDEX netint_open ON netint_stored (host, netintid) WHERE destroyed IS NULL;
+CREATE VIEW netint AS SELECT
+    host,
+    netintid,
+    interface,
+    mac,
+    ip,
+    prefix,
+    state,
+    created,
+    destroyed,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec,
+    CAST(substr(destroyed, 1, 4) AS INTEGER) AS dyear,
+    CAST(substr(destroyed, 6, 2) AS INTEGER) AS dmonth,
+    CAST(substr(destroyed, 9, 2) AS INTEGER) AS dday,
+    CAST(substr(destroyed, 12, 2) AS INTEGER) AS dhour,
+    CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
+    CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
+FROM netint_stored;
 
-CREATE TABLE netroute (
+CREATE TABLE netroute_stored (
     host INTEGER NOT NULL,
     netrouteid INTEGER NOT NULL,
     destination TEXT NOT NULL,
@@ -219,23 +332,36 @@ CREATE TABLE netroute (
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     dbatch INTEGER,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
-    dyear INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 1, 4) AS INTEGER)) VIRTUAL,
-    dmonth INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 6, 2) AS INTEGER)) VIRTUAL,
-    dday INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 9, 2) AS INTEGER)) VIRTUAL,
-    dhour INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 12, 2) AS INTEGER)) VIRTUAL,
-    dmin INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 15, 2) AS INTEGER)) VIRTUAL,
-    dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, netrouteid)
 ) STRICT;
-CREATE INDEX netroute_open ON netroute (host, netrouteid) WHERE destroyed IS NULL;
+CREATE INDEX netroute_open ON netroute_stored (host, netrouteid) WHERE destroyed IS NULL;
+CREATE VIEW netroute AS SELECT
+    host,
+    netrouteid,
+    destination,
+    gateway,
+    interface,
+    metric,
+    created,
+    destroyed,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec,
+    CAST(substr(destroyed, 1, 4) AS INTEGER) AS dyear,
+    CAST(substr(destroyed, 6, 2) AS INTEGER) AS dmonth,
+    CAST(substr(destroyed, 9, 2) AS INTEGER) AS dday,
+    CAST(substr(destroyed, 12, 2) AS INTEGER) AS dhour,
+    CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
+    CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
+FROM netroute_stored;
 
-CREATE TABLE psinfo (
+CREATE TABLE psinfo_stored (
     host INTEGER NOT NULL,
     psentity INTEGER NOT NULL,
     ppsentity INTEGER,
@@ -295,27 +421,88 @@ CREATE TABLE psinfo (
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     dbatch INTEGER,
-    arguments TEXT GENERATED ALWAYS AS (CASE instr(argv, char(10)) WHEN 0 THEN '' ELSE replace(substr(argv, instr(argv, char(10)) + 1), char(10), ' ') END) VIRTUAL,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
-    dyear INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 1, 4) AS INTEGER)) VIRTUAL,
-    dmonth INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 6, 2) AS INTEGER)) VIRTUAL,
-    dday INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 9, 2) AS INTEGER)) VIRTUAL,
-    dhour INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 12, 2) AS INTEGER)) VIRTUAL,
-    dmin INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 15, 2) AS INTEGER)) VIRTUAL,
-    dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, psentity)
 ) STRICT;
-CREATE INDEX psinfo_username ON psinfo (username);
-CREATE INDEX psinfo_pid ON psinfo (pid);
-CREATE INDEX psinfo_ppsentity ON psinfo (ppsentity);
-CREATE INDEX psinfo_open ON psinfo (host, psentity) WHERE destroyed IS NULL;
+CREATE INDEX psinfo_username ON psinfo_stored (username);
+CREATE INDEX psinfo_pid ON psinfo_stored (pid);
+CREATE INDEX psinfo_ppsentity ON psinfo_stored (ppsentity);
+CREATE INDEX psinfo_open ON psinfo_stored (host, psentity) WHERE destroyed IS NULL;
+CREATE VIEW psinfo AS SELECT
+    host,
+    psentity,
+    ppsentity,
+    origin,
+    username,
+    loginname,
+    pid,
+    ppid,
+    application,
+    command,
+    script,
+    argv,
+    argc,
+    argvlength,
+    cwd,
+    uid,
+    euid,
+    suid,
+    fsuid,
+    gid,
+    egid,
+    sgid,
+    fsgid,
+    auid,
+    session,
+    sid,
+    tty,
+    container,
+    cgroup,
+    mntns,
+    netns,
+    pidns,
+    userns,
+    utsns,
+    ipcns,
+    cgroupns,
+    imagedev,
+    imageinode,
+    imageowner,
+    imagemode,
+    imagestate,
+    execs,
+    created,
+    destroyed,
+    ended,
+    exitcode,
+    exitsignal,
+    usercpu,
+    systemcpu,
+    maxrss,
+    bytesread,
+    byteswritten,
+    diskread,
+    diskwritten,
+    pcpu,
+    pmem,
+    md5sum,
+    batch,
+    dbatch,
+    CASE instr(argv, char(10)) WHEN 0 THEN '' ELSE replace(substr(argv, instr(argv, char(10)) + 1), char(10), ' ') END AS arguments,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec,
+    CAST(substr(destroyed, 1, 4) AS INTEGER) AS dyear,
+    CAST(substr(destroyed, 6, 2) AS INTEGER) AS dmonth,
+    CAST(substr(destroyed, 9, 2) AS INTEGER) AS dday,
+    CAST(substr(destroyed, 12, 2) AS INTEGER) AS dhour,
+    CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
+    CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
+FROM psinfo_stored;
 
-CREATE TABLE execinfo (
+CREATE TABLE execinfo_stored (
     host INTEGER NOT NULL,
     execid INTEGER NOT NULL,
     psentity INTEGER NOT NULL,
@@ -333,18 +520,37 @@ CREATE TABLE execinfo (
     created TEXT NOT NULL,
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
-    arguments TEXT GENERATED ALWAYS AS (CASE instr(argv, char(10)) WHEN 0 THEN '' ELSE replace(substr(argv, instr(argv, char(10)) + 1), char(10), ' ') END) VIRTUAL,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, execid)
 ) STRICT;
-CREATE INDEX execinfo_psentity ON execinfo (psentity);
+CREATE INDEX execinfo_psentity ON execinfo_stored (psentity);
+CREATE VIEW execinfo AS SELECT
+    host,
+    execid,
+    psentity,
+    username,
+    loginname,
+    pid,
+    application,
+    command,
+    argv,
+    argc,
+    argvlength,
+    result,
+    auid,
+    session,
+    created,
+    md5sum,
+    batch,
+    CASE instr(argv, char(10)) WHEN 0 THEN '' ELSE replace(substr(argv, instr(argv, char(10)) + 1), char(10), ' ') END AS arguments,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec
+FROM execinfo_stored;
 
-CREATE TABLE renameinfo (
+CREATE TABLE renameinfo_stored (
     host INTEGER NOT NULL,
     renameid INTEGER NOT NULL,
     psentity INTEGER NOT NULL,
@@ -358,17 +564,32 @@ CREATE TABLE renameinfo (
     created TEXT NOT NULL,
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, renameid)
 ) STRICT;
-CREATE INDEX renameinfo_psentity ON renameinfo (psentity);
+CREATE INDEX renameinfo_psentity ON renameinfo_stored (psentity);
+CREATE VIEW renameinfo AS SELECT
+    host,
+    renameid,
+    psentity,
+    username,
+    loginname,
+    pid,
+    application,
+    oldapplication,
+    auid,
+    session,
+    created,
+    md5sum,
+    batch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec
+FROM renameinfo_stored;
 
-CREATE TABLE privinfo (
+CREATE TABLE privinfo_stored (
     host INTEGER NOT NULL,
     privid INTEGER NOT NULL,
     psentity INTEGER NOT NULL,
@@ -394,17 +615,44 @@ CREATE TABLE privinfo (
     created TEXT NOT NULL,
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, privid)
 ) STRICT;
-CREATE INDEX privinfo_psentity ON privinfo (psentity);
+CREATE INDEX privinfo_psentity ON privinfo_stored (psentity);
+CREATE VIEW privinfo AS SELECT
+    host,
+    privid,
+    psentity,
+    username,
+    loginname,
+    pid,
+    application,
+    operation,
+    olduid,
+    oldeuid,
+    oldgid,
+    oldegid,
+    uid,
+    euid,
+    suid,
+    fsuid,
+    gid,
+    egid,
+    sgid,
+    fsgid,
+    auid,
+    session,
+    created,
+    md5sum,
+    batch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec
+FROM privinfo_stored;
 
-CREATE TABLE nameinfo (
+CREATE TABLE nameinfo_stored (
     host INTEGER NOT NULL,
     nameid INTEGER NOT NULL,
     name TEXT COLLATE RTRIM NOT NULL,
@@ -421,18 +669,36 @@ CREATE TABLE nameinfo (
     created TEXT NOT NULL,
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, nameid)
 ) STRICT;
-CREATE INDEX nameinfo_name ON nameinfo (name);
-CREATE INDEX nameinfo_address ON nameinfo (address);
+CREATE INDEX nameinfo_name ON nameinfo_stored (name);
+CREATE INDEX nameinfo_address ON nameinfo_stored (address);
+CREATE VIEW nameinfo AS SELECT
+    host,
+    nameid,
+    name,
+    address,
+    origin,
+    chain,
+    ttl,
+    server,
+    psentity,
+    username,
+    pid,
+    application,
+    netns,
+    created,
+    md5sum,
+    batch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec
+FROM nameinfo_stored;
 
-CREATE TABLE coverageinfo (
+CREATE TABLE coverageinfo_stored (
     host INTEGER NOT NULL,
     coverageid INTEGER NOT NULL,
     class TEXT NOT NULL,
@@ -446,23 +712,38 @@ CREATE TABLE coverageinfo (
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     dbatch INTEGER,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
-    dyear INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 1, 4) AS INTEGER)) VIRTUAL,
-    dmonth INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 6, 2) AS INTEGER)) VIRTUAL,
-    dday INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 9, 2) AS INTEGER)) VIRTUAL,
-    dhour INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 12, 2) AS INTEGER)) VIRTUAL,
-    dmin INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 15, 2) AS INTEGER)) VIRTUAL,
-    dsec INTEGER GENERATED ALWAYS AS (CAST(substr(destroyed, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, coverageid)
 ) STRICT;
-CREATE INDEX coverageinfo_open ON coverageinfo (host, coverageid) WHERE destroyed IS NULL;
+CREATE INDEX coverageinfo_open ON coverageinfo_stored (host, coverageid) WHERE destroyed IS NULL;
+CREATE VIEW coverageinfo AS SELECT
+    host,
+    coverageid,
+    class,
+    state,
+    sensor,
+    hook,
+    reason,
+    created,
+    destroyed,
+    ended,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec,
+    CAST(substr(destroyed, 1, 4) AS INTEGER) AS dyear,
+    CAST(substr(destroyed, 6, 2) AS INTEGER) AS dmonth,
+    CAST(substr(destroyed, 9, 2) AS INTEGER) AS dday,
+    CAST(substr(destroyed, 12, 2) AS INTEGER) AS dhour,
+    CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
+    CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
+FROM coverageinfo_stored;
 
-CREATE TABLE lossinfo (
+CREATE TABLE lossinfo_stored (
     host INTEGER NOT NULL,
     lossid INTEGER NOT NULL,
     class TEXT NOT NULL,
@@ -473,16 +754,28 @@ CREATE TABLE lossinfo (
     until TEXT NOT NULL,
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, lossid)
 ) STRICT;
+CREATE VIEW lossinfo AS SELECT
+    host,
+    lossid,
+    class,
+    cause,
+    count,
+    note,
+    created,
+    until,
+    md5sum,
+    batch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec
+FROM lossinfo_stored;
 
-CREATE TABLE batchinfo (
+CREATE TABLE batchinfo_stored (
     host INTEGER NOT NULL,
     batchid INTEGER NOT NULL,
     run INTEGER NOT NULL,
@@ -493,12 +786,24 @@ CREATE TABLE batchinfo (
     created TEXT NOT NULL,
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
-    cyear INTEGER GENERATED ALWAYS AS (CAST(substr(created, 1, 4) AS INTEGER)) VIRTUAL,
-    cmonth INTEGER GENERATED ALWAYS AS (CAST(substr(created, 6, 2) AS INTEGER)) VIRTUAL,
-    cday INTEGER GENERATED ALWAYS AS (CAST(substr(created, 9, 2) AS INTEGER)) VIRTUAL,
-    chour INTEGER GENERATED ALWAYS AS (CAST(substr(created, 12, 2) AS INTEGER)) VIRTUAL,
-    cmin INTEGER GENERATED ALWAYS AS (CAST(substr(created, 15, 2) AS INTEGER)) VIRTUAL,
-    csec INTEGER GENERATED ALWAYS AS (CAST(substr(created, 18, 2) AS INTEGER)) VIRTUAL,
     PRIMARY KEY (host, batchid)
 ) STRICT;
+CREATE VIEW batchinfo AS SELECT
+    host,
+    batchid,
+    run,
+    rowcount,
+    endcount,
+    firstevent,
+    lastevent,
+    created,
+    md5sum,
+    batch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec
+FROM batchinfo_stored;
 

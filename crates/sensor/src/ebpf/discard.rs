@@ -9,7 +9,7 @@ use super::{EbpfConfig, EbpfError, attached::Attached};
 /// As long as the sensor leaves the rings alone.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Loads and attaches the programs as [`super::start`] does, and empties the rings some dozen times a second without a look at what is in them.
+/// Loads and attaches the programs as [`super::start`] does, and empties the rings ten times a second without a look at what is in them.
 /// Each time, `turn` is told how many records there were, and says whether to go on.
 pub fn discard(config: EbpfConfig, mut turn: impl FnMut(u64) -> ControlFlow<()>) -> Result<(), EbpfError> {
     let refused = |e: libbpf_rs::Error| EbpfError::Refused(format!("{e:#}"));

@@ -1,7 +1,7 @@
 //! The eBPF sensor: what the kernel itself tells at the moment of each event.
 //!
 //! The programs stand in `bpf/`, one file for each subject. They write records into two rings: `events`, whose records are bounded, and `bulk`, for what
-//! someone can make large at will. A thread reads both some dozen times a second (`reader`), turns the records into observations
+//! someone can make large at will. A thread reads both ten times a second (`reader`), turns the records into observations
 //! (`decode`) and puts these into the queue. What a ring could not take is counted in the kernel, class by class, and reported as
 //! [`Observation::Loss`]. Needs Linux 5.17 with type information (BTF) and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, or root.
 

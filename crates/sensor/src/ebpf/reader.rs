@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// How long the rings are left alone. A ring that fills faster wakes the reader.
-const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Records taken from the ring of events in one turn.
 const TURN: usize = 8192;
 /// How often losses are asked for, and idle exchanges looked for.

@@ -100,7 +100,7 @@ fn a_damaged_store_is_named() {
     fs::write(&tables, &bytes).unwrap();
     Connection::open(&tables)
         .unwrap()
-        .execute_batch("ALTER TABLE netinfo RENAME COLUMN destip TO elsewhere")
+        .execute_batch("ALTER TABLE netinfo_stored RENAME COLUMN destip TO elsewhere")
         .unwrap();
 
     for path in [schema, cut, tables] {
