@@ -9,9 +9,10 @@ use crate::{Column, Derivation, Kind, Part, Role, TableDef};
 pub enum Dialect {
     /// SQLite, 3.37 or newer (STRICT tables).
     Sqlite,
-    /// MariaDB 10.5 or newer, MySQL 8.
+    /// MariaDB 10.5 or newer, MySQL 8.0.17 or newer. The two have different names for the collation that minds trailing blanks; each reads
+    /// its own from a comment that the other ignores.
     Mysql,
-    /// PostgreSQL 14 or newer.
+    /// PostgreSQL 14 or newer. Text is ordered by its bytes, as everywhere else, whatever the locale of the database.
     Postgres,
 }
 
@@ -62,7 +63,9 @@ impl Dialect {
         columns.push(format!("PRIMARY KEY (host, {})", table.key));
         let tail = match self {
             Dialect::Sqlite => " STRICT",
-            Dialect::Mysql => " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+            Dialect::Mysql => {
+                " CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */"
+            }
             Dialect::Postgres => "",
         };
         let name = self.stored_name(table);

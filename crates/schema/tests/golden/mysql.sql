@@ -29,7 +29,7 @@ CREATE TABLE fileinfo (
     dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, fileaccessid)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX fileinfo_filename ON fileinfo (filename(64));
 CREATE INDEX fileinfo_psentity ON fileinfo (psentity);
 
@@ -57,7 +57,7 @@ CREATE TABLE groupinfo (
     dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, groupentity)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 
 CREATE TABLE hostinfo (
     host int NOT NULL,
@@ -91,7 +91,7 @@ CREATE TABLE hostinfo (
     dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, bootentity)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 
 CREATE TABLE hwinfo (
     host int NOT NULL,
@@ -118,7 +118,7 @@ CREATE TABLE hwinfo (
     dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, hwdevid)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 
 CREATE TABLE netinfo (
     host int NOT NULL,
@@ -167,7 +167,7 @@ CREATE TABLE netinfo (
     dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, endpointinfo)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX netinfo_destfqdn ON netinfo (destfqdn(64));
 CREATE INDEX netinfo_destip ON netinfo (destip(64));
 CREATE INDEX netinfo_username_pid ON netinfo (username(64), pid);
@@ -199,7 +199,7 @@ CREATE TABLE netint (
     dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, netintid)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 
 CREATE TABLE netroute (
     host int NOT NULL,
@@ -226,7 +226,7 @@ CREATE TABLE netroute (
     dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, netrouteid)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 
 CREATE TABLE psinfo (
     host int NOT NULL,
@@ -302,7 +302,7 @@ CREATE TABLE psinfo (
     dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, psentity)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX psinfo_username ON psinfo (username(64));
 CREATE INDEX psinfo_pid ON psinfo (pid);
 CREATE INDEX psinfo_ppsentity ON psinfo (ppsentity);
@@ -333,7 +333,7 @@ CREATE TABLE execinfo (
     cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, execid)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX execinfo_psentity ON execinfo (psentity);
 
 CREATE TABLE renameinfo (
@@ -357,7 +357,7 @@ CREATE TABLE renameinfo (
     cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, renameid)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX renameinfo_psentity ON renameinfo (psentity);
 
 CREATE TABLE privinfo (
@@ -393,7 +393,7 @@ CREATE TABLE privinfo (
     cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, privid)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX privinfo_psentity ON privinfo (psentity);
 
 CREATE TABLE nameinfo (
@@ -420,7 +420,7 @@ CREATE TABLE nameinfo (
     cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, nameid)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX nameinfo_name ON nameinfo (name(64));
 CREATE INDEX nameinfo_address ON nameinfo (address(64));
 
@@ -451,7 +451,7 @@ CREATE TABLE coverageinfo (
     dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, coverageid)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 
 CREATE TABLE lossinfo (
     host int NOT NULL,
@@ -471,7 +471,7 @@ CREATE TABLE lossinfo (
     cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, lossid)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 
 CREATE TABLE batchinfo (
     host int NOT NULL,
@@ -491,5 +491,5 @@ CREATE TABLE batchinfo (
     cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, batchid)
-) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 
