@@ -1,16 +1,18 @@
 //! The relational model of luarm: every table is declared once, here.
 //!
-//! From one declaration ([`tables`]) come the row structs, the DDL of each dialect ([`dialect`]), the
-//! values that a store binds ([`Sink`]), the canonical bytes behind `md5sum` ([`canonical`]), the console's
-//! `describe` and the reference in `docs/tables.md` ([`mod@reference`]). Adding a column is one edit.
+//! From one declaration ([`tables`]) come the row structs, the DDL of each dialect ([`dialect`]), the values that a store
+//! binds ([`Row::stored`], [`Sink`]), the streams that engines load in bulk ([`bulk`]), the canonical bytes behind `md5sum`
+//! ([`canonical`]), the console's `describe` and the reference in `docs/tables.md` ([`mod@reference`]). Adding a column is one edit.
 
 #[macro_use]
 mod declare;
 mod batch;
+pub mod bulk;
 pub mod canonical;
 pub mod dialect;
 pub mod escape;
 pub mod reference;
+mod stored;
 pub mod tables;
 mod value;
 

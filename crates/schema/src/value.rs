@@ -34,12 +34,19 @@ impl Time {
         Ok(Time(zoned.as_microsecond()))
     }
 
-    /// The instant as the 26 bytes `YYYY-MM-DD HH:MM:SS.ffffff` in UTC. Beyond the years 0 to 9999 it is the nearest end.
+    /// The first instant that every engine can hold: the year 1 begins.
+    pub const FIRST: Time = Time(-62_135_596_800_000_000);
+    /// The last one: the year 9999 ends in all time zones but those west of Greenwich.
+    pub const LAST: Time = Time(253_402_207_199_999_999);
+
+    /// The instant itself, or the nearest that every engine can hold.
+    pub fn storable(self) -> Self {
+        self.clamp(Time::FIRST, Time::LAST)
+    }
+
+    /// The instant as the 26 bytes `YYYY-MM-DD HH:MM:SS.ffffff` in UTC, [`Time::storable`] first.
     pub fn format(self) -> [u8; 26] {
-        const FIRST: i64 = -62_167_219_200_000_000;
-        const LAST: i64 = 253_402_207_199_999_999;
-        let clamped = self.0.clamp(FIRST, LAST);
-        let civil = match Timestamp::from_microsecond(clamped) {
+        let civil = match Timestamp::from_microsecond(self.storable().0) {
             Ok(t) => TimeZone::UTC.to_datetime(t),
             Err(_) => DateTime::ZERO,
         };
@@ -144,10 +151,11 @@ impl Field for u64 {
     }
 }
 
+/// What is no number is NULL and minus zero is zero, because engines disagree about both.
 impl Field for f64 {
     const KIND: Kind = Kind::Real;
     fn value(&self) -> Value<'_> {
-        Value::Real(*self)
+        if self.is_finite() { Value::Real(*self + 0.0) } else { Value::Null }
     }
 }
 
@@ -182,7 +190,7 @@ impl Field for HostName {
 impl Field for Time {
     const KIND: Kind = Kind::Time;
     fn value(&self) -> Value<'_> {
-        Value::Time(*self)
+        Value::Time(self.storable())
     }
 }
 
@@ -203,11 +211,13 @@ mod tests {
         assert_eq!(Time(0).to_string(), "1970-01-01 00:00:00.000000");
         assert_eq!(Time(1_304_579_533_000_042).to_string(), "2011-05-05 07:12:13.000042");
         assert_eq!(Time(-1).to_string(), "1969-12-31 23:59:59.999999");
+        assert_eq!(Time(i64::MIN).to_string(), "0001-01-01 00:00:00.000000");
+        assert_eq!(Time(i64::MAX).to_string(), "9999-12-30 21:59:59.999999");
     }
 
     proptest::proptest! {
         #[test]
-        fn time_reads_back_what_it_wrote(us in -62_000_000_000_000_000i64..253_000_000_000_000_000) {
+        fn time_reads_back_what_it_wrote(us in Time::FIRST.0..=Time::LAST.0) {
             proptest::prop_assert_eq!(Time::parse(&Time(us).to_string()).unwrap(), Time(us));
         }
 

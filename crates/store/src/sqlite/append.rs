@@ -1,9 +1,6 @@
 //! One batch into the tables. The caller holds the transaction.
 
-use luarm_schema::{
-    Batch, Dialect, End, Row, Sink, TABLES, Value,
-    canonical::{Canonical, md5sum},
-};
+use luarm_schema::{Batch, Dialect, End, Row, Sink, TABLES, Value, canonical::Canonical};
 use rusqlite::{CachedStatement, Connection, ErrorCode, types::ValueRef};
 
 use super::writer::Appended;
@@ -108,16 +105,8 @@ fn insert_row(
     row: &Row,
     buffer: &mut Canonical,
 ) -> rusqlite::Result<()> {
-    buffer.0.clear();
     let mut binding = Binding::new(insert);
-    binding.put(Value::Int(host));
-    row.begin(&mut Both(&mut binding, buffer));
-    let ended = row.end(&mut binding);
-    binding.bind(ValueRef::Text(&md5sum(&buffer.0)));
-    binding.put(Value::Int(batch));
-    if row.table().is_interval() {
-        binding.put(if ended { Value::Int(batch) } else { Value::Null });
-    }
+    row.stored(host, batch, &mut binding, buffer);
     binding.result?;
     insert.raw_execute()?;
     Ok(())
@@ -170,15 +159,5 @@ impl Sink for Binding<'_, '_> {
             Value::Text(s) => self.bind(ValueRef::Text(s.as_bytes())),
             Value::Time(t) => self.bind(ValueRef::Text(&t.format())),
         }
-    }
-}
-
-/// Gives each value to a statement and to the digest.
-struct Both<'a, 's, 'c>(&'a mut Binding<'s, 'c>, &'a mut Canonical);
-
-impl Sink for Both<'_, '_, '_> {
-    fn put(&mut self, value: Value<'_>) {
-        self.0.put(value);
-        self.1.put(value);
     }
 }
