@@ -196,3 +196,118 @@ impl<E: Encoding> Sink for Bulk<E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Time, tables::RenameInfo};
+
+    fn rename(application: &str) -> RenameInfo {
+        RenameInfo {
+            renameid: -2,
+            psentity: i64::MAX,
+            username: "nobody".into(),
+            loginname: None,
+            pid: 7,
+            application: application.to_owned(),
+            oldapplication: String::new(),
+            auid: Some(0),
+            session: None,
+            created: Time(946_684_800_000_001),
+            end: None,
+        }
+    }
+
+    #[test]
+    fn load_data_is_lines_of_escaped_text() {
+        let mut stream = LoadData::new(RenameInfo::TABLE);
+        stream.push(1, 3, &rename("a\tb\\N\nc\0").into()).unwrap();
+        let line = String::from_utf8(stream.finish()).unwrap();
+        let values: Vec<&str> = line.strip_suffix('\n').unwrap().split('\t').collect();
+        let md5sum = values[11];
+        assert_eq!(
+            values,
+            [
+                "1",
+                "-2",
+                "9223372036854775807",
+                "nobody",
+                "\\N",
+                "7",
+                "a\\tb\\\\N\\nc\\\\x00",
+                "",
+                "0",
+                "\\N",
+                "2000-01-01 00:00:00.000001",
+                md5sum,
+                "3"
+            ]
+        );
+        assert_eq!(md5sum.len(), 32);
+    }
+
+    #[test]
+    fn copy_is_a_header_tuples_and_a_trailer() {
+        let mut stream = CopyBinary::new(RenameInfo::TABLE);
+        stream.push(1, 3, &rename("x").into()).unwrap();
+        let bytes = stream.finish();
+        let (header, rest) = bytes.split_at(19);
+        assert_eq!(header, b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0");
+        let start = b"\0\x0d\0\0\0\x04\0\0\0\x01\0\0\0\x08\xff\xff\xff\xff\xff\xff\xff\xfe";
+        assert_eq!(&rest[..start.len()], start);
+        let end = b"\xff\xff\xff\xff\0\0\0\x08\0\0\0\0\0\0\0\x01\0\0\0\x20";
+        let at = rest.len() - 2 - 12 - 32 - end.len();
+        assert_eq!(&rest[at..at + end.len()], end);
+        assert_eq!(&rest[rest.len() - 14..], b"\0\0\0\x08\0\0\0\0\0\0\0\x03\xff\xff");
+    }
+
+    #[test]
+    fn a_refused_row_leaves_nothing() {
+        fn refuses<E: Encoding>() {
+            let table = RenameInfo::TABLE;
+            let mut stream = Bulk::<E>::new(table);
+            stream.push(1, 1, &rename("x").into()).unwrap();
+            let before = stream.bytes().to_vec();
+            let column = "host";
+            let error = stream.push(1 << 40, 1, &rename("x").into()).unwrap_err();
+            assert_eq!(error.to_string(), "renameinfo.host: Int(1099511627776) is no value for this column");
+
+            for value in [Value::Null, Value::Real(f64::NAN), Value::Text("1")] {
+                stream.put(value);
+                let error = stream.end_row().unwrap_err();
+                assert!(matches!(error, BulkError::Misfit { column: c, .. } if c == column), "{error}");
+            }
+            for count in [0, 1, 14] {
+                for n in 0..count {
+                    let text = [3, 4, 6, 7, 11].contains(&n);
+                    stream.put(match n {
+                        10 => Value::Time(Time(0)),
+                        _ if text => Value::Text("x"),
+                        _ => Value::Int(1),
+                    });
+                }
+                let error = stream.end_row().unwrap_err();
+                assert_eq!(error, BulkError::Count { table: table.name, count, columns: 13 });
+            }
+            stream.put(Value::Int(1));
+            stream.put(Value::Int(1));
+            stream.put(Value::Int(1));
+            stream.put(Value::Text("nul\0"));
+            assert!(matches!(stream.end_row(), Err(BulkError::Misfit { column: "username", .. })));
+            assert_eq!(stream.bytes(), before);
+            stream.push(1, 1, &rename("x").into()).unwrap();
+            assert!(stream.bytes().len() > before.len());
+        }
+        refuses::<LoadDataInfile>();
+        refuses::<Copy>();
+    }
+
+    #[test]
+    fn text_that_an_engine_would_cut_or_refuse_is_refused_here() {
+        let long = "x".repeat(0x100_0000);
+        let error = LoadData::new(RenameInfo::TABLE).push(1, 1, &rename(&long).into()).unwrap_err();
+        let (table, column) = ("renameinfo", "application");
+        assert_eq!(error, BulkError::TooLong { table, column, length: 0x100_0000, limit: 0xff_ffff });
+        CopyBinary::new(RenameInfo::TABLE).push(1, 1, &rename(&long).into()).unwrap();
+    }
+}
