@@ -286,21 +286,26 @@ static __always_inline u32 netns_of_current(void)
 	return BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
 }
 
+/* The task at hand owns a UDP socket from now on. */
+static __always_inline struct owner *own(struct bpf_sock *sk)
+{
+	struct owner *owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (!owner) {
+		lose(CLASS_UDP);
+		return NULL;
+	}
+	set_owner(owner, DIRECTION_NONE);
+	owner->netns = netns_of_current();
+	return owner;
+}
+
 /* Who made a UDP socket owns it, until another sends through it. */
 SEC("cgroup/sock_create")
 int on_socket(struct bpf_sock *sk)
 {
-	struct owner *owner;
-
-	if (sk->type != SOCK_DGRAM || (sk->family != AF_INET && sk->family != AF_INET6))
-		return PASS;
-	owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!owner) {
-		lose(CLASS_UDP);
-		return PASS;
-	}
-	set_owner(owner, DIRECTION_NONE);
-	owner->netns = netns_of_current();
+	if (sk->type == SOCK_DGRAM && (sk->family == AF_INET || sk->family == AF_INET6))
+		own(sk);
 	return PASS;
 }
 
@@ -346,13 +351,9 @@ static __always_inline int bound(struct bpf_sock *sk, u8 family)
 
 	if (sk->protocol != IPPROTO_UDP)
 		return PASS;
-	owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!owner) {
-		lose(CLASS_UDP);
+	owner = own(sk);
+	if (!owner)
 		return PASS;
-	}
-	set_owner(owner, DIRECTION_NONE);
-	owner->netns = netns_of_current();
 	r.h = header(KIND_ENDPOINT);
 	r.actor = owner->actor;
 	r.since = r.h.at;

@@ -7,7 +7,7 @@ use libbpf_rs::RingBufferBuilder;
 use super::{EbpfConfig, EbpfError, attached::Attached};
 
 /// As long as the sensor leaves the rings alone.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Loads and attaches the programs as [`super::start`] does, and empties the rings ten times a second without a look at what is in them.
 /// Each time, `turn` is told how many records there were, and says whether to go on.
