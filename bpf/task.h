@@ -92,13 +92,13 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 	out->auid = task->loginuid.val;
 	out->session = task->sessionid;
 	out->sid = BPF_CORE_READ(signal, pids[PIDTYPE_SID], numbers[0].nr);
-	out->mntns = BPF_CORE_READ(ns, mnt_ns, ns.inum);
-	out->netns = BPF_CORE_READ(ns, net_ns, ns.inum);
-	out->utsns = BPF_CORE_READ(ns, uts_ns, ns.inum);
-	out->ipcns = BPF_CORE_READ(ns, ipc_ns, ns.inum);
-	out->cgroupns = BPF_CORE_READ(ns, cgroup_ns, ns.inum);
+	out->mntns = ns->mnt_ns->ns.inum;
+	out->netns = ns->net_ns->ns.inum;
+	out->utsns = ns->uts_ns->ns.inum;
+	out->ipcns = ns->ipc_ns->ns.inum;
+	out->cgroupns = ns->cgroup_ns->ns.inum;
 	out->userns = task->cred->user_ns->ns.inum;
-	level = BPF_CORE_READ(pid, level);
+	level = pid->level;
 	out->pidns = 0;
 	if (level < 32) {
 		struct pid_namespace *pidns = NULL;
@@ -108,7 +108,7 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 	}
 	out->flags = task->flags;
 	bpf_probe_read_kernel(out->comm, sizeof(out->comm), task->comm);
-	struct tty_struct *tty = BPF_CORE_READ(signal, tty);
+	struct tty_struct *tty = signal->tty;
 
 	out->tty[0] = 0;
 	if (tty)

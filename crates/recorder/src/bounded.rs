@@ -1,17 +1,20 @@
 //! A map that forgets what was not used for longest, so that nobody can make it grow.
 
-use std::{collections::HashMap, hash::Hash};
+use std::hash::Hash;
+
+/// A map on the way of every event: its hash is quick, and seeded so that nobody can foresee which keys collide.
+pub(crate) type QuickMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Holds the latest `limit` entries at least and twice as many at most: when the younger generation is full, the older one is forgotten.
 pub(crate) struct Generations<K, V> {
     limit: usize,
-    young: HashMap<K, V>,
-    old: HashMap<K, V>,
+    young: QuickMap<K, V>,
+    old: QuickMap<K, V>,
 }
 
 impl<K: Hash + Eq, V> Generations<K, V> {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, young: HashMap::new(), old: HashMap::new() }
+        Self { limit, young: QuickMap::default(), old: QuickMap::default() }
     }
 
     /// The entry, whose age does not change.

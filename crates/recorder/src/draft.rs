@@ -8,6 +8,8 @@ use luarm_schema::{
 };
 use luarm_sensor::BootNs;
 
+use crate::bounded::QuickMap;
+
 /// What a row takes in memory beside its longer texts.
 const ROW_BYTES: usize = 640;
 const END_BYTES: usize = 200;
@@ -17,7 +19,7 @@ pub(crate) struct Draft {
     rows: Vec<Row>,
     ends: Vec<(i64, End)>,
     /// Where a row stands, by the position of its table and its key; of tables whose rows end.
-    places: HashMap<(usize, i64), usize>,
+    places: QuickMap<(usize, i64), usize>,
     psinfo: usize,
     bytes: usize,
     first: Option<BootNs>,

@@ -17,7 +17,7 @@ use luarm_sensor::{
 };
 
 use crate::{
-    bounded::Generations,
+    bounded::{Generations, QuickMap},
     context::{Context, UNKNOWN_ID},
     names::{Asker, Names},
     process::Processes,
@@ -34,7 +34,7 @@ struct Open {
 }
 
 pub(crate) struct Endpoints {
-    open: HashMap<EndpointId, Open>,
+    open: QuickMap<EndpointId, Open>,
     /// In the order in which they began; some have ended.
     order: VecDeque<(EndpointId, i64)>,
     limit: usize,
@@ -51,7 +51,7 @@ impl Endpoints {
             by_socket.entry((open.transport.clone(), open.socket)).or_default().push(open);
         }
         Self {
-            open: HashMap::new(),
+            open: QuickMap::default(),
             order: VecDeque::new(),
             limit: OPEN,
             early_ends: Generations::new(EARLY_ENDS),

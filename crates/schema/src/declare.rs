@@ -248,14 +248,14 @@ macro_rules! table {
             }
 
             /// Gives the values of the `Begin` columns, in order.
-            pub fn begin(&self, sink: &mut dyn $crate::Sink) {
+            pub fn begin<S: $crate::Sink + ?Sized>(&self, sink: &mut S) {
                 $(sink.put($crate::Field::value(&self.$bcol));)+
             }
         }
 
         impl $End {
             /// Gives the values of the `End` columns, in order.
-            pub fn put(&self, sink: &mut dyn $crate::Sink) {
+            pub fn put<S: $crate::Sink + ?Sized>(&self, sink: &mut S) {
                 let _ = &sink;
                 $(sink.put($crate::Field::value(&self.$ecol));)*
             }
@@ -330,12 +330,12 @@ macro_rules! tables {
             }
 
             /// Gives the values of the `Begin` columns, in order.
-            pub fn begin(&self, sink: &mut dyn $crate::Sink) {
+            pub fn begin<S: $crate::Sink + ?Sized>(&self, sink: &mut S) {
                 match self { $(Row::$Row(row) => row.begin(sink),)+ }
             }
 
             /// Gives the values of the `End` columns, in order; NULL for each while the row lasts.
-            pub fn end(&self, sink: &mut dyn $crate::Sink) -> bool {
+            pub fn end<S: $crate::Sink + ?Sized>(&self, sink: &mut S) -> bool {
                 let table = self.table();
                 match self {
                     $(Row::$Row(row) => if let Some(end) = &row.end {
@@ -365,7 +365,7 @@ macro_rules! tables {
             }
 
             /// Gives the values of the `End` columns, in order.
-            pub fn put(&self, sink: &mut dyn $crate::Sink) {
+            pub fn put<S: $crate::Sink + ?Sized>(&self, sink: &mut S) {
                 match self { $(End::$Row(end) => end.put(sink),)+ }
             }
         }

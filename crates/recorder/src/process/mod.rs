@@ -23,7 +23,7 @@ use luarm_sensor::{
 
 pub(crate) use self::{image::Argv, row::plain_end};
 use self::{image::Image, past::Past};
-use crate::{context::Context, identity::same_process};
+use crate::{bounded::QuickMap, context::Context, identity::same_process};
 
 /// How long a fork waits for its exec.
 const HELD_BACK: BootNs = 1_000_000_000;
@@ -70,7 +70,7 @@ enum Place {
 }
 
 pub(crate) struct Processes {
-    live: HashMap<u32, Process>,
+    live: QuickMap<u32, Process>,
     /// Forks in the order in which they came: when, pid and start. Some wait no longer.
     held_back: VecDeque<ImageId>,
     past: Past,
@@ -90,7 +90,7 @@ impl Processes {
             by_pid.entry(open.pid).or_default().push(open);
         }
         Self {
-            live: HashMap::new(),
+            live: QuickMap::default(),
             held_back: VecDeque::new(),
             past: Past::new(horizon),
             remembered: by_pid,

@@ -193,6 +193,7 @@ impl<'a> Reader<'a> {
 
     fn decode(&mut self) {
         let mut copies = std::mem::take(&mut *self.copies.borrow_mut());
+        self.out.reserve(copies.ends.len() + 1);
         let mut from = 0;
         for &end in &copies.ends {
             self.one(&copies.bytes[from..end]);

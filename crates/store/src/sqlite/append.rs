@@ -137,9 +137,12 @@ struct Binding<'s, 'c> {
 
 impl<'s, 'c> Binding<'s, 'c> {
     fn new(statement: &'s mut CachedStatement<'c>) -> Self {
+        // What is not bound is NULL, and much is.
+        statement.clear_bindings();
         Binding { statement, next: 1, result: Ok(()) }
     }
 
+    #[inline]
     fn bind(&mut self, value: ValueRef<'_>) {
         let result =
             self.statement.raw_bind_parameter(self.next, rusqlite::types::ToSqlOutput::Borrowed(value));
@@ -153,7 +156,7 @@ impl<'s, 'c> Binding<'s, 'c> {
 impl Sink for Binding<'_, '_> {
     fn put(&mut self, value: Value<'_>) {
         match value {
-            Value::Null => self.bind(ValueRef::Null),
+            Value::Null => self.next += 1,
             Value::Int(n) => self.bind(ValueRef::Integer(n)),
             Value::Real(x) => self.bind(ValueRef::Real(x)),
             Value::Text(s) => self.bind(ValueRef::Text(s.as_bytes())),
