@@ -4,7 +4,8 @@
 
 #include "maps.h"
 
-#define PATH_DEPTH 128
+/* A path of PATH_MAX bytes has at most half as many components; mounts between them count as well. */
+#define PATH_DEPTH 4096
 #define NAME_SIZE 256
 #define CGROUP_DEPTH 16
 #define DATA_MASK 0x3fff
@@ -121,6 +122,7 @@ struct walk {
 	struct mount *mount;
 	struct kernfs_node *node;
 	u32 scratch, start, at, limit;
+	bool whole;
 };
 
 /* Writes one component, ended by NUL; false at the end of the room. */
@@ -134,7 +136,8 @@ static __always_inline bool put_component(struct walk *w, const void *name)
 
 	if (n <= 0 || w->at + n > w->limit)
 		return false;
-	w->at += n;
+	/* A sum would be another state of the program to the verifier in each turn; a masked one is always the same. */
+	w->at = inside(w->at + n);
 	return true;
 }
 
@@ -147,17 +150,20 @@ static long path_step(u32 turn, struct walk *w)
 	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
-		if (above == mount || !above)
+		if (above == mount || !above) {
+			w->whole = true;
 			return 1;
+		}
 		w->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
 		w->mount = above;
 		return 0;
 	}
-	/* Without a parent and not a root: a file that never had a name, like a memfd. What the kernel calls it stands there. */
-	if (!put_component(w, BPF_CORE_READ(dentry, d_name.name)) || dentry == parent)
+	if (!put_component(w, BPF_CORE_READ(dentry, d_name.name)))
 		return 1;
+	/* Without a parent and not a root: a file that never had a name, like a memfd. What the kernel calls it stood there. */
+	w->whole = dentry == parent;
 	w->dentry = parent;
-	return 0;
+	return w->whole;
 }
 
 static long cgroup_step(u32 turn, struct walk *w)
@@ -171,10 +177,21 @@ static long cgroup_step(u32 turn, struct walk *w)
 
 		parent = BPF_CORE_READ(renamed, __parent);
 	}
-	if (!parent || !put_component(w, BPF_CORE_READ(node, name)))
+	w->whole = !parent;
+	if (w->whole || !put_component(w, BPF_CORE_READ(node, name)))
 		return 1;
 	w->node = parent;
 	return 0;
+}
+
+/* Marks a path that did not fit: a component `...` stands in place of those that are missing. */
+static __always_inline u32 end_walk(struct walk *w)
+{
+	if (!w->whole) {
+		w->limit += sizeof("...");
+		put_component(w, "...");
+	}
+	return w->at;
 }
 
 /*
@@ -187,7 +204,7 @@ static __always_inline u32 put_path(struct dentry *dentry, struct vfsmount *mnt,
 
 	w.mount = (struct mount *)((void *)mnt - bpf_core_field_offset(struct mount, mnt));
 	bpf_loop(PATH_DEPTH, path_step, &w, 0);
-	return w.at;
+	return end_walk(&w);
 }
 
 /* The same for the path of a task's control group, version 2. */
@@ -196,7 +213,8 @@ static __always_inline u32 put_cgroup(struct task_struct *task, u32 which, u32 s
 	struct walk w = { .scratch = which, .start = start, .limit = 1024 };
 
 	w.node = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn);
-	if (w.node)
-		bpf_loop(CGROUP_DEPTH, cgroup_step, &w, 0);
-	return w.at;
+	if (!w.node)
+		return 0;
+	bpf_loop(CGROUP_DEPTH, cgroup_step, &w, 0);
+	return end_walk(&w);
 }

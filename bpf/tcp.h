@@ -57,7 +57,8 @@ int BPF_PROG(on_state, struct sock *sk, int old, int new)
 	}
 	owner = bpf_sk_storage_get(&owners, sk, 0, 0);
 	if (new == TCP_ESTABLISHED) {
-		if (old == TCP_SYN_RECV) {
+		/* Unless both sides called at once, or a socket reached itself: that one called. */
+		if (old == TCP_SYN_RECV && (!owner || owner->direction != DIRECTION_OUT)) {
 			if (!owner)
 				owner = bpf_sk_storage_get(&owners, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 			if (!owner) {

@@ -169,6 +169,37 @@ fn an_image_is_named_even_without_arguments_or_a_file() {
 }
 
 #[test]
+fn a_deep_directory_is_told_whole_or_marked() {
+    if !has_ebpf() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let quit = programs::exit_program(dir.path());
+    let recording = start(dir.path());
+    // Nobody can name a directory beyond PATH_MAX, but anybody can go there step by step.
+    let go = |name: &str, depth: usize| {
+        let script = "mkdir \"$1\"; cd \"$1\"; for i in $(seq $2); do mkdir $3 && cd -P ./$3 || exit 1; done; exec \"$4\" 0";
+        let arguments = [
+            name,
+            &depth.to_string(),
+            &"d".repeat(if depth > 100 { 4 } else { 250 }),
+            quit.to_str().unwrap(),
+        ];
+        run(Command::new("sh").args(["-c", script, "sh"]).args(arguments).current_dir(&root))
+    };
+    let row = last_image(&recording, go("many", 300));
+    assert_eq!(text(&row, "cwd"), format!("{}/many{}", root.display(), "/dddd".repeat(300)));
+    let row = last_image(&recording, go("long", 20));
+    let cwd = text(&row, "cwd");
+    assert!(
+        cwd.starts_with("/.../ddd") && cwd.ends_with(&format!("/{}", "d".repeat(250))) && cwd.len() > 3500,
+        "{cwd}"
+    );
+    assert!(recording.stop().success());
+}
+
+#[test]
 fn a_refused_execution_is_a_row_of_its_own() {
     if !has_ebpf() {
         return;

@@ -27,7 +27,7 @@ table! {
         ppid: u32,
         /// The task name when the image began (at most 15 bytes; the kernel's `comm`).
         application: String,
-        /// Full path of the image that runs, symbolic links resolved by the kernel; for a script that of its interpreter.
+        /// Full path of the image that runs, symbolic links resolved by the kernel; for a script that of its interpreter; empty for a kernel thread.
         command: String,
         /// The script as it was named to exec, where the image is its interpreter.
         script: Option<String>,
@@ -37,7 +37,7 @@ table! {
         argc: i32,
         /// NULL when `argv` is whole; else how many bytes all arguments had together, of which `argv` keeps the first part.
         argvlength: Option<i64>,
-        /// Working directory when the image began.
+        /// Working directory when the image began. A path that is too long (beyond 4 KiB) begins with `/.../`, here and in `command`.
         cwd: Option<String>,
         /// Real user id.
         uid: u32,

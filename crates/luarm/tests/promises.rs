@@ -1,0 +1,34 @@
+//! What README and SECURITY promise is tied to tests by name: each of those tests exists.
+
+#![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
+
+use std::{fs, path::Path};
+
+/// The source of a test file, or of all files of a test directory.
+fn source(name: &str) -> String {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let directory = tests.join(name);
+    if directory.is_dir() {
+        let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        return files.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap()).collect();
+    }
+    fs::read_to_string(directory.with_extension("rs")).unwrap_or_default()
+}
+
+#[test]
+fn every_promise_names_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut promises = 0;
+    for document in ["README.md", "SECURITY.md"] {
+        let text = fs::read_to_string(root.join(document)).unwrap();
+        for quoted in text.split('`').skip(1).step_by(2) {
+            let Some((file, test)) = quoted.split_once("::") else { continue };
+            assert!(
+                source(file).contains(&format!("fn {test}()")),
+                "{document} names {quoted}, which is no test"
+            );
+            promises += 1;
+        }
+    }
+    assert!(promises > 20, "only {promises} promises were found");
+}
