@@ -22,7 +22,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use luarm_recorder::{Recorder, Setup};
 use luarm_schema::Time;
-use luarm_sensor::{HostFacts, Sensor, clock};
+use luarm_sensor::{HostFacts, Sensor, clock, surroundings::Surroundings};
 use luarm_store::{StoreUrl, Writer};
 
 use self::{
@@ -76,15 +76,28 @@ pub(crate) struct Pipeline {
 pub(crate) struct Probe {
     /// Its figures.
     pub meters: Arc<Meters>,
-    sensor: Arc<Mutex<Option<Box<dyn Sensor>>>>,
+    sensors: Arc<Mutex<Option<Sensors>>>,
     asks: Sender<Ask>,
+}
+
+/// What puts observations into the queue; the sensor says how far it has got.
+struct Sensors {
+    sensor: Box<dyn Sensor>,
+    surroundings: Surroundings,
 }
 
 impl Probe {
     /// Has the sensor deliver what happened until now.
     pub(crate) fn drain(&self) {
-        if let Some(sensor) = &*self.sensor.lock().unwrap_or_else(PoisonError::into_inner) {
-            sensor.drain();
+        if let Some(sensors) = &*self.sensors.lock().unwrap_or_else(PoisonError::into_inner) {
+            sensors.sensor.drain();
+        }
+    }
+
+    /// Has what changed around the processes delivered; returns once it waits for the recorder.
+    pub(crate) fn drain_surroundings(&self) {
+        if let Some(sensors) = &*self.sensors.lock().unwrap_or_else(PoisonError::into_inner) {
+            sensors.surroundings.drain();
         }
     }
 
@@ -113,7 +126,7 @@ pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyho
         clock_offset: clock::offset(),
         hosts_file: Some("/etc/hosts".into()),
     });
-    let sensor::Started { sensor, consumer, name } = sensor::start(plan.choice, plan.ring)?;
+    let sensor::Started { sensor, surroundings, consumer, name } = sensor::start(plan.choice, plan.ring)?;
     let backlog = Arc::new(Backlog::new((plan.memory_limit / 4).min(16 << 20), last));
     let meters = Arc::new(Meters::default());
     let (asks, asked) = mpsc::channel();
@@ -128,14 +141,16 @@ pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyho
         progress: Progress::default(),
     };
     let ready = events.clone();
-    let probe = Probe { meters: Arc::clone(&meters), sensor: Arc::new(Mutex::new(Some(sensor))), asks };
+    let sensors = Arc::new(Mutex::new(Some(Sensors { sensor, surroundings })));
+    let probe = Probe { meters: Arc::clone(&meters), sensors, asks };
     probe.ask(Ask {
-        wanted: Wanted::Inventory,
+        wanted: Wanted::Inventory(clock::now()),
         until: None,
         errand: Box::new(move || {
             let _ = ready.send(Event::Ready);
         }),
     });
+    probe.drain();
     Ok(Pipeline {
         host,
         sensor: name,
@@ -153,9 +168,11 @@ impl Pipeline {
 
     /// Stops the sensor, stores everything that it saw, and ends.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
-        let sensor = self.probe.sensor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let sensors = self.probe.sensors.lock().unwrap_or_else(PoisonError::into_inner).take();
         let closed_itself = self.recording.is_finished();
-        if let Some(sensor) = sensor {
+        if let Some(Sensors { sensor, surroundings }) = sensors {
+            surroundings.stop();
+            // It closes the queue.
             sensor.stop();
         }
         self.recording.join().map_err(|_| anyhow!("the recorder broke down; its message is above"))?;

@@ -7,7 +7,8 @@ use luarm_sensor::{
     Sensor,
     ebpf::{self, EbpfConfig},
     poll::{self, PollConfig},
-    queue::{self, Consumer},
+    queue::{self, Consumer, Producer},
+    surroundings::{self, Surroundings},
 };
 
 /// Bytes of observations that may wait for the recorder.
@@ -40,8 +41,10 @@ impl FromStr for Choice {
 
 /// A sensor that runs.
 pub(crate) struct Started {
-    /// The sensor.
+    /// What watches processes.
     pub sensor: Box<dyn Sensor>,
+    /// What watches everything around them.
+    pub surroundings: Surroundings,
     /// What it gives.
     pub consumer: Consumer,
     /// Its name for people.
@@ -66,15 +69,26 @@ pub(crate) fn start(choice: Choice, ring: Option<u32>) -> anyhow::Result<Started
 }
 
 fn ebpf(ring: Option<u32>) -> anyhow::Result<Started> {
-    let (producer, consumer) = queue::bounded(QUEUE);
     let mut config = EbpfConfig::default();
     config.events = ring.unwrap_or(config.events);
-    let sensor = ebpf::start(config, producer)?;
-    Ok(Started { sensor, consumer, name: "eBPF" })
+    beside("eBPF", |producer| Ok(ebpf::start(config, producer)?))
 }
 
 fn poll() -> anyhow::Result<Started> {
+    beside("polling", |producer| Ok(Box::new(poll::start(PollConfig::default(), producer)?)))
+}
+
+/// Starts a sensor and, beside it, what watches the surroundings.
+fn beside(
+    name: &'static str,
+    start: impl FnOnce(Producer) -> anyhow::Result<Box<dyn Sensor>>,
+) -> anyhow::Result<Started> {
     let (producer, consumer) = queue::bounded(QUEUE);
-    let sensor = poll::start(PollConfig::default(), producer)?;
-    Ok(Started { sensor: Box::new(sensor), consumer, name: "polling" })
+    let sensor = start(producer.clone())?;
+    let (watchers, unwatched) = surroundings::watchers();
+    let surroundings = surroundings::start(watchers, unwatched, producer)
+        .context("cannot start what watches the surroundings")?;
+    // What is there belongs to what existed at the start.
+    surroundings.drain();
+    Ok(Started { sensor, surroundings, consumer, name })
 }

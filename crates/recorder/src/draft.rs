@@ -40,7 +40,7 @@ impl Draft {
     pub(crate) fn push(&mut self, row: impl Into<Row>) {
         let row = row.into();
         self.bytes += weight(&row);
-        if lasts(&row) {
+        if row.table().is_interval() {
             self.places.insert((row.position(), row.key()), self.rows.len());
         }
         self.rows.push(row);
@@ -105,13 +105,8 @@ impl Draft {
         (self.ends, self.first) = (ends, first);
         self.bytes = self.ends.len() * END_BYTES;
         for row in rows {
-            let keep = match &row {
-                Row::PsInfo(row) => row.end.is_none(),
-                Row::NetInfo(row) => row.end.is_none(),
-                Row::CoverageInfo(_) | Row::LossInfo(_) | Row::HostInfo(_) => true,
-                _ => false,
-            };
-            if keep {
+            let told = matches!(row, Row::CoverageInfo(_) | Row::LossInfo(_) | Row::HostInfo(_));
+            if told || row.table().is_interval() && !row.is_ended() {
                 self.push(row);
             } else {
                 *shed.entry(row.table().name).or_default() += 1;
@@ -121,10 +116,6 @@ impl Draft {
         shed.sort_unstable();
         shed
     }
-}
-
-fn lasts(row: &Row) -> bool {
-    matches!(row, Row::PsInfo(_) | Row::NetInfo(_) | Row::CoverageInfo(_))
 }
 
 fn weight(row: &Row) -> usize {

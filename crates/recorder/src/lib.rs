@@ -5,6 +5,7 @@
 
 mod bounded;
 mod clock;
+mod condition;
 mod container;
 mod context;
 mod coverage;
@@ -26,8 +27,8 @@ use luarm_sensor::{
 };
 
 use crate::{
-    context::Context, coverage::Intervals, endpoint::Endpoints, ledger::Ledger, names::Names,
-    process::Processes,
+    condition::Conditions, context::Context, coverage::Intervals, endpoint::Endpoints, ledger::Ledger,
+    names::Names, process::Processes,
 };
 pub use crate::{
     names::dns,
@@ -86,6 +87,7 @@ pub struct Recorder {
     processes: Processes,
     endpoints: Endpoints,
     names: Names,
+    conditions: Conditions,
     coverage: Intervals,
     ledger: Ledger,
     reached: Option<BootNs>,
@@ -101,7 +103,7 @@ impl Recorder {
     /// Takes one observation.
     pub fn observe(&mut self, observation: Observation) {
         self.observations += 1;
-        let Self { ctx, processes, endpoints, names, coverage, .. } = self;
+        let Self { ctx, processes, endpoints, names, conditions, coverage, .. } = self;
         match observation {
             Observation::Fork { at, task } => {
                 happened(ctx, at);
@@ -150,6 +152,15 @@ impl Recorder {
             Observation::Coverage(change) => coverage.observe(ctx, change),
             Observation::Complete(Inventory::Processes) => processes.complete(ctx),
             Observation::Complete(Inventory::Sockets) => endpoints.complete(ctx),
+            Observation::Condition { at, condition, origin } => {
+                ctx.clock.advance(at);
+                conditions.set(ctx, at, *condition, origin);
+            }
+            Observation::ConditionEnd { at, condition } => {
+                happened(ctx, at);
+                conditions.end(ctx, at, &condition);
+            }
+            Observation::Complete(Inventory::Conditions(kind)) => conditions.complete(ctx, kind),
             Observation::Reached(at) => {
                 ctx.clock.advance(at);
                 self.reached = self.reached.max(Some(at));

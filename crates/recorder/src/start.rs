@@ -8,6 +8,7 @@ use luarm_schema::{
 use crate::{
     Recorder, Setup,
     clock::{Clock, Numbers},
+    condition::{self, Conditions},
     context::Context,
     coverage::Intervals,
     draft::Draft,
@@ -48,6 +49,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         processes: Processes::new(resume.processes, horizon),
         endpoints: Endpoints::new(resume.endpoints),
         names,
+        conditions: Conditions::new(resume.conditions),
         coverage,
         ledger,
         ctx,
@@ -74,6 +76,7 @@ fn end_earlier_boot(ctx: &mut Context, resume: &mut Resume, boottime: Time) {
         };
         ctx.draft.end(open.endpointinfo, End::NetInfo(end));
     }
+    condition::end_all(ctx, std::mem::take(&mut resume.conditions), boottime);
     if let Some((_, entity)) = resume.boot {
         let destroyed = resume.last_batch.map_or(boottime, |(_, last)| last);
         ctx.draft.end(entity, End::HostInfo(HostInfoEnd { destroyed }));

@@ -26,6 +26,8 @@ pub struct Resume {
     pub endpoints: Vec<OpenEndpoint>,
     /// `coverageid` of the intervals that have not ended.
     pub coverage: Vec<i64>,
+    /// Rows of the tables of [`CONDITIONS`](crate::CONDITIONS) that have not ended.
+    pub conditions: Vec<Row>,
 }
 
 /// A `psinfo` row that has not ended.

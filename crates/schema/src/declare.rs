@@ -251,6 +251,11 @@ macro_rules! table {
             pub fn begin<S: $crate::Sink + ?Sized>(&self, sink: &mut S) {
                 $(sink.put($crate::Field::value(&self.$bcol));)+
             }
+
+            /// The row that has these values in its `Begin` columns and has not ended; `None` if none has.
+            pub fn read<S: $crate::Source + ?Sized>(source: &mut S) -> Option<Self> {
+                Some(Self { $($bcol: $crate::Field::read(source.take())?,)+ end: None })
+            }
         }
 
         impl $End {
@@ -347,6 +352,19 @@ macro_rules! tables {
                     sink.put($crate::Value::Null);
                 }
                 false
+            }
+
+            /// Whether it has ended.
+            pub fn is_ended(&self) -> bool {
+                match self { $(Row::$Row(row) => row.end.is_some(),)+ }
+            }
+
+            /// The row of that table that has these values in its `Begin` columns and has not ended; `None` if none has.
+            pub fn read<S: $crate::Source + ?Sized>(table: &$crate::TableDef, source: &mut S) -> Option<Self> {
+                $(if table.name == $Row::TABLE.name {
+                    return $Row::read(source).map(Row::from);
+                })+
+                None
             }
 
             /// Ends a row that is not stored yet. An end of another table is ignored and `false` returned.

@@ -19,8 +19,8 @@ mod value;
 pub use batch::{Batch, OpenEndpoint, OpenProcess, Resume};
 pub use declare::{Column, Derivation, Index, Part, Role, TableDef};
 pub use dialect::Dialect;
-pub use tables::{End, Row, TABLES, table};
-pub use value::{Field, HostName, Kind, Sink, Time, TimeError, Value, Word};
+pub use tables::{CONDITIONS, End, Row, TABLES, table};
+pub use value::{Field, HostName, Kind, Sink, Source, Time, TimeError, Value, Word};
 
 /// Version of the set of tables; a store that says a higher one was written by a newer luarm.
 pub const SCHEMA_VERSION: i64 = 1;

@@ -32,6 +32,10 @@ tables! {
     BatchInfo, BatchInfoEnd;
 }
 
+/// The tables of conditions: what is true of a host for a time. A recorder gets their open rows back whole when it starts.
+pub const CONDITIONS: &[&crate::TableDef] =
+    &[GroupInfo::TABLE, HwInfo::TABLE, NetInt::TABLE, NetRoute::TABLE];
+
 /// The declaration of the table of that name.
 pub fn table(name: &str) -> Option<&'static crate::TableDef> {
     TABLES.iter().find(|t| t.name == name).copied()

@@ -121,14 +121,29 @@ pub trait Sink {
     fn put(&mut self, value: Value<'_>);
 }
 
+/// What gives the values of a stored row back, in the order of its columns.
+pub trait Source {
+    /// The next value; text and instants as text.
+    fn take(&mut self) -> Value<'_>;
+}
+
 /// A Rust type that can stand in a table's declaration.
-pub trait Field {
+pub trait Field: Sized {
     /// The kind of its column.
     const KIND: Kind;
     /// Whether the column may be NULL.
     const NULL: bool = false;
     /// Its value.
     fn value(&self) -> Value<'_>;
+    /// The field that has this value; `None` if none has.
+    fn read(value: Value<'_>) -> Option<Self>;
+}
+
+fn text(value: Value<'_>) -> Option<&str> {
+    match value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
 }
 
 macro_rules! integer_fields {
@@ -137,6 +152,12 @@ macro_rules! integer_fields {
             const KIND: Kind = Kind::$kind;
             fn value(&self) -> Value<'_> {
                 Value::Int(i64::from(*self))
+            }
+            fn read(value: Value<'_>) -> Option<Self> {
+                match value {
+                    Value::Int(n) => n.try_into().ok(),
+                    _ => None,
+                }
             }
         }
     )*};
@@ -149,6 +170,9 @@ impl Field for u64 {
     fn value(&self) -> Value<'_> {
         Value::Int(i64::try_from(*self).unwrap_or(i64::MAX))
     }
+    fn read(value: Value<'_>) -> Option<Self> {
+        i64::read(value)?.try_into().ok()
+    }
 }
 
 /// What is no number is NULL and minus zero is zero, because engines disagree about both.
@@ -157,12 +181,22 @@ impl Field for f64 {
     fn value(&self) -> Value<'_> {
         if self.is_finite() { Value::Real(*self + 0.0) } else { Value::Null }
     }
+    fn read(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Real(x) => Some(x),
+            Value::Int(n) => Some(n as f64),
+            _ => None,
+        }
+    }
 }
 
 impl Field for String {
     const KIND: Kind = Kind::Text;
     fn value(&self) -> Value<'_> {
         Value::Text(self)
+    }
+    fn read(value: Value<'_>) -> Option<Self> {
+        text(value).map(str::to_owned)
     }
 }
 
@@ -171,12 +205,18 @@ impl Field for std::sync::Arc<str> {
     fn value(&self) -> Value<'_> {
         Value::Text(self)
     }
+    fn read(value: Value<'_>) -> Option<Self> {
+        text(value).map(Into::into)
+    }
 }
 
 impl Field for Word {
     const KIND: Kind = Kind::Text;
     fn value(&self) -> Value<'_> {
         Value::Text(self)
+    }
+    fn read(value: Value<'_>) -> Option<Self> {
+        text(value).map(|text| Word::Owned(text.to_owned()))
     }
 }
 
@@ -185,12 +225,21 @@ impl Field for HostName {
     fn value(&self) -> Value<'_> {
         Value::Text(&self.0)
     }
+    fn read(value: Value<'_>) -> Option<Self> {
+        text(value).map(|text| HostName(text.to_owned()))
+    }
 }
 
 impl Field for Time {
     const KIND: Kind = Kind::Time;
     fn value(&self) -> Value<'_> {
         Value::Time(self.storable())
+    }
+    fn read(value: Value<'_>) -> Option<Self> {
+        match value {
+            Value::Time(time) => Some(time),
+            other => Time::parse(text(other)?).ok(),
+        }
     }
 }
 
@@ -199,6 +248,9 @@ impl<T: Field> Field for Option<T> {
     const NULL: bool = true;
     fn value(&self) -> Value<'_> {
         self.as_ref().map_or(Value::Null, Field::value)
+    }
+    fn read(value: Value<'_>) -> Option<Self> {
+        if value == Value::Null { Some(None) } else { T::read(value).map(Some) }
     }
 }
 

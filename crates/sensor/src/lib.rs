@@ -3,6 +3,7 @@
 //! Only this crate reads the kernel and /proc.
 
 pub mod clock;
+pub mod condition;
 pub mod ebpf;
 pub mod host;
 pub mod observation;
@@ -11,6 +12,7 @@ pub mod probe;
 pub mod proc;
 pub mod queue;
 pub mod sockets;
+pub mod surroundings;
 
 pub use host::HostFacts;
 pub use observation::{BootNs, Observation};

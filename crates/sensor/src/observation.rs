@@ -5,6 +5,8 @@
 
 use std::net::SocketAddr;
 
+use crate::condition::{Condition, ConditionKind};
+
 /// Nanoseconds since the kernel started, time asleep included (CLOCK_BOOTTIME).
 pub type BootNs = u64;
 
@@ -306,6 +308,7 @@ pub struct Loss {
 pub enum Inventory {
     Processes,
     Sockets,
+    Conditions(ConditionKind),
 }
 
 /// One fact.
@@ -395,6 +398,22 @@ pub enum Observation {
     },
     /// A DNS message.
     Dns(Box<Dns>),
+    /// A condition began, or has other values from now on.
+    Condition {
+        /// When.
+        at: BootNs,
+        /// The condition.
+        condition: Box<Condition>,
+        /// How it came to be known.
+        origin: Origin,
+    },
+    /// A condition ended.
+    ConditionEnd {
+        /// When.
+        at: BootNs,
+        /// The condition, with its last values as far as they are known; what names it is.
+        condition: Box<Condition>,
+    },
     /// Something was lost.
     Loss(Loss),
     /// From now on a class is watched in this way (a second report of a class replaces the first).

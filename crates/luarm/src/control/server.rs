@@ -140,6 +140,8 @@ impl Room {
     fn sync(&self, timeout: Duration) -> bool {
         let until = Instant::now() + timeout;
         let (done, stored) = mpsc::channel();
+        // They do not say how far they have got: what they deliver is in the queue before the instant that is asked for.
+        self.probe.drain_surroundings();
         self.probe.ask(Ask {
             wanted: Wanted::Before(clock::now()),
             until: Some(until),

@@ -45,8 +45,8 @@ pub(crate) struct Ask {
 pub(crate) enum Wanted {
     /// Everything that happened before this instant.
     Before(BootNs),
-    /// Everything that existed when the sensor started, which it gives before its first `Reached`.
-    Inventory,
+    /// Everything that existed when the sensors started: they give it before they have got to this instant.
+    Inventory(BootNs),
 }
 
 /// The loop's state.
@@ -136,7 +136,7 @@ impl Recording {
     fn is_settled(&self, wanted: Wanted) -> bool {
         match wanted {
             Wanted::Before(instant) => self.progress.reached >= instant && !self.recorder.unsettled(instant),
-            Wanted::Inventory => self.progress.reached > 0,
+            Wanted::Inventory(started) => self.progress.reached >= started,
         }
     }
 

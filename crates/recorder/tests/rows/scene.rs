@@ -7,7 +7,7 @@ use std::{
 };
 
 use luarm_recorder::{Recorder, Setup, Users};
-use luarm_schema::{Batch, OpenEndpoint, OpenProcess, Resume, Row, TABLES, Time, tables::*};
+use luarm_schema::{Batch, CONDITIONS, OpenEndpoint, OpenProcess, Resume, Row, Time, tables::*};
 use luarm_sensor::{BootNs, HostFacts, Observation, observation::*};
 
 pub(crate) const EPOCH: i64 = 1_577_836_800_000_000;
@@ -201,7 +201,7 @@ impl Memory {
         for (key, end) in batch.ends {
             let row = self.rows.get_mut(&(end.position(), key));
             let row = row.unwrap_or_else(|| panic!("no row {key} for {end:?}"));
-            assert!(!is_ended(row), "{row:?} ends twice, by {end:?}");
+            assert!(!row.is_ended(), "{row:?} ends twice, by {end:?}");
             assert!(row.set_end(end));
         }
     }
@@ -223,6 +223,12 @@ impl Memory {
                 assert!(images.contains_key(&psentity), "no image for {row:?}");
             }
         }
+    }
+
+    /// Conditions that hold.
+    fn conditions(&self) -> Vec<Row> {
+        let open = self.rows.values().filter(|row| !row.is_ended());
+        open.filter(|row| CONDITIONS.iter().any(|table| table.name == row.table().name)).cloned().collect()
     }
 
     /// What a store gives to the next run.
@@ -262,6 +268,7 @@ impl Memory {
                     }
                 })
                 .collect(),
+            conditions: self.conditions(),
             coverage: self
                 .coverage()
                 .iter()
@@ -270,14 +277,6 @@ impl Memory {
                 .collect(),
         }
     }
-}
-
-fn is_ended(row: &Row) -> bool {
-    struct Nothing;
-    impl luarm_schema::Sink for Nothing {
-        fn put(&mut self, _: luarm_schema::Value<'_>) {}
-    }
-    TABLES[row.position()].is_interval() && row.end(&mut Nothing)
 }
 
 /// Lets a recorder take observations, stops it, and gives what it stored.

@@ -153,12 +153,16 @@ table! {
         interface: Option<String>,
         /// Metric.
         metric: Option<i64>,
+        /// How the row began: `event`; `found`, it was so when the recorder started.
+        origin: Word,
         /// When it was added.
         created: Time,
     }
     end {
         /// When it was removed.
         destroyed: Time,
+        /// How it ended: `event`, it was removed; `changed`, the next row has its other values; `unseen`, while nothing watched, at the latest at `destroyed`; `boot`.
+        ended: Word,
     }
     derived {}
     index {}

@@ -1,7 +1,10 @@
 //! What the store remembers of a host: what a recorder needs when it starts.
 
-use luarm_schema::{OpenEndpoint, OpenProcess, Resume, Time};
-use rusqlite::{Connection, OptionalExtension, Row, types::Type};
+use luarm_schema::{CONDITIONS, OpenEndpoint, OpenProcess, Resume, Role, Source, TableDef, Time, Value};
+use rusqlite::{
+    Connection, OptionalExtension, Row,
+    types::{Type, ValueRef},
+};
 
 /// The number of a computer, if the store knows it.
 pub(super) fn host_number(conn: &Connection, machine_id: &str) -> rusqlite::Result<Option<i64>> {
@@ -61,7 +64,53 @@ pub(super) fn resume(conn: &Connection, host: i64) -> rusqlite::Result<Resume> {
         "SELECT coverageid FROM coverageinfo WHERE host = ? AND destroyed IS NULL ORDER BY coverageid",
         |r| r.get(0),
     )?;
-    Ok(Resume { last_batch, boot, processes, endpoints, coverage })
+    let mut conditions = Vec::new();
+    for table in CONDITIONS {
+        conditions.extend(open_rows(conn, host, table)?);
+    }
+    Ok(Resume { last_batch, boot, processes, endpoints, coverage, conditions })
+}
+
+/// The rows of a table that have not ended. One that cannot be read is passed over: its end will not be set.
+fn open_rows(
+    conn: &Connection,
+    host: i64,
+    table: &'static TableDef,
+) -> rusqlite::Result<Vec<luarm_schema::Row>> {
+    let begin = table.columns.iter().filter(|c| c.role == Role::Begin).map(|c| c.name);
+    let sql = format!(
+        "SELECT {} FROM {} WHERE host = ? AND destroyed IS NULL ORDER BY {}",
+        begin.collect::<Vec<_>>().join(", "),
+        table.name,
+        table.key
+    );
+    let rows = all(conn, host, &sql, |row| {
+        let read = luarm_schema::Row::read(table, &mut Columns { row, next: 0 });
+        if read.is_none() {
+            tracing::warn!(table = table.name, "an open row cannot be read, and stays open");
+        }
+        Ok(read)
+    })?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+/// The values of a row, one after the other.
+struct Columns<'a, 'r> {
+    row: &'a Row<'r>,
+    next: usize,
+}
+
+impl Source for Columns<'_, '_> {
+    fn take(&mut self) -> Value<'_> {
+        let value = self.row.get_ref(self.next).unwrap_or(ValueRef::Null);
+        self.next += 1;
+        match value {
+            ValueRef::Integer(n) => Value::Int(n),
+            ValueRef::Real(x) => Value::Real(x),
+            ValueRef::Text(text) => str::from_utf8(text).map_or(Value::Null, Value::Text),
+            ValueRef::Null | ValueRef::Blob(_) => Value::Null,
+        }
+    }
 }
 
 /// The peer is the source of what came in, and the target of what went out.

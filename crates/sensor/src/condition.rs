@@ -1,0 +1,19 @@
+//! Conditions: what is true of the host for a time. An interface has an address, a route leads somewhere, a device is attached.
+
+mod route;
+
+pub use route::Route;
+
+/// A condition: what it is, and which values it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// A route.
+    Route(Route),
+}
+
+/// The kinds of conditions; a sensor reports all of a kind that hold, then says that they are complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "they say it all")]
+pub enum ConditionKind {
+    Route,
+}
