@@ -4,6 +4,8 @@
 #include "credentials.h"
 #include "tcp.h"
 #include "packets.h"
+#include "files.h"
+#include "filenames.h"
 #include "found.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -26,5 +28,10 @@ TELL(endpoint_record);
 TELL(release_record);
 TELL(arguments_record);
 TELL(dns_record);
+TELL(access_key);
+TELL(access);
+TELL(place);
+TELL(file_record);
+TELL(file_end_record);
 TELL(peer_key);
 TELL(peer);

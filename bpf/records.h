@@ -21,6 +21,9 @@ enum kind {
 	KIND_UDP_RELEASE,
 	KIND_ARGUMENTS,		/* bulk ring: a piece of an exec's arguments */
 	KIND_DNS,		/* bulk ring: a DNS message or a piece of one */
+	KIND_FILE,		/* a file was opened, or something was done to it */
+	KIND_FILE_END,		/* an opened file was closed */
+	KIND_FILE_AGAIN,	/* it was opened and closed again, and more may follow untold: see the table `accesses` */
 };
 
 /* Classes of events, for counting what is lost. */
@@ -35,6 +38,7 @@ enum class {
 	CLASS_UDP,
 	CLASS_UDP_TABLE,
 	CLASS_NAMES,
+	CLASS_FILE,
 	CLASSES,
 };
 
@@ -192,6 +196,83 @@ struct dns_record {
 	char data[];
 };
 
+/* An access: a process image has a file open for reading, writing or both, perhaps many times over. */
+struct access_key {
+	struct image image;
+	u64 inode;
+	u32 dev;
+	u32 access;		/* ACCESS_… */
+};
+
+/* What is known of it, in the table `accesses`. */
+struct access {
+	u64 last;		/* when it was opened or closed last */
+	u64 told;		/* when its last KIND_FILE_END was given */
+	u64 size;
+	u64 position;		/* how far it was read or written, by the file's own position */
+	u32 opens;
+	u32 open;		/* of them, still open */
+	u32 modified;
+	u32 again;		/* KIND_FILE_AGAIN was given since */
+};
+
+enum access_bits { ACCESS_READ = 1, ACCESS_WRITE = 2 };
+
+/*
+ * The strings, in this order: the name as the call gave it; the directory that it starts from, or the whole path of a file that the kernel has at
+ * hand (name_len is 0 then); the second name, and where that starts from.
+ */
+struct file_record {
+	struct header h;
+	struct actor actor;
+	u64 inode;		/* 0: only names are known */
+	u64 size;
+	u32 dev;
+	u32 owner;
+	u32 mode;
+	u32 operation;		/* enum file_operation */
+	u32 access;
+	u32 flags;		/* FILE_… */
+	s32 result;
+	s32 fd;
+	u32 argument;
+	u32 argument2;
+	u32 mntns;
+	u32 rooted;		/* how much of the path lies below the process's root; -1: it does not */
+	u32 name_len;
+	u32 path_len;
+	u32 name2_len;
+	u32 path2_len;
+	char data[];
+};
+
+enum file_operation {
+	FILE_OPEN,
+	FILE_MAP,
+	FILE_UNLINK,
+	FILE_RMDIR,
+	FILE_RENAME,
+	FILE_MKDIR,
+	FILE_MKNOD,
+	FILE_SYMLINK,
+	FILE_LINK,
+	FILE_CHMOD,
+	FILE_CHOWN,
+	FILE_XATTR,
+	FILE_TRUNCATE,
+	FILE_UTIMES,
+	FILE_MOUNT,
+	FILE_UMOUNT,
+};
+
+enum file_flags { FILE_CREATED = 1, FILE_TRUNCATED = 2, FILE_CLOEXEC = 4, FILE_DELETED = 8 };
+
+struct file_end_record {
+	struct header h;	/* pad: the process ends */
+	struct access_key key;
+	struct access access;
+};
+
 /* The UDP table: traffic between a socket and a peer. */
 struct peer_key {
 	u64 socket;
@@ -220,5 +301,9 @@ _Static_assert(sizeof(struct endpoint_record) == 160, "endpoint_record");
 _Static_assert(sizeof(struct release_record) == 24, "release_record");
 _Static_assert(sizeof(struct arguments_record) == 40, "arguments_record");
 _Static_assert(sizeof(struct dns_record) == 112, "dns_record");
+_Static_assert(sizeof(struct access_key) == 32, "access_key");
+_Static_assert(sizeof(struct access) == 48, "access");
+_Static_assert(sizeof(struct file_record) == 144, "file_record");
+_Static_assert(sizeof(struct file_end_record) == 96, "file_end_record");
 _Static_assert(sizeof(struct peer_key) == 32, "peer_key");
 _Static_assert(sizeof(struct peer) == 40, "peer");

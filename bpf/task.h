@@ -17,7 +17,7 @@ struct scratch {
 	char room[sizeof(struct exec_record) + DATA_SIZE];
 };
 
-enum { SCRATCH_FORK, SCRATCH_EXEC, SCRATCH_DENIED, SCRATCH_TASK, SCRATCHES };
+enum { SCRATCH_FORK, SCRATCH_EXEC, SCRATCH_DENIED, SCRATCH_TASK, SCRATCH_FILE, SCRATCHES };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -123,6 +123,9 @@ struct walk {
 	struct kernfs_node *node;
 	u32 scratch, start, at, limit;
 	bool whole;
+	/* A process's root: how much of the path lies below it. */
+	struct dentry *root;
+	u32 rooted;
 };
 
 /* Writes one component, ended by NUL; false at the end of the room. */
@@ -147,6 +150,8 @@ static long path_step(u32 turn, struct walk *w)
 	struct mount *mount = w->mount;
 	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
+	if (dentry == w->root)
+		w->rooted = w->at;
 	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 

@@ -78,6 +78,12 @@ struct hlist_bl_node {
 
 struct super_block {
 	u32 s_dev;
+	unsigned long s_magic;
+};
+
+struct timespec64 {
+	long long tv_sec;
+	long tv_nsec;
 };
 
 struct inode {
@@ -86,12 +92,25 @@ struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
 	unsigned int i_nlink;
+	long long i_size;
+	long long i_mtime_sec;
+	u32 i_mtime_nsec;
+};
+
+/* Linux 6.6 renamed the time of the last change of contents, 6.11 split it. */
+struct inode___whole {
+	struct timespec64 __i_mtime;
+};
+
+struct inode___old {
+	struct timespec64 i_mtime;
 };
 
 struct dentry {
 	struct hlist_bl_node d_hash;
 	struct dentry *d_parent;
 	struct qstr d_name;
+	struct inode *d_inode;
 };
 
 struct vfsmount {
@@ -109,23 +128,55 @@ struct path {
 	struct dentry *dentry;
 };
 
+typedef struct {
+	long counter;
+} atomic_long_t;
+
+typedef struct {
+	atomic_long_t refcnt;
+} file_ref_t;
+
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
 	void *private_data;
+	unsigned int f_mode;
+	unsigned int f_flags;
+	long long f_pos;
+	file_ref_t f_ref;
+};
+
+/* Before Linux 6.13: how many refer to it, where the new count begins with nought for one. */
+struct file___counted {
+	atomic_long_t f_count;
 };
 
 struct fdtable {
 	unsigned int max_fds;
 	struct file **fd;
+	unsigned long *open_fds;
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct files_struct {
+	atomic_t count;
 	struct fdtable *fdt;
 };
 
 struct fs_struct {
+	struct path root;
 	struct path pwd;
+};
+
+struct pid;
+
+/* The inode of a file of /proc, within which is the kernel's common inode. */
+struct proc_inode {
+	struct pid *pid;
+	struct inode vfs_inode;
 };
 
 struct mm_struct {
@@ -146,10 +197,6 @@ struct pid {
 	unsigned int level;
 	struct upid numbers[1];
 };
-
-typedef struct {
-	int counter;
-} atomic_t;
 
 struct task_io_accounting {
 	u64 rchar, wchar, read_bytes, write_bytes;
@@ -285,11 +332,13 @@ struct socket {
 
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long di, si, dx;
+	unsigned long di, si, dx, r10, r8;
 };
 #define FIRST(regs) BPF_CORE_READ(regs, di)
 #define SECOND(regs) BPF_CORE_READ(regs, si)
 #define THIRD(regs) BPF_CORE_READ(regs, dx)
+#define FOURTH(regs) BPF_CORE_READ(regs, r10)
+#define FIFTH(regs) BPF_CORE_READ(regs, r8)
 #elif defined(__TARGET_ARCH_arm64)
 struct user_pt_regs {
 	unsigned long regs[31];
@@ -301,6 +350,8 @@ struct pt_regs {
 #define FIRST(regs) BPF_CORE_READ(regs, orig_x0)
 #define SECOND(regs) BPF_CORE_READ(regs, user_regs.regs[1])
 #define THIRD(regs) BPF_CORE_READ(regs, user_regs.regs[2])
+#define FOURTH(regs) BPF_CORE_READ(regs, user_regs.regs[3])
+#define FIFTH(regs) BPF_CORE_READ(regs, user_regs.regs[4])
 #else
 #error "system call arguments are not known for this architecture"
 #endif
@@ -325,7 +376,14 @@ struct bpf_iter__task_file {
 
 #pragma clang attribute pop
 
-/* What a system call's exit tracepoint gives (its format file in tracefs). */
+/* What a system call's entry tracepoint gives (its format file in tracefs). */
+struct syscall_entry {
+	u64 header;
+	long id;
+	unsigned long args[6];
+};
+
+/* What a system call's exit tracepoint gives. */
 struct syscall_exit {
 	u64 header;
 	long id;

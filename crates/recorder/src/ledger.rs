@@ -6,7 +6,7 @@ use luarm_schema::{
 };
 use luarm_sensor::BootNs;
 
-use crate::{context::Context, endpoint::Endpoints, names::Names};
+use crate::{context::Context, endpoint::Endpoints, file::Files, names::Names};
 
 /// The last sign of life that the store knows is at most this old.
 const HEARTBEAT: BootNs = 60_000_000_000;
@@ -61,8 +61,7 @@ impl Ledger {
     pub(crate) fn losses(
         &mut self,
         ctx: &mut Context,
-        names: &mut Names,
-        endpoints: &mut Endpoints,
+        (names, endpoints, files): (&mut Names, &mut Endpoints, &mut Files),
         all: bool,
     ) {
         let now = ctx.clock.latest();
@@ -76,6 +75,7 @@ impl Ledger {
         {
             loss(ctx, ("names", cause), count, from, until);
         }
+        loss(ctx, ("file", "table-full"), files.take_evicted(), from, until);
         for (class, count) in endpoints.take_evicted() {
             loss(ctx, (class, "table-full"), count, from, until);
         }

@@ -11,6 +11,7 @@ mod context;
 mod coverage;
 mod draft;
 mod endpoint;
+mod file;
 mod identity;
 mod ledger;
 mod names;
@@ -27,8 +28,8 @@ use luarm_sensor::{
 };
 
 use crate::{
-    condition::Conditions, context::Context, coverage::Intervals, endpoint::Endpoints, ledger::Ledger,
-    names::Names, process::Processes,
+    condition::Conditions, context::Context, coverage::Intervals, endpoint::Endpoints, file::Files,
+    ledger::Ledger, names::Names, process::Processes,
 };
 pub use crate::{
     names::dns,
@@ -71,6 +72,8 @@ pub struct Stats {
     pub pending_forks: usize,
     /// Endpoints that are open.
     pub endpoints: usize,
+    /// Files that are open, or were a moment ago.
+    pub files: usize,
     /// Addresses that have a name from DNS.
     pub names: usize,
     /// Answers of name servers to questions that were seen.
@@ -87,6 +90,7 @@ pub struct Recorder {
     processes: Processes,
     endpoints: Endpoints,
     names: Names,
+    files: Files,
     conditions: Conditions,
     coverage: Intervals,
     ledger: Ledger,
@@ -103,7 +107,7 @@ impl Recorder {
     /// Takes one observation.
     pub fn observe(&mut self, observation: Observation) {
         self.observations += 1;
-        let Self { ctx, processes, endpoints, names, conditions, coverage, .. } = self;
+        let Self { ctx, processes, endpoints, names, files, conditions, coverage, .. } = self;
         match observation {
             Observation::Fork { at, task } => {
                 happened(ctx, at);
@@ -145,6 +149,15 @@ impl Recorder {
                 happened(ctx, dns.at);
                 names.observe(ctx, processes, &dns);
             }
+            Observation::File(access) => {
+                happened(ctx, access.at);
+                files.done(ctx, processes, &access);
+            }
+            Observation::FileLasts(id) => files.lasts(ctx, id),
+            Observation::FileEnd { at, id, end } => {
+                happened(ctx, at);
+                files.ended(ctx, at, id, end);
+            }
             Observation::Loss(Loss { class, cause, count, from, until }) => {
                 let (from, until) = (ctx.clock.time(from), ctx.clock.time(until));
                 ledger::loss(ctx, (class, cause), count, from, until);
@@ -185,7 +198,7 @@ impl Recorder {
     /// Gives what is to be stored; `None` when there is nothing, and it was said less than a minute ago that we are alive.
     pub fn flush(&mut self, now: BootNs) -> Option<Batch> {
         self.tick(now);
-        self.ledger.losses(&mut self.ctx, &mut self.names, &mut self.endpoints, false);
+        self.ledger.losses(&mut self.ctx, (&mut self.names, &mut self.endpoints, &mut self.files), false);
         if self.ctx.draft.rows() == 0 && !self.ledger.is_silent(&self.ctx) {
             return None;
         }
@@ -229,7 +242,8 @@ impl Recorder {
     pub fn stop(&mut self, now: BootNs) -> Batch {
         self.tick(now);
         self.processes.settle_all(&mut self.ctx);
-        self.ledger.losses(&mut self.ctx, &mut self.names, &mut self.endpoints, true);
+        self.files.settle_all(&mut self.ctx);
+        self.ledger.losses(&mut self.ctx, (&mut self.names, &mut self.endpoints, &mut self.files), true);
         self.coverage.stop(&mut self.ctx);
         self.close()
     }
@@ -243,6 +257,7 @@ impl Recorder {
             processes: self.processes.len(),
             pending_forks: self.processes.pending(),
             endpoints: self.endpoints.len(),
+            files: self.files.len(),
             names: self.names.len(),
             answers: self.names.answers,
             unasked: self.names.unasked,

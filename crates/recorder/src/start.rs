@@ -13,6 +13,7 @@ use crate::{
     coverage::Intervals,
     draft::Draft,
     endpoint::Endpoints,
+    file::{self, Files},
     identity::{Identity, boot_entity},
     ledger::Ledger,
     names::Names,
@@ -38,6 +39,12 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         let row = hostinfo(&ctx, base, boottime, run, version);
         ctx.draft.push(row);
     }
+    // Which descriptors those were, nobody knows any more.
+    let last = resume.last_batch.map_or(run, |(_, last)| last);
+    for open in std::mem::take(&mut resume.files) {
+        let end = file::unseen(last.max(open.created), "unseen");
+        ctx.draft.end(open.fileaccessid, End::FileInfo(end));
+    }
     let coverage = Intervals::begin(&mut ctx, &resume, run);
     // What ended before this run may have rows, unless there was no run before.
     let horizon = if resume.last_batch.is_some() { ctx.clock.boot(run) } else { 0 };
@@ -49,6 +56,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         processes: Processes::new(resume.processes, horizon),
         endpoints: Endpoints::new(resume.endpoints),
         names,
+        files: Files::new(),
         conditions: Conditions::new(resume.conditions),
         coverage,
         ledger,
@@ -75,6 +83,10 @@ fn end_earlier_boot(ctx: &mut Context, resume: &mut Resume, boottime: Time) {
             packetsreceived: None,
         };
         ctx.draft.end(open.endpointinfo, End::NetInfo(end));
+    }
+    for open in resume.files.drain(..) {
+        let end = file::unseen(boottime.max(open.created), "boot");
+        ctx.draft.end(open.fileaccessid, End::FileInfo(end));
     }
     condition::end_all(ctx, std::mem::take(&mut resume.conditions), boottime);
     if let Some((_, entity)) = resume.boot {

@@ -24,6 +24,8 @@ pub struct Resume {
     pub processes: Vec<OpenProcess>,
     /// Endpoints that have not ended.
     pub endpoints: Vec<OpenEndpoint>,
+    /// Accesses to files that have not ended.
+    pub files: Vec<OpenFile>,
     /// `coverageid` of the intervals that have not ended.
     pub coverage: Vec<i64>,
     /// Rows of the tables of [`CONDITIONS`](crate::CONDITIONS) that have not ended.
@@ -42,6 +44,15 @@ pub struct OpenProcess {
     /// How many execs the process had done.
     pub execs: u32,
     /// When the image began.
+    pub created: Time,
+}
+
+/// A `fileinfo` row that has not ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenFile {
+    /// Its key.
+    pub fileaccessid: i64,
+    /// When the file was opened.
     pub created: Time,
 }
 

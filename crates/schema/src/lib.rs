@@ -16,7 +16,7 @@ mod stored;
 pub mod tables;
 mod value;
 
-pub use batch::{Batch, OpenEndpoint, OpenProcess, Resume};
+pub use batch::{Batch, OpenEndpoint, OpenFile, OpenProcess, Resume};
 pub use declare::{Column, Derivation, Index, Part, Role, TableDef};
 pub use dialect::Dialect;
 pub use tables::{CONDITIONS, End, Row, TABLES, table};

@@ -269,6 +269,7 @@ impl Memory {
                 })
                 .collect(),
             conditions: self.conditions(),
+            files: Vec::new(),
             coverage: self
                 .coverage()
                 .iter()

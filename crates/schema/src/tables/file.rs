@@ -5,38 +5,89 @@ use std::sync::Arc;
 use crate::{Time, Word};
 
 table! {
-    /// File operations and open-file intervals. Declared, not recorded yet: `coverageinfo` says so.
+    /// What was done with files: accesses, from open to close, and operations on names and attributes, which take an instant. Refusals (EACCES, EPERM, EROFS,
+    /// ETXTBSY) are rows too, with their `result`. What the policy leaves out stands in `coverageinfo.reason` of the class `file`. The same image opening the
+    /// same file in the same way again within a second is the same row; `opens` counts.
     fileinfo: FileInfo, FileInfoEnd, key fileaccessid;
     begin {
-        /// Number of the access, ordered by time.
+        /// Number of the row, ordered by time.
         fileaccessid: i64,
         /// The image that did it.
         psentity: i64,
-        /// What was done.
+        /// `open`; `create`, the open made it; `truncate`, the open emptied it, or truncate(2) changed its size; `exec-map`, mapped to be executed; `unlink`,
+        /// `rmdir`, `rename`, `mkdir`, `mknod`, `symlink`, `link`, `chmod`, `chown`, `xattr`, `utimes`, `mount`, `umount`.
         operation: Word,
-        /// Name of the file.
+        /// To be read, written or both: `r`, `w`, `rw`; NULL where the operation is no access.
+        access: Option<Word>,
+        /// Name of the file, without its directory.
         filename: String,
-        /// Directory of the file.
+        /// Directory of the file, from the root of the process's mount namespace.
         location: String,
+        /// How `filename` and `location` are known: `kernel`, they are those of the file that it opened; `resolved`, the process's words from a directory that the
+        /// kernel knew, further directories within them looked up within a second; `named`, by the letters of those words.
+        pathorigin: Word,
+        /// The whole path as the process saw it, where its root directory is another; else NULL.
+        seenpath: Option<String>,
+        /// The other whole path: the new name of a rename or link, the source of a move_mount.
+        target: Option<String>,
+        /// What else the operation named: the text of a symbolic link, the name of the attribute, the source of a mount.
+        detail: Option<String>,
         /// Effective user.
         username: Arc<str>,
+        /// User who logged in.
+        loginname: Option<Arc<str>>,
         /// Task name.
         application: String,
         /// File descriptor.
-        fd: Option<i32>,
+        fd: Option<u32>,
         /// Process id.
         pid: u32,
-        /// Size in bytes.
+        /// Size in bytes, when it began.
         size: Option<u64>,
         /// 0 or the kernel's error number.
         result: i32,
+        /// Effective user id.
+        uid: u32,
+        /// Login user id.
+        auid: Option<u32>,
+        /// Login session id.
+        session: Option<u32>,
+        /// Device of the file, as major * 2^20 + minor; NULL where only names are known.
+        device: Option<u32>,
+        /// Inode of the file.
+        inode: Option<u64>,
+        /// Type and permissions of the file, as in `st_mode`.
+        filemode: Option<u16>,
+        /// Owner of the file.
+        fileowner: Option<u32>,
+        /// `deleted` where the file had no name any more.
+        filestate: Option<Word>,
+        /// The permissions that were asked for (chmod, mkdir, mknod).
+        newmode: Option<u16>,
+        /// The owner that was asked for (chown); NULL where it stays.
+        newowner: Option<u32>,
+        /// The group that was asked for (chown); NULL where it stays.
+        newgroup: Option<u32>,
+        /// Mount namespace (inode number); NULL where it is the host's own.
+        mntns: Option<u32>,
         /// When it was opened or done.
         created: Time,
     }
     end {
-        /// When it was closed.
+        /// When it was closed; for an operation the same as `created`.
         destroyed: Time,
+        /// How it ended: `done`, it took an instant; `close`; `exit`, its process ended; `exec`, the process went on with another image and the file was to be closed then;
+        /// `unseen`, while nothing watched; `boot`.
+        ended: Word,
+        /// How often it was opened.
+        opens: i64,
+        /// Size in bytes at the last close; NULL where that was not seen.
+        sizeafter: Option<u64>,
+        /// 1 if the contents changed between open and close, else 0 (size or time of modification, whoever changed them).
+        modified: Option<i32>,
+        /// The file's own position at the last close: how far it was read or written, unless by pread, pwrite or a mapping.
+        position: Option<u64>,
     }
     derived {}
-    index { (filename) (psentity) }
+    index { (filename) (location) (psentity) }
 }

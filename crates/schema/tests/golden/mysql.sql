@@ -3,16 +3,39 @@ CREATE TABLE fileinfo (
     fileaccessid bigint NOT NULL,
     psentity bigint NOT NULL,
     operation mediumtext NOT NULL,
+    access mediumtext,
     filename mediumtext NOT NULL,
     location mediumtext NOT NULL,
+    pathorigin mediumtext NOT NULL,
+    seenpath mediumtext,
+    target mediumtext,
+    detail mediumtext,
     username mediumtext NOT NULL,
+    loginname mediumtext,
     application mediumtext NOT NULL,
-    fd int,
+    fd bigint,
     pid bigint NOT NULL,
     size bigint,
     result int NOT NULL,
+    uid bigint NOT NULL,
+    auid bigint,
+    session bigint,
+    device bigint,
+    inode bigint,
+    filemode int,
+    fileowner bigint,
+    filestate mediumtext,
+    newmode int,
+    newowner bigint,
+    newgroup bigint,
+    mntns bigint,
     created datetime(6) NOT NULL,
     destroyed datetime(6),
+    ended mediumtext,
+    opens bigint,
+    sizeafter bigint,
+    modified int,
+    position bigint,
     md5sum mediumtext NOT NULL,
     batch bigint NOT NULL,
     dbatch bigint,
@@ -31,6 +54,7 @@ CREATE TABLE fileinfo (
     PRIMARY KEY (host, fileaccessid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX fileinfo_filename ON fileinfo (filename(64));
+CREATE INDEX fileinfo_location ON fileinfo (location(64));
 CREATE INDEX fileinfo_psentity ON fileinfo (psentity);
 
 CREATE TABLE groupinfo (

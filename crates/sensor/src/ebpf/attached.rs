@@ -3,17 +3,25 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fs,
     io::{self, Read},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::PathBuf,
     sync::{Mutex, PoisonError},
 };
 
-use libbpf_rs::{Link, MapCore, Object, ObjectBuilder, OpenObject, PrintLevel, libbpf_sys};
+use libbpf_rs::{Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, libbpf_sys};
+
+use zerocopy::IntoBytes;
 
 use super::{
     EbpfConfig, EbpfError,
-    hooks::{Attach, CLASSES, Class, ESSENTIAL},
+    hooks::{Attach, CLASSES, Class, ESSENTIAL, FILES},
     mounts::{Tracepoints, cgroup_root},
+    record,
 };
 use crate::observation::{Coverage, Watch};
 
@@ -42,7 +50,12 @@ impl Attached {
         let mut attached = Attached { object, links: HashMap::new(), coverage: Vec::new() };
         attached.attach_all(&mut refused);
         for class in CLASSES {
-            let coverage = attached.coverage_of(class, &refused);
+            let mut coverage = attached.coverage_of(class, &refused);
+            if class.name == FILES && coverage.watch == Watch::Watched {
+                let quiet = attached.be_quiet(&config.quiet)?;
+                coverage.reason =
+                    coverage.reason.map(|limits| format!("{limits}; reads below {quiet} by policy"));
+            }
             if class.name == ESSENTIAL && coverage.watch == Watch::Unwatched {
                 return Err(EbpfError::Refused(coverage.reason.unwrap_or_default()));
             }
@@ -70,6 +83,22 @@ impl Attached {
         }
     }
 
+    /// Has reads below these places not told; gives those that are there.
+    fn be_quiet(&self, places: &[PathBuf]) -> Result<String, EbpfError> {
+        let table = self.map("quiet")?;
+        let mut there = Vec::new();
+        for place in places {
+            let Ok(facts) = fs::metadata(place) else { continue };
+            let (major, minor) = (rustix::fs::major(facts.dev()), rustix::fs::minor(facts.dev()));
+            let key = record::Place { inode: facts.ino(), dev: major << 20 | minor, pad: 0 };
+            table
+                .update(key.as_bytes(), &[1], MapFlags::ANY)
+                .map_err(|e| EbpfError::Refused(format!("cannot leave out {}: {e:#}", place.display())))?;
+            there.push(place.display().to_string());
+        }
+        Ok(there.join(" "))
+    }
+
     fn attach_all(&mut self, refused: &mut BTreeMap<String, String>) {
         let tracepoints = Tracepoints::open();
         let cgroup = cgroup_root();
@@ -81,9 +110,10 @@ impl Attached {
                 continue;
             }
             match self.attach(hook.program, hook.attach, &tracepoints, &cgroup) {
-                Ok(link) => {
+                Ok(Some(link)) => {
                     self.links.insert(hook.program, link);
                 }
+                Ok(None) => {}
                 Err(reason) => {
                     refused.insert(hook.program.to_owned(), reason);
                 }
@@ -97,7 +127,7 @@ impl Attached {
         how: Attach,
         tracepoints: &io::Result<Tracepoints>,
         cgroup: &io::Result<OwnedFd>,
-    ) -> Result<Link, String> {
+    ) -> Result<Option<Link>, String> {
         let found = self.object.progs_mut().find(|p| p.name() == program).ok_or("not in the object")?;
         let link = match how {
             Attach::Trace => found.attach_trace(),
@@ -106,9 +136,16 @@ impl Attached {
                     cgroup.as_ref().map_err(|e| format!("cannot open the control group hierarchy: {e}"))?;
                 found.attach_cgroup(root.as_raw_fd())
             }
-            Attach::Syscall(name) => {
+            Attach::Syscall(name) | Attach::Perhaps(name) => {
                 let tracepoints = tracepoints.as_ref().map_err(|e| format!("cannot open tracefs: {e}"))?;
-                let event = tracepoints.syscall(name).map_err(|e| format!("tracepoint {name}: {e}"))?;
+                let event = match tracepoints.syscall(name) {
+                    Ok(event) => event,
+                    // What this kernel cannot do, nobody does.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound && matches!(how, Attach::Perhaps(_)) => {
+                        return Ok(None);
+                    }
+                    Err(e) => return Err(format!("tracepoint {name}: {e}")),
+                };
                 let link = found.attach_perf_event(event.as_raw_fd());
                 // The link owns the event from here on.
                 if link.is_ok() {
@@ -118,7 +155,7 @@ impl Attached {
             }
             Attach::Iterator => return Err("an iterator is run, not attached".to_owned()),
         };
-        link.map_err(|e| format!("{e:#}"))
+        link.map(Some).map_err(|e| format!("{e:#}"))
     }
 
     /// Runs an iterator over everything that exists, and gives the bytes that it wrote.

@@ -17,7 +17,7 @@ fn set(id: u32) -> Option<u32> {
 }
 
 /// The bytes before the first NUL.
-fn name(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn name(bytes: &[u8]) -> Vec<u8> {
     bytes.split(|b| *b == 0).next().unwrap_or_default().to_vec()
 }
 
@@ -25,7 +25,7 @@ pub(super) fn image(r: &record::Image) -> ImageId {
     ImageId { pid: r.pid, start: r.start, execs: r.execs }
 }
 
-fn actor(r: &record::Actor) -> Option<Actor> {
+pub(super) fn actor(r: &record::Actor) -> Option<Actor> {
     (r.image.pid != 0).then(|| Actor {
         image: image(&r.image),
         comm: name(&r.comm),
@@ -74,7 +74,7 @@ fn task(r: &record::Task, cgroup: &[u8]) -> Task {
 }
 
 /// The components of a path come last first, each ended by NUL.
-fn path(components: &[u8]) -> Vec<u8> {
+pub(super) fn path(components: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(components.len() + 1);
     for component in components.split(|b| *b == 0).rev().filter(|c| !c.is_empty()) {
         out.push(b'/');
@@ -86,7 +86,7 @@ fn path(components: &[u8]) -> Vec<u8> {
     out
 }
 
-fn take<'a>(rest: &mut &'a [u8], len: u32) -> &'a [u8] {
+pub(super) fn take<'a>(rest: &mut &'a [u8], len: u32) -> &'a [u8] {
     let (head, tail) = rest.split_at(rest.len().min(len as usize));
     *rest = tail;
     head

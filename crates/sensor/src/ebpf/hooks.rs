@@ -5,8 +5,10 @@
 pub(super) enum Attach {
     /// A tracepoint with type information: the kernel finds it by name.
     Trace,
-    /// The exit of a system call: a tracepoint of that name in the group `syscalls`.
+    /// Entry or exit of a system call: a tracepoint of that name in the group `syscalls`.
     Syscall(&'static str),
+    /// The same of a system call that not every architecture and kernel has.
+    Perhaps(&'static str),
     /// The root of the control group hierarchy.
     Cgroup,
     /// Run once, through a file of its own.
@@ -37,12 +39,19 @@ const fn syscall(program: &'static str, name: &'static str) -> Hook {
     Hook { program, attach: Attach::Syscall(name) }
 }
 
+const fn perhaps(program: &'static str, name: &'static str) -> Hook {
+    Hook { program, attach: Attach::Perhaps(name) }
+}
+
 const fn cgroup(program: &'static str) -> Hook {
     Hook { program, attach: Attach::Cgroup }
 }
 
 /// The class without which there is no recording by eBPF.
 pub(super) const ESSENTIAL: &str = "process";
+
+/// The class of files, whose policy is part of its limits.
+pub(super) const FILES: &str = "file";
 
 const COMPAT: Option<&str> = Some("system calls of 32-bit programs are not seen");
 
@@ -103,6 +112,63 @@ pub(super) const CLASSES: &[Class] = &[
         name: "names",
         hooks: &[cgroup("on_egress"), cgroup("on_ingress")],
         limits: Some("port 53 in the clear; DNS over TLS or HTTPS is not readable"),
+    },
+    Class {
+        name: FILES,
+        hooks: &[
+            perhaps("on_open", "sys_exit_open"),
+            perhaps("on_creat", "sys_exit_creat"),
+            syscall("on_openat", "sys_exit_openat"),
+            syscall("on_openat2", "sys_exit_openat2"),
+            syscall("on_open_by_handle", "sys_exit_open_by_handle_at"),
+            syscall("on_close", "sys_enter_close"),
+            perhaps("on_close_range", "sys_enter_close_range"),
+            perhaps("on_dup2", "sys_enter_dup2"),
+            syscall("on_dup3", "sys_enter_dup3"),
+            syscall("on_mmap", "sys_exit_mmap"),
+            trace("on_exit_files"),
+            perhaps("on_file_unlink", "sys_exit_unlink"),
+            syscall("on_file_unlinkat", "sys_exit_unlinkat"),
+            perhaps("on_file_rmdir", "sys_exit_rmdir"),
+            perhaps("on_file_mkdir", "sys_exit_mkdir"),
+            syscall("on_file_mkdirat", "sys_exit_mkdirat"),
+            perhaps("on_file_mknod", "sys_exit_mknod"),
+            syscall("on_file_mknodat", "sys_exit_mknodat"),
+            perhaps("on_file_rename", "sys_exit_rename"),
+            perhaps("on_file_renameat", "sys_exit_renameat"),
+            syscall("on_file_renameat2", "sys_exit_renameat2"),
+            perhaps("on_file_link", "sys_exit_link"),
+            syscall("on_file_linkat", "sys_exit_linkat"),
+            perhaps("on_file_symlink", "sys_exit_symlink"),
+            syscall("on_file_symlinkat", "sys_exit_symlinkat"),
+            perhaps("on_file_chmod", "sys_exit_chmod"),
+            syscall("on_file_fchmodat", "sys_exit_fchmodat"),
+            perhaps("on_file_fchmodat2", "sys_exit_fchmodat2"),
+            syscall("on_file_fchmod", "sys_exit_fchmod"),
+            perhaps("on_file_chown", "sys_exit_chown"),
+            perhaps("on_file_lchown", "sys_exit_lchown"),
+            syscall("on_file_fchownat", "sys_exit_fchownat"),
+            syscall("on_file_fchown", "sys_exit_fchown"),
+            syscall("on_file_setxattr", "sys_exit_setxattr"),
+            syscall("on_file_lsetxattr", "sys_exit_lsetxattr"),
+            syscall("on_file_fsetxattr", "sys_exit_fsetxattr"),
+            syscall("on_file_removexattr", "sys_exit_removexattr"),
+            syscall("on_file_lremovexattr", "sys_exit_lremovexattr"),
+            syscall("on_file_fremovexattr", "sys_exit_fremovexattr"),
+            syscall("on_file_truncate", "sys_exit_truncate"),
+            syscall("on_file_ftruncate", "sys_exit_ftruncate"),
+            syscall("on_file_utimensat", "sys_exit_utimensat"),
+            perhaps("on_file_utimes", "sys_exit_utimes"),
+            perhaps("on_file_utime", "sys_exit_utime"),
+            perhaps("on_file_futimesat", "sys_exit_futimesat"),
+            syscall("on_file_mount", "sys_exit_mount"),
+            syscall("on_file_move_mount", "sys_exit_move_mount"),
+            syscall("on_file_umount", "sys_exit_umount"),
+        ],
+        limits: Some(
+            "files and block devices; calls of 32-bit programs and through io_uring are not seen; names are the process's words; \
+             in /proc, /sys and the like only what is written, and another process's memory, environment and descriptors",
+        ),
     },
     Class {
         name: "inventory",

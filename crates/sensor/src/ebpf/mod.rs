@@ -10,6 +10,7 @@ mod bulk;
 mod decode;
 mod discard;
 mod exchanges;
+mod files;
 mod hooks;
 mod mounts;
 mod reader;
@@ -18,6 +19,7 @@ mod record;
 use std::{
     io,
     os::fd::OwnedFd,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -41,17 +43,45 @@ use crate::{
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/luarm.bpf.o"));
 
 /// Sizes of the rings in bytes, powers of two.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct EbpfConfig {
     /// For events: an exec takes about 600 bytes.
     pub events: u32,
     /// For arguments beyond 2 KiB, and for DNS messages.
     pub bulk: u32,
+    /// Directories and files that everybody reads: that something below them is read is not told.
+    pub quiet: Vec<PathBuf>,
 }
+
+/// Libraries, locales, fonts, and the caches of the dynamic linker: what a program reads whatever it is for.
+pub const QUIET: &[&str] = &[
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/usr/include",
+    "/usr/share/locale",
+    "/usr/share/locale-langpack",
+    "/usr/share/i18n",
+    "/usr/share/zoneinfo",
+    "/usr/share/terminfo",
+    "/usr/share/perl",
+    "/usr/share/perl5",
+    "/usr/share/fonts",
+    "/usr/share/icons",
+    "/usr/share/mime",
+    "/var/cache/fontconfig",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/locale.alias",
+];
 
 impl Default for EbpfConfig {
     fn default() -> Self {
-        EbpfConfig { events: 8 << 20, bulk: 4 << 20 }
+        EbpfConfig { events: 8 << 20, bulk: 4 << 20, quiet: QUIET.iter().map(PathBuf::from).collect() }
     }
 }
 
@@ -149,6 +179,7 @@ fn weight(observation: &Observation) -> usize {
         Observation::ExecDenied { arguments, .. } => 2 * BASE + arguments.bytes.len(),
         Observation::Dns(dns) => BASE + dns.payload.len(),
         Observation::Endpoint(_) | Observation::EndpointEnd { .. } | Observation::Fork { .. } => 2 * BASE,
+        Observation::File(_) => 4 * BASE,
         _ => BASE,
     }
 }

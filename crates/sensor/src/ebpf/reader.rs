@@ -8,7 +8,10 @@ use std::{
     cell::RefCell,
     collections::{HashMap, HashSet, VecDeque},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     rc::Rc,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -22,6 +25,7 @@ use super::{
     bulk::Pieces,
     decode,
     exchanges::Exchanges,
+    files::Files,
     record::{self, kind, split},
     weight,
 };
@@ -63,6 +67,7 @@ pub(super) struct Reader<'a> {
     pieces: Rc<RefCell<Pieces>>,
     messages: Rc<RefCell<VecDeque<Dns>>>,
     exchanges: Exchanges,
+    files: Files,
     failed: HashSet<u64>,
     failed_order: VecDeque<u64>,
     undecided: HashMap<u64, (BootNs, Endpoint, EndpointEnd)>,
@@ -122,6 +127,7 @@ impl<'a> Reader<'a> {
             pieces,
             messages,
             exchanges: Exchanges::default(),
+            files: Files::new(own_mount_namespace()),
             failed: HashSet::new(),
             failed_order: VecDeque::new(),
             undecided: HashMap::new(),
@@ -169,6 +175,9 @@ impl<'a> Reader<'a> {
             }
         }
         self.messages_until(begun);
+        if let Ok(table) = self.attached.map("accesses") {
+            self.files.settle(begun, asked, &table, &mut self.out);
+        }
         self.out.extend(self.undecided.drain().map(|(_, (at, endpoint, end))| ended(at, endpoint, end)));
         if asked || begun.saturating_sub(self.asked) >= SECOND {
             self.count_losses(begun);
@@ -227,8 +236,20 @@ impl<'a> Reader<'a> {
             kind::ENDPOINT_END => return self.endpoint_end(bytes),
             kind::CONNECT_FAILED => return self.connect_failed(bytes),
             kind::UDP_RELEASE => return self.release(bytes),
+            kind::FILE => return self.files.one(bytes, &mut self.out),
+            kind::FILE_END => return self.files.closed(bytes),
+            kind::FILE_AGAIN => return self.files.again(bytes),
             _ => None,
         };
+        match &observation {
+            Some(Observation::Exec { at, task, .. }) => {
+                if let Ok(table) = self.attached.map("accesses") {
+                    self.files.executed(*at, task.image, &table, &mut self.out);
+                }
+            }
+            Some(Observation::Exit { at, image, .. }) => self.files.exited(*at, *image),
+            _ => {}
+        }
         self.out.extend(observation);
     }
 
@@ -383,6 +404,11 @@ impl<'a> Reader<'a> {
             origin: Origin::Found,
         });
     }
+}
+
+/// The mount namespace that luarm itself is in; 0 where /proc does not say.
+fn own_mount_namespace() -> u32 {
+    std::fs::metadata("/proc/self/ns/mnt").map_or(0, |ns| u32::try_from(ns.ino()).unwrap_or(0))
 }
 
 fn ended(at: BootNs, endpoint: Endpoint, end: EndpointEnd) -> Observation {

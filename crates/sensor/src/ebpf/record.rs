@@ -34,10 +34,13 @@ pub(super) mod kind {
     pub(in super::super) const UDP_RELEASE: u32 = 11;
     pub(in super::super) const ARGUMENTS: u32 = 12;
     pub(in super::super) const DNS: u32 = 13;
+    pub(in super::super) const FILE: u32 = 14;
+    pub(in super::super) const FILE_END: u32 = 15;
+    pub(in super::super) const FILE_AGAIN: u32 = 16;
 }
 
 /// What the counters of lost events stand for, as in `enum class`: class and cause.
-pub(super) const LOST: [(&str, &str); 10] = [
+pub(super) const LOST: [(&str, &str); 11] = [
     ("process", "ring-full"),
     ("arguments", "ring-full"),
     ("rename", "ring-full"),
@@ -48,11 +51,46 @@ pub(super) const LOST: [(&str, &str); 10] = [
     ("udp", "ring-full"),
     ("udp", "table-full"),
     ("names", "ring-full"),
+    ("file", "ring-full"),
 ];
 
 /// The system calls behind `enum operation`.
 pub(super) const OPERATIONS: [&str; 8] =
     ["setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid"];
+
+/// `FILE.operation`.
+pub(super) mod operation {
+    use crate::observation::FileOperation;
+
+    pub(in super::super) const OPEN: u32 = 0;
+
+    /// In the order of `enum file_operation`.
+    pub(in super::super) const ALL: [FileOperation; 16] = [
+        FileOperation::Open,
+        FileOperation::Map,
+        FileOperation::Unlink,
+        FileOperation::Rmdir,
+        FileOperation::Rename,
+        FileOperation::Mkdir,
+        FileOperation::Mknod,
+        FileOperation::Symlink,
+        FileOperation::Link,
+        FileOperation::Chmod,
+        FileOperation::Chown,
+        FileOperation::Xattr,
+        FileOperation::Truncate,
+        FileOperation::Utimes,
+        FileOperation::Mount,
+        FileOperation::Umount,
+    ];
+}
+
+pub(super) const ACCESS_READ: u32 = 1;
+pub(super) const ACCESS_WRITE: u32 = 2;
+pub(super) const FILE_CREATED: u32 = 1;
+pub(super) const FILE_TRUNCATED: u32 = 2;
+pub(super) const FILE_CLOEXEC: u32 = 4;
+pub(super) const FILE_DELETED: u32 = 8;
 
 /// `TASK.flags` of a kernel thread.
 pub(super) const PF_KTHREAD: u32 = 0x0020_0000;
@@ -110,6 +148,22 @@ records! {
         h: Header, actor: Actor, socket: u64, server: [u8; 16], port: u16, family: u8, transport: u8, netns: u32,
         sequence: u32, length: u32, sent: u32, len: u32,
     }
+    /// Key of the table of accesses.
+    AccessKey = "access_key" { image: Image, inode: u64, dev: u32, access: u32, }
+    /// Value of the table of accesses.
+    Access = "access" {
+        last: u64, told: u64, size: u64, position: u64, opens: u32, open: u32, modified: u32, again: u32,
+    }
+    /// Where reads are not told.
+    Place = "place" { inode: u64, dev: u32, pad: u32, }
+    /// A file was opened, or something was done to it.
+    File = "file_record" {
+        h: Header, actor: Actor, inode: u64, size: u64, dev: u32, owner: u32, mode: u32, operation: u32, access: u32,
+        flags: u32, result: i32, fd: i32, argument: u32, argument2: u32, mntns: u32, rooted: u32, name_len: u32,
+        path_len: u32, name2_len: u32, path2_len: u32,
+    }
+    /// An access ended, or goes on.
+    FileEnd = "file_end_record" { h: Header, key: AccessKey, access: Access, }
     /// Key of the UDP table.
     PeerKey = "peer_key" { socket: u64, addr: [u8; 16], port: u16, family: u16, pad: u32, }
     /// Value of the UDP table.

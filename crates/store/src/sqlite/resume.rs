@@ -1,6 +1,8 @@
 //! What the store remembers of a host: what a recorder needs when it starts.
 
-use luarm_schema::{CONDITIONS, OpenEndpoint, OpenProcess, Resume, Role, Source, TableDef, Time, Value};
+use luarm_schema::{
+    CONDITIONS, OpenEndpoint, OpenFile, OpenProcess, Resume, Role, Source, TableDef, Time, Value,
+};
 use rusqlite::{
     Connection, OptionalExtension, Row,
     types::{Type, ValueRef},
@@ -58,6 +60,12 @@ pub(super) fn resume(conn: &Connection, host: i64) -> rusqlite::Result<Resume> {
          WHERE host = ? AND destroyed IS NULL ORDER BY endpointinfo",
         endpoint,
     )?;
+    let files = all(
+        conn,
+        host,
+        "SELECT fileaccessid, created FROM fileinfo WHERE host = ? AND destroyed IS NULL ORDER BY fileaccessid",
+        |r| Ok(OpenFile { fileaccessid: r.get(0)?, created: time(r, 1)? }),
+    )?;
     let coverage = all(
         conn,
         host,
@@ -68,7 +76,7 @@ pub(super) fn resume(conn: &Connection, host: i64) -> rusqlite::Result<Resume> {
     for table in CONDITIONS {
         conditions.extend(open_rows(conn, host, table)?);
     }
-    Ok(Resume { last_batch, boot, processes, endpoints, coverage, conditions })
+    Ok(Resume { last_batch, boot, processes, endpoints, files, coverage, conditions })
 }
 
 /// The rows of a table that have not ended. One that cannot be read is passed over: its end will not be set.

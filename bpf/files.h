@@ -1,0 +1,646 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Files that are opened, and closed again: one record when an access begins, one when it ends, and nothing for reading and writing in between.
+ *
+ * Hooks: tracepoints per system call (Linux 4.7), and the exit of processes. The kernel's own file is at hand, so that path, inode and mode are what the
+ * kernel has opened, however the call named it. Not seen: system calls of 32-bit programs; files opened through io_uring; the moment at which a
+ * mapping or a copy of a descriptor in another process gives up the last reference: the access ends with the process that began it.
+ */
+#pragma once
+
+#include "task.h"
+
+#define S_IFMT 0170000
+#define S_IFREG 0100000
+#define S_IFBLK 0060000
+#define S_IFDIR 0040000
+#define FMODE_READ 0x1
+#define FMODE_WRITE 0x2
+#define FMODE_PATH 0x4000
+#define FMODE_CREATED 0x100000
+#define O_TRUNC 01000
+#define O_CLOEXEC 02000000
+#define EPERM 1
+#define EACCES 13
+#define ETXTBSY 26
+#define EROFS 30
+#define PROC_SUPER_MAGIC 0x9fa0
+
+/* Repeated within this time, it is the same access; and while it goes on, it is told of this often. */
+/* Two names and two paths have to fit into a scratch. */
+#define PATH_LIMIT 4000
+#define AT_FDCWD (-100)
+#define AGAIN 1000000000ull
+#define TELL_AGAIN 500000000ull
+
+/* Directories, and files, that everybody reads: reads of what is in them are not told. The recorder fills it at the start. */
+struct place {
+	u64 inode;
+	u32 dev;
+	u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct place);
+	__type(value, u8);
+} quiet SEC(".maps");
+
+/* The oldest goes when it is full: that access ends with its process. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 15);
+	__type(key, struct access_key);
+	__type(value, struct access);
+} accesses SEC(".maps");
+
+/* What was there when the file was opened; by the address of the kernel's file, which lives for as long as someone has it open. */
+struct opened {
+	struct access_key key;
+	u64 size;
+	u64 mtime;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 15);
+	__type(key, u64);
+	__type(value, struct opened);
+} opened SEC(".maps");
+
+static __always_inline struct file *file_of(struct task_struct *task, u32 fd)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd);
+	struct file *file = NULL;
+
+	if (fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
+		return NULL;
+	return file;
+}
+
+static __always_inline bool is_last(struct file *file)
+{
+	if (bpf_core_field_exists(file->f_ref))
+		return BPF_CORE_READ(file, f_ref.refcnt.counter) == 0;
+	struct file___counted *counted = (void *)file;
+
+	return BPF_CORE_READ(counted, f_count.counter) == 1;
+}
+
+static __always_inline u64 mtime(struct inode *inode)
+{
+	if (bpf_core_field_exists(inode->i_mtime_sec))
+		return BPF_CORE_READ(inode, i_mtime_sec) * 1000000000ull + BPF_CORE_READ(inode, i_mtime_nsec);
+	struct inode___whole *whole = (void *)inode;
+
+	if (bpf_core_field_exists(whole->__i_mtime))
+		return BPF_CORE_READ(whole, __i_mtime.tv_sec) * 1000000000ull + BPF_CORE_READ(whole, __i_mtime.tv_nsec);
+	struct inode___old *old = (void *)inode;
+
+	return BPF_CORE_READ(old, i_mtime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_mtime.tv_nsec);
+}
+
+struct ascent {
+	struct dentry *dentry;
+	struct mount *mount;
+	bool found;
+};
+
+/* One step up from a file, until a place that is quiet. By inode: a name proves nothing in another mount namespace. */
+static long ascend(u32 turn, struct ascent *a)
+{
+	struct dentry *dentry = a->dentry, *parent = BPF_CORE_READ(dentry, d_parent);
+	struct mount *mount = a->mount;
+	struct place place = {};
+
+	place.inode = BPF_CORE_READ(dentry, d_inode, i_ino);
+	place.dev = BPF_CORE_READ(dentry, d_inode, i_sb, s_dev);
+	if (bpf_map_lookup_elem(&quiet, &place)) {
+		a->found = true;
+		return 1;
+	}
+	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
+		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
+
+		if (above == mount || !above)
+			return 1;
+		a->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		a->mount = above;
+		return 0;
+	}
+	if (dentry == parent)
+		return 1;
+	a->dentry = parent;
+	return 0;
+}
+
+static __always_inline struct mount *mount_of(struct vfsmount *mnt)
+{
+	return (struct mount *)((void *)mnt - bpf_core_field_offset(struct mount, mnt));
+}
+
+static __always_inline bool is_quiet(struct file *file)
+{
+	struct ascent a = { .dentry = BPF_CORE_READ(file, f_path.dentry) };
+
+	a.mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
+	bpf_loop(PATH_DEPTH, ascend, &a, 0);
+	return a.found;
+}
+
+/* Whether a file of /proc shows what another process keeps to itself: its memory, its environment, its descriptors. */
+static __always_inline bool pries(struct task_struct *task, struct file *file, struct inode *inode)
+{
+	struct proc_inode *proc = (void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode);
+	struct pid *owner = BPF_CORE_READ(proc, pid);
+	const unsigned char *at = BPF_CORE_READ(file, f_path.dentry, d_name.name);
+	char name[8] = {};
+
+	if (!owner || owner == BPF_CORE_READ(task, group_leader, thread_pid) || owner == BPF_CORE_READ(task, thread_pid))
+		return false;
+	bpf_probe_read_kernel_str(name, sizeof(name), at);
+	u64 word = *(u64 *)name;
+
+	return word == *(u64 *)"mem\0\0\0\0" || word == *(u64 *)"environ" || word == *(u64 *)"fd\0\0\0\0\0" ||
+	       word == *(u64 *)"fdinfo\0";
+}
+
+/* The file systems that are windows into the kernel: only what is written there is told. */
+static __always_inline bool is_window(u64 magic)
+{
+	switch (magic) {
+	case PROC_SUPER_MAGIC:
+	case 0x62656572: /* sysfs */
+	case 0x63677270: /* cgroup2 */
+	case 0x27e0eb: /* cgroup */
+	case 0x64626720: /* debugfs */
+	case 0x74726163: /* tracefs */
+	case 0xcafe4a11: /* bpf */
+	case 0x73636673: /* securityfs */
+	case 0xf97cff8c: /* selinuxfs */
+	case 0x1cd1: /* devpts */
+	case 0x6e736673: /* nsfs */
+	case 0x50494446: /* pidfs */
+	case 0x50495045: /* pipefs */
+	case 0x534f434b: /* sockfs */
+	case 0x09041934: /* anonymous inodes */
+	case 0x19800202: /* message queues */
+	case 0xde5e81e4: /* efivarfs */
+	case 0x62656570: /* configfs */
+		return true;
+	}
+	return false;
+}
+
+/* Whether policy wants it told that this file was opened, or mapped for execution. */
+static __always_inline bool is_told(struct task_struct *task, struct file *file, struct inode *inode, u32 mode)
+{
+	u32 type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
+	u64 magic = BPF_CORE_READ(inode, i_sb, s_magic);
+
+	if (is_window(magic)) {
+		if (type == S_IFREG && mode & FMODE_WRITE)
+			return true;
+		return magic == PROC_SUPER_MAGIC && pries(task, file, inode);
+	}
+	if (type != S_IFREG && type != S_IFBLK)
+		return false;
+	return mode & (FMODE_WRITE | FMODE_CREATED) || !is_quiet(file);
+}
+
+static __always_inline void fill_inode(struct file_record *f, struct inode *inode)
+{
+	f->inode = BPF_CORE_READ(inode, i_ino);
+	f->dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	f->size = BPF_CORE_READ(inode, i_size);
+	f->owner = BPF_CORE_READ(inode, i_uid.val);
+	f->mode = BPF_CORE_READ(inode, i_mode);
+}
+
+/* Writes the path of a file behind `start`, and how much of it the process sees. */
+static __always_inline u32 put_file_path(struct file_record *f, struct path *path, struct task_struct *task, u32 start)
+{
+	struct walk w = { .scratch = SCRATCH_FILE, .start = start, .limit = PATH_LIMIT, .rooted = -1 };
+
+	w.dentry = BPF_CORE_READ(path, dentry);
+	w.mount = mount_of(BPF_CORE_READ(path, mnt));
+	w.root = BPF_CORE_READ(task, fs, root.dentry);
+	bpf_loop(PATH_DEPTH, path_step, &w, 0);
+	u32 len = end_walk(&w);
+
+	f->rooted = w.rooted;
+	return len;
+}
+
+/* The parts of a record that every operation has. */
+static __always_inline void begin_file(struct file_record *f, struct task_struct *task, u32 operation, s32 result)
+{
+	f->h = header(KIND_FILE);
+	fill_actor(&f->actor, task);
+	f->operation = operation;
+	f->result = result;
+	f->mntns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+	f->inode = f->size = 0;
+	f->dev = f->owner = f->mode = f->access = f->flags = f->argument = f->argument2 = 0;
+	f->fd = -1;
+	f->rooted = -1;
+	f->name_len = f->path_len = f->name2_len = f->path2_len = 0;
+}
+
+/* A system call, for the functions below. They are global, so that the verifier looks at each once and not once per call. */
+struct call {
+	u64 file;
+	u64 name, name2;
+	s32 dfd, dfd2;
+	u32 operation;
+	s32 result;
+	u32 fd;
+	u32 access;
+	u32 flags;
+	u32 argument, argument2;
+	u32 text;		/* name2 is no path: the contents of a symbolic link, the name of an attribute */
+};
+
+static __always_inline bool is_denial(long ret)
+{
+	return ret == -EPERM || ret == -EACCES || ret == -EROFS || ret == -ETXTBSY;
+}
+
+/* Tells of something that was done to a file which the kernel has at hand. */
+int tell_file(struct call *c)
+{
+	const u32 start = sizeof(struct file_record);
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct scratch *s = scratch(SCRATCH_FILE);
+
+	if (!c || !s)
+		return 0;
+	struct file_record *f = (struct file_record *)s;
+	struct file *file = (struct file *)c->file;
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+
+	begin_file(f, task, c->operation, c->result);
+	fill_inode(f, inode);
+	f->access = c->access;
+	f->fd = c->fd;
+	f->flags = c->flags;
+	f->argument = c->argument;
+	f->argument2 = c->argument2;
+	if (!BPF_CORE_READ(file, f_path.dentry, d_hash.pprev) || !BPF_CORE_READ(inode, i_nlink))
+		f->flags |= FILE_DELETED;
+	f->path_len = put_file_path(f, &file->f_path, task, start);
+	u32 at = f->path_len;
+
+	if (c->name2) {
+		long n = bpf_probe_read_user_str(&((char *)s)[inside(start + at)], 4096, (void *)c->name2);
+
+		if (n > 0) {
+			f->name2_len = n;
+			at += n;
+		}
+	}
+	give(s, start + inside(at), CLASS_FILE);
+	return 0;
+}
+
+/* Tells of something that was done by name: the name as the process gave it, and the directory that it starts from. */
+int tell_name(struct call *c)
+{
+	const u32 start = sizeof(struct file_record);
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct scratch *s = scratch(SCRATCH_FILE);
+
+	if (!c || !s)
+		return 0;
+	struct file_record *f = (struct file_record *)s;
+
+	begin_file(f, task, c->operation, c->result);
+	f->access = c->access;
+	f->flags = c->flags;
+	f->argument = c->argument;
+	f->argument2 = c->argument2;
+	u32 at = 0;
+
+	for (int i = 0; i < 2; i++) {
+		u64 name = i ? c->name2 : c->name;
+		s32 dfd = i ? c->dfd2 : c->dfd;
+		char first = 0;
+		long n = 0;
+
+		if (i && !name)
+			break;
+		if (name) {
+			bpf_probe_read_user(&first, 1, (void *)name);
+			n = bpf_probe_read_user_str(&((char *)s)[inside(start + at)], 4096, (void *)name);
+		}
+		if (n < 0)
+			n = 0;
+		at += n;
+		u32 len = 0, rooted = f->rooted;
+
+		if (i == 0 || !c->text) {
+			struct fs_struct *fs = BPF_CORE_READ(task, fs);
+			struct path *from = &fs->pwd;
+
+			if (first == '/') {
+				from = &fs->root;
+			} else if (dfd != AT_FDCWD) {
+				struct file *directory = file_of(task, dfd);
+
+				from = directory ? &directory->f_path : NULL;
+			}
+			if (from)
+				len = put_file_path(f, from, task, start + at);
+		}
+		at += len;
+		if (i == 0) {
+			f->name_len = n;
+			f->path_len = len;
+		} else {
+			f->rooted = rooted;
+			f->name2_len = n;
+			f->path2_len = len;
+		}
+	}
+	give(s, start + inside(at), CLASS_FILE);
+	return 0;
+}
+
+static __always_inline void end_access(u64 address, struct file *file, bool exits)
+{
+	struct opened *o = bpf_map_lookup_elem(&opened, &address);
+	struct file_end_record r = {};
+
+	if (!o)
+		return;
+	r.h = header(KIND_FILE_END);
+	r.h.pad = exits;
+	r.key = o->key;
+	u64 size = o->size, changed = o->mtime, position = 0;
+	bool modified = false;
+
+	if (file) {
+		struct inode *inode = BPF_CORE_READ(file, f_inode);
+
+		position = BPF_CORE_READ(file, f_pos);
+		size = BPF_CORE_READ(inode, i_size);
+		modified = r.key.access & ACCESS_WRITE &&
+			   (size != o->size || mtime(inode) != changed || (position && !(r.key.access & ACCESS_READ)));
+	}
+	bpf_map_delete_elem(&opened, &address);
+	struct access *a = bpf_map_lookup_elem(&accesses, &r.key);
+
+	if (!a) {
+		r.access = (struct access){ .last = r.h.at, .size = size, .position = position, .modified = modified };
+		give(&r, sizeof(r), CLASS_FILE);
+		return;
+	}
+	__sync_fetch_and_add(&a->open, -1);
+	a->last = r.h.at;
+	a->size = size;
+	if (position > a->position)
+		a->position = position;
+	if (modified)
+		a->modified = 1;
+	if ((s32)a->open > 0 || (a->opens > 1 && r.h.at - a->told < TELL_AGAIN))
+		return;
+	a->told = r.h.at;
+	a->again = 0;
+	r.access = *a;
+	give(&r, sizeof(r), CLASS_FILE);
+}
+
+static __always_inline int on_opened(long ret, s32 dfd, u64 name, u32 flags)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct call c = { .operation = FILE_OPEN, .dfd = dfd, .name = name, .fd = ret };
+
+	if (ret < 0) {
+		if (!is_denial(ret))
+			return 0;
+		c.result = -ret;
+		c.access = (flags & 3) == 0 ? ACCESS_READ : (flags & 3) == 1 ? ACCESS_WRITE : ACCESS_READ | ACCESS_WRITE;
+		return tell_name(&c);
+	}
+	struct file *file = file_of(task, ret);
+
+	if (!file)
+		return 0;
+	u32 mode = BPF_CORE_READ(file, f_mode);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+
+	if (mode & FMODE_PATH || !inode || !is_told(task, file, inode, mode))
+		return 0;
+	struct opened o = {};
+	u64 address = (u64)file, now = bpf_ktime_get_boot_ns();
+
+	if (mode & FMODE_READ)
+		c.access |= ACCESS_READ;
+	if (mode & FMODE_WRITE)
+		c.access |= ACCESS_WRITE;
+	if (mode & FMODE_CREATED)
+		c.flags |= FILE_CREATED;
+	if (flags & O_TRUNC)
+		c.flags |= FILE_TRUNCATED;
+	if (flags & O_CLOEXEC)
+		c.flags |= FILE_CLOEXEC;
+	fill_image(&o.key.image, task);
+	o.key.inode = BPF_CORE_READ(inode, i_ino);
+	o.key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	/* A file that was made or emptied is not the same access as one that is only opened again. */
+	o.key.access = c.access | (c.flags & (FILE_CREATED | FILE_TRUNCATED)) << 8;
+	o.size = mode & FMODE_CREATED ? 0 : BPF_CORE_READ(inode, i_size);
+	o.mtime = mtime(inode);
+	/* Something else had this address, and its end was not seen. */
+	end_access(address, NULL, false);
+	bpf_map_update_elem(&opened, &address, &o, BPF_ANY);
+
+	struct access *a = bpf_map_lookup_elem(&accesses, &o.key);
+
+	if (a && ((s32)a->open > 0 || now - a->last < AGAIN)) {
+		__sync_fetch_and_add(&a->opens, 1);
+		__sync_fetch_and_add(&a->open, 1);
+		a->last = now;
+		if (!a->again) {
+			struct file_end_record r = {};
+
+			a->again = 1;
+			r.h = header(KIND_FILE_AGAIN);
+			r.key = o.key;
+			give(&r, sizeof(r), CLASS_FILE);
+		}
+		return 0;
+	}
+	struct access fresh = { .last = now, .opens = 1, .open = 1 };
+
+	bpf_map_update_elem(&accesses, &o.key, &fresh, BPF_ANY);
+	c.file = address;
+	return tell_file(&c);
+}
+
+#define REGS() ((struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()))
+
+SEC("tp/syscalls/sys_exit_open")
+int on_open(struct syscall_exit *ctx)
+{
+	struct pt_regs *regs = REGS();
+
+	return on_opened(ctx->ret, AT_FDCWD, FIRST(regs), SECOND(regs));
+}
+
+SEC("tp/syscalls/sys_exit_creat")
+int on_creat(struct syscall_exit *ctx)
+{
+	struct pt_regs *regs = REGS();
+
+	return on_opened(ctx->ret, AT_FDCWD, FIRST(regs), O_TRUNC | 1);
+}
+
+SEC("tp/syscalls/sys_exit_openat")
+int on_openat(struct syscall_exit *ctx)
+{
+	struct pt_regs *regs = REGS();
+
+	return on_opened(ctx->ret, FIRST(regs), SECOND(regs), THIRD(regs));
+}
+
+SEC("tp/syscalls/sys_exit_openat2")
+int on_openat2(struct syscall_exit *ctx)
+{
+	struct pt_regs *regs = REGS();
+	u64 flags = 0;
+
+	bpf_probe_read_user(&flags, sizeof(flags), (void *)THIRD(regs));
+	return on_opened(ctx->ret, FIRST(regs), SECOND(regs), flags);
+}
+
+SEC("tp/syscalls/sys_exit_open_by_handle_at")
+int on_open_by_handle(struct syscall_exit *ctx)
+{
+	struct pt_regs *regs = REGS();
+
+	return on_opened(ctx->ret, FIRST(regs), 0, THIRD(regs));
+}
+
+/* A descriptor is about to be closed. */
+static __always_inline void closing(struct task_struct *task, u32 fd)
+{
+	struct file *file = file_of(task, fd);
+
+	if (file && is_last(file))
+		end_access((u64)file, file, false);
+}
+
+SEC("tp/syscalls/sys_enter_close")
+int on_close(struct syscall_entry *ctx)
+{
+	closing(bpf_get_current_task_btf(), ctx->args[0]);
+	return 0;
+}
+
+SEC("tp/syscalls/sys_enter_dup2")
+int on_dup2(struct syscall_entry *ctx)
+{
+	if (ctx->args[0] != ctx->args[1])
+		closing(bpf_get_current_task_btf(), ctx->args[1]);
+	return 0;
+}
+
+SEC("tp/syscalls/sys_enter_dup3")
+int on_dup3(struct syscall_entry *ctx)
+{
+	if (ctx->args[0] != ctx->args[1])
+		closing(bpf_get_current_task_btf(), ctx->args[1]);
+	return 0;
+}
+
+/* Descriptors that are closed together. */
+struct sweep {
+	struct task_struct *task;
+	unsigned long *open;
+	u32 first, last;
+	bool exits;
+};
+
+static long sweep_one(u32 turn, struct sweep *w)
+{
+	u32 fd = w->first + turn;
+	unsigned long word = 0;
+
+	if (fd > w->last)
+		return 1;
+	/* Most words of the table are empty. */
+	if (bpf_probe_read_kernel(&word, sizeof(word), &w->open[fd / 64]) || !(word >> (fd % 64) & 1))
+		return 0;
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct file *file = file_of(task, fd);
+	u64 address = (u64)file;
+
+	if (!file)
+		return 0;
+	struct opened *o = bpf_map_lookup_elem(&opened, &address);
+
+	if (o && (is_last(file) || (w->exits && o->key.image.pid == (u32)task->tgid)))
+		end_access(address, file, w->exits);
+	return 0;
+}
+
+static __always_inline void sweep(struct task_struct *task, u32 first, u32 last, bool exits)
+{
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	u32 max = BPF_CORE_READ(table, max_fds);
+	struct sweep w = { .first = first, .last = last < max ? last : max - 1, .exits = exits };
+
+	w.open = BPF_CORE_READ(table, open_fds);
+	if (max && first <= w.last)
+		bpf_loop(w.last - first + 1, sweep_one, &w, 0);
+}
+
+#define CLOSE_RANGE_CLOEXEC 4
+
+SEC("tp/syscalls/sys_enter_close_range")
+int on_close_range(struct syscall_entry *ctx)
+{
+	if (!(ctx->args[2] & CLOSE_RANGE_CLOEXEC))
+		sweep(bpf_get_current_task_btf(), ctx->args[0], ctx->args[1], false);
+	return 0;
+}
+
+/* Since Linux 6.16 a process that exits still has its descriptors here; before, the recorder ends what it had open by itself. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit_files, struct task_struct *task)
+{
+	struct files_struct *files = task->files;
+
+	if (files && files->count.counter == 1)
+		sweep(task, 0, -1, true);
+	return 0;
+}
+
+#define PROT_EXEC 4
+#define MAP_ANONYMOUS 0x20
+
+SEC("tp/syscalls/sys_exit_mmap")
+int on_mmap(struct syscall_exit *ctx)
+{
+	struct pt_regs *regs = REGS();
+	u64 protection = THIRD(regs);
+
+	if (!(protection & PROT_EXEC) || FOURTH(regs) & MAP_ANONYMOUS)
+		return 0;
+	if (ctx->ret < 0 && ctx->ret > -4096 && !is_denial(ctx->ret))
+		return 0;
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct file *file = file_of(task, FIFTH(regs));
+	struct inode *inode = file ? BPF_CORE_READ(file, f_inode) : NULL;
+	struct call c = { .operation = FILE_MAP, .fd = FIFTH(regs), .file = (u64)file, .argument = protection };
+
+	if (!inode || !is_told(task, file, inode, FMODE_READ))
+		return 0;
+	if (ctx->ret < 0 && ctx->ret > -4096)
+		c.result = -ctx->ret;
+	c.access = ACCESS_READ;
+	return tell_file(&c);
+}

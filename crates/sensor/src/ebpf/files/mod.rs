@@ -1,0 +1,317 @@
+//! Files: the kernel tells when an access begins and when it ends; what it folds in between, and when an access is really over, is known here.
+
+mod decode;
+mod paths;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+};
+
+use libbpf_rs::{MapCore, MapFlags};
+use zerocopy::{FromBytes, IntoBytes};
+
+use self::paths::Paths;
+use super::{
+    decode::image,
+    record::{self, Access, AccessKey, split},
+};
+use crate::observation::{AccessEnd, AccessId, BootNs, Closed, ImageId, Loss, Observation};
+
+/// As long as this after a close the kernel takes an open for the same access (`AGAIN` in bpf/files.h).
+const AGAIN: BootNs = 1_000_000_000;
+/// What the kernel tells of a process's exit is there when this has passed.
+const FAREWELL: BootNs = 50_000_000;
+/// Accesses that are known at once; beyond, the oldest is given up and counted.
+const LIMIT: usize = 1 << 15;
+
+/// Names an access in the kernel's table.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    image: ImageId,
+    inode: u64,
+    dev: u32,
+    access: u32,
+}
+
+impl Key {
+    fn of(key: &AccessKey) -> Self {
+        Self { image: image(&key.image), inode: key.inode, dev: key.dev, access: key.access }
+    }
+
+    fn record(self) -> AccessKey {
+        let ImageId { pid, start, execs } = self.image;
+        let image = record::Image { pid, execs, start };
+        AccessKey { image, inode: self.inode, dev: self.dev, access: self.access }
+    }
+
+    fn process(self) -> (u32, BootNs) {
+        (self.image.pid, self.image.start)
+    }
+}
+
+/// An access that has not ended, or may be taken up again.
+struct Known {
+    id: AccessId,
+    /// Opens that an entry counted which the kernel's table has no more.
+    before: u32,
+    /// Opens that the kernel has told of since.
+    opens: u32,
+    /// The last close that is known.
+    closed: Option<(BootNs, Closed)>,
+    /// That close was the process's exit.
+    exit: bool,
+    /// The kernel may have folded more since: its table knows.
+    again: bool,
+    cloexec: bool,
+    /// The recorder was told that it goes on.
+    lasting: bool,
+}
+
+impl Known {
+    fn note(&mut self, access: &Access) {
+        self.opens = self.opens.max(access.opens);
+        let modified = access.modified != 0;
+        let closed = Closed { size: access.size, position: access.position, modified };
+        self.closed = (access.open == 0).then_some((access.last, closed));
+    }
+
+    /// Asks the kernel's table; gives whether it is open.
+    fn look(&mut self, key: Key, table: &impl MapCore) -> bool {
+        let found = table.lookup(key.record().as_bytes(), MapFlags::ANY).ok().flatten();
+        self.take(found.as_deref())
+    }
+
+    fn take(&mut self, found: Option<&[u8]>) -> bool {
+        match found.and_then(|bytes| Access::read_from_bytes(bytes).ok()) {
+            Some(access) => self.note(&access),
+            None => self.again = false,
+        }
+        self.closed.is_none()
+    }
+
+    fn end(&self, at: BootNs, (exit, exec): (bool, bool)) -> Observation {
+        let (at, closed) = self.closed.map_or((at, None), |(last, closed)| (last, Some(closed)));
+        let end = AccessEnd {
+            exit: if closed.is_some() { self.exit } else { exit },
+            exec: exec && closed.is_none(),
+            opens: self.before + self.opens.max(1),
+            closed,
+        };
+        Observation::FileEnd { at: at.max(self.id.at), id: self.id, end }
+    }
+}
+
+/// The accesses of all processes.
+pub(super) struct Files {
+    known: HashMap<Key, Known>,
+    of_process: HashMap<(u32, BootNs), Vec<Key>>,
+    /// When to look at which, oldest first; and when that one began.
+    due: VecDeque<(BootNs, Key, BootNs)>,
+    exits: VecDeque<(BootNs, ImageId)>,
+    paths: Paths,
+    given_up: u64,
+}
+
+impl Files {
+    /// `mntns` is the host's own mount namespace.
+    pub(super) fn new(mntns: u32) -> Self {
+        Self {
+            known: HashMap::new(),
+            of_process: HashMap::new(),
+            due: VecDeque::new(),
+            exits: VecDeque::new(),
+            paths: Paths::new(mntns),
+            given_up: 0,
+        }
+    }
+
+    /// Something was done with a file.
+    pub(super) fn one(&mut self, bytes: &[u8], out: &mut Vec<Observation>) {
+        let Some((r, mut access)) = decode::file(bytes, &mut self.paths) else { return };
+        if r.operation != record::operation::OPEN || r.result != 0 {
+            out.push(Observation::File(Box::new(access)));
+            return;
+        }
+        let flags = r.flags & (record::FILE_CREATED | record::FILE_TRUNCATED);
+        let key =
+            Key { image: access.actor.image, inode: r.inode, dev: r.dev, access: r.access | flags << 8 };
+        // The kernel takes it for another access: the one before is over.
+        self.finish(key, r.h.at, (false, false), out);
+        if self.known.len() >= LIMIT {
+            self.give_up(r.h.at, out);
+        }
+        let at = r.h.at;
+        let id = AccessId { image: key.image, dev: key.dev, inode: key.inode, access: key.access, at };
+        access.id = Some(id);
+        out.push(Observation::File(Box::new(access)));
+        self.known.insert(
+            key,
+            Known {
+                id,
+                before: 0,
+                opens: 1,
+                closed: None,
+                exit: false,
+                again: false,
+                cloexec: r.flags & record::FILE_CLOEXEC != 0,
+                lasting: false,
+            },
+        );
+        self.of_process.entry(key.process()).or_default().push(key);
+        self.due.push_back((at + AGAIN, key, at));
+    }
+
+    /// An access was closed.
+    pub(super) fn closed(&mut self, bytes: &[u8]) {
+        let Some((r, _)) = split::<record::FileEnd>(bytes) else { return };
+        let key = Key::of(&r.key);
+        let Some(known) = self.known.get_mut(&key) else { return };
+        known.note(&r.access);
+        known.again = false;
+        known.exit = r.h.pad != 0;
+        self.due.push_back((r.h.at + AGAIN, key, known.id.at));
+    }
+
+    /// An access was taken up again, and the kernel says no more of it for a while.
+    pub(super) fn again(&mut self, bytes: &[u8]) {
+        let Some((r, _)) = split::<record::FileEnd>(bytes) else { return };
+        let key = Key::of(&r.key);
+        let Some(known) = self.known.get_mut(&key) else { return };
+        known.again = true;
+        self.due.push_back((r.h.at + AGAIN, key, known.id.at));
+    }
+
+    /// A process ended.
+    pub(super) fn exited(&mut self, at: BootNs, image: ImageId) {
+        if self.of_process.contains_key(&(image.pid, image.start)) {
+            self.exits.push_back((at, image));
+        }
+    }
+
+    /// A process runs another image: what was to be closed then is closed.
+    pub(super) fn executed(
+        &mut self,
+        at: BootNs,
+        image: ImageId,
+        table: &impl MapCore,
+        out: &mut Vec<Observation>,
+    ) {
+        let Some(keys) = self.of_process.get(&(image.pid, image.start)) else { return };
+        let closed = |key: &Key| self.known.get(key).is_some_and(|known| known.cloexec);
+        for key in keys.iter().copied().filter(closed).collect::<Vec<_>>() {
+            self.finish_with(key, at, (false, true), table, out);
+        }
+    }
+
+    /// Tells of what is over by now, and of what goes on. With `all` of everything that is known: somebody wants to have it now.
+    pub(super) fn settle(
+        &mut self,
+        now: BootNs,
+        all: bool,
+        table: &impl MapCore,
+        out: &mut Vec<Observation>,
+    ) {
+        self.paths.forget();
+        let ripe = |at: BootNs| all || at + FAREWELL <= now;
+        while let Some((at, image)) = self.exits.pop_front_if(|(at, _)| ripe(*at)) {
+            for key in self.of_process.get(&(image.pid, image.start)).cloned().unwrap_or_default() {
+                self.finish_with(key, at, (true, false), table, out);
+            }
+        }
+        while let Some((_, key, began)) = self.due.pop_front_if(|(due, ..)| *due <= now) {
+            self.look(key, began, now, table, out);
+        }
+        if all {
+            self.tell(now, table, out);
+        }
+        let count = mem::take(&mut self.given_up);
+        if count > 0 {
+            let loss = Loss { class: "file", cause: "table-full", count, from: now, until: now };
+            out.push(Observation::Loss(loss));
+        }
+    }
+
+    /// Looks at an access whose time has come.
+    fn look(
+        &mut self,
+        key: Key,
+        began: BootNs,
+        now: BootNs,
+        table: &impl MapCore,
+        out: &mut Vec<Observation>,
+    ) {
+        let Some(known) = self.known.get_mut(&key).filter(|known| known.id.at == began) else { return };
+        let open = if known.again { known.look(key, table) } else { known.closed.is_none() };
+        match known.closed {
+            Some((last, _)) if last + AGAIN > now => self.due.push_back((last + AGAIN, key, began)),
+            Some(_) if !open => self.finish(key, now, (false, false), out),
+            _ if !known.lasting => {
+                known.lasting = true;
+                out.push(Observation::FileLasts(known.id));
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells of everything: what is closed is over, and the kernel is made to forget it, so that it tells of the next open anew.
+    fn tell(&mut self, now: BootNs, table: &impl MapCore, out: &mut Vec<Observation>) {
+        let mut over = Vec::new();
+        for (key, known) in &mut self.known {
+            let mut open = known.closed.is_none();
+            if !open || known.again {
+                let found = table.lookup_and_delete(key.record().as_bytes()).ok().flatten();
+                open = known.take(found.as_deref());
+                known.again = false;
+                if open && found.is_some() {
+                    known.before += mem::take(&mut known.opens);
+                }
+            }
+            if !open {
+                over.push(*key);
+            } else if !known.lasting {
+                known.lasting = true;
+                out.push(Observation::FileLasts(known.id));
+            }
+        }
+        for key in over {
+            self.finish(key, now, (false, false), out);
+        }
+    }
+
+    fn finish_with(
+        &mut self,
+        key: Key,
+        at: BootNs,
+        how: (bool, bool),
+        table: &impl MapCore,
+        out: &mut Vec<Observation>,
+    ) {
+        if let Some(known) = self.known.get_mut(&key).filter(|known| known.again) {
+            known.look(key, table);
+        }
+        self.finish(key, at, how, out);
+    }
+
+    fn finish(&mut self, key: Key, at: BootNs, how: (bool, bool), out: &mut Vec<Observation>) {
+        let Some(known) = self.known.remove(&key) else { return };
+        out.push(known.end(at, how));
+        if let Some(keys) = self.of_process.get_mut(&key.process()) {
+            if let Some(place) = keys.iter().position(|other| *other == key) {
+                keys.swap_remove(place);
+            }
+            if keys.is_empty() {
+                self.of_process.remove(&key.process());
+            }
+        }
+    }
+
+    /// Gives up the access that has waited longest, or any: its end is not told.
+    fn give_up(&mut self, now: BootNs, out: &mut Vec<Observation>) {
+        let waiting = self.due.pop_front().map(|(_, key, _)| key).filter(|key| self.known.contains_key(key));
+        if let Some(key) = waiting.or_else(|| self.known.keys().next().copied()) {
+            self.given_up += u64::from(self.known.get(&key).is_some_and(|known| known.closed.is_none()));
+            self.finish(key, now, (false, false), out);
+        }
+    }
+}
