@@ -247,6 +247,7 @@ static __always_inline void begin_file(struct file_record *f, struct task_struct
 	f->fd = -1;
 	f->rooted = -1;
 	f->name_len = f->path_len = f->name2_len = f->path2_len = 0;
+	f->which = f->pad = 0;
 }
 
 /* A system call, for the functions below. They are global, so that the verifier looks at each once and not once per call. */
@@ -260,6 +261,7 @@ struct call {
 	u32 access;
 	u32 flags;
 	u32 argument, argument2;
+	u32 which;
 	u32 text;		/* name2 is no path: the contents of a symbolic link, the name of an attribute */
 };
 
@@ -288,6 +290,7 @@ int tell_file(struct call *c)
 	f->flags = c->flags;
 	f->argument = c->argument;
 	f->argument2 = c->argument2;
+	f->which = c->which;
 	if (!BPF_CORE_READ(file, f_path.dentry, d_hash.pprev) || !BPF_CORE_READ(inode, i_nlink))
 		f->flags |= FILE_DELETED;
 	f->path_len = put_file_path(f, &file->f_path, task, start);
@@ -449,6 +452,8 @@ static __always_inline int on_opened(long ret, s32 dfd, u64 name, u32 flags)
 	fill_image(&o.key.image, task);
 	o.key.inode = BPF_CORE_READ(inode, i_ino);
 	o.key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	/* Numbers of inodes are used again at once. */
+	o.key.which = BPF_CORE_READ(inode, i_generation) * 31 + BPF_CORE_READ(file, f_path.dentry, d_name.hash);
 	/* A file that was made or emptied is not the same access as one that is only opened again. */
 	o.key.access = c.access | (c.flags & (FILE_CREATED | FILE_TRUNCATED)) << 8;
 	o.size = mode & FMODE_CREATED ? 0 : BPF_CORE_READ(inode, i_size);
@@ -459,7 +464,7 @@ static __always_inline int on_opened(long ret, s32 dfd, u64 name, u32 flags)
 
 	struct access *a = bpf_map_lookup_elem(&accesses, &o.key);
 
-	if (a && ((s32)a->open > 0 || now - a->last < AGAIN)) {
+	if (a && !(mode & FMODE_CREATED) && ((s32)a->open > 0 || now - a->last < AGAIN)) {
 		__sync_fetch_and_add(&a->opens, 1);
 		__sync_fetch_and_add(&a->open, 1);
 		a->last = now;
@@ -477,6 +482,7 @@ static __always_inline int on_opened(long ret, s32 dfd, u64 name, u32 flags)
 
 	bpf_map_update_elem(&accesses, &o.key, &fresh, BPF_ANY);
 	c.file = address;
+	c.which = o.key.which;
 	return tell_file(&c);
 }
 
@@ -553,6 +559,29 @@ int on_dup3(struct syscall_entry *ctx)
 {
 	if (ctx->args[0] != ctx->args[1])
 		closing(bpf_get_current_task_btf(), ctx->args[1]);
+	return 0;
+}
+
+#define F_SETFD 2
+#define FD_CLOEXEC 1
+
+SEC("tp/syscalls/sys_exit_fcntl")
+int on_fcntl(struct syscall_exit *ctx)
+{
+	struct pt_regs *regs = REGS();
+
+	if (ctx->ret || SECOND(regs) != F_SETFD)
+		return 0;
+	u64 address = (u64)file_of(bpf_get_current_task_btf(), FIRST(regs));
+	struct opened *o = bpf_map_lookup_elem(&opened, &address);
+	struct file_end_record r = {};
+
+	if (!o)
+		return 0;
+	r.h = header(KIND_FILE_CLOEXEC);
+	r.h.pad = THIRD(regs) & FD_CLOEXEC;
+	r.key = o->key;
+	give(&r, sizeof(r), CLASS_FILE);
 	return 0;
 }
 

@@ -23,6 +23,7 @@ enum kind {
 	KIND_DNS,		/* bulk ring: a DNS message or a piece of one */
 	KIND_FILE,		/* a file was opened, or something was done to it */
 	KIND_FILE_END,		/* an opened file was closed */
+	KIND_FILE_CLOEXEC,	/* whether an exec closes it changed: pad says to what */
 	KIND_FILE_AGAIN,	/* it was opened and closed again, and more may follow untold: see the table `accesses` */
 };
 
@@ -201,7 +202,9 @@ struct access_key {
 	struct image image;
 	u64 inode;
 	u32 dev;
-	u32 access;		/* ACCESS_… */
+	u32 access;		/* ACCESS_…, and FILE_… above them */
+	u32 which;		/* which file of this inode number, and which of its names */
+	u32 pad;
 };
 
 /* What is known of it, in the table `accesses`. */
@@ -243,6 +246,8 @@ struct file_record {
 	u32 path_len;
 	u32 name2_len;
 	u32 path2_len;
+	u32 which;		/* as in the key of its access */
+	u32 pad;
 	char data[];
 };
 
@@ -301,9 +306,9 @@ _Static_assert(sizeof(struct endpoint_record) == 160, "endpoint_record");
 _Static_assert(sizeof(struct release_record) == 24, "release_record");
 _Static_assert(sizeof(struct arguments_record) == 40, "arguments_record");
 _Static_assert(sizeof(struct dns_record) == 112, "dns_record");
-_Static_assert(sizeof(struct access_key) == 32, "access_key");
+_Static_assert(sizeof(struct access_key) == 40, "access_key");
 _Static_assert(sizeof(struct access) == 48, "access");
-_Static_assert(sizeof(struct file_record) == 144, "file_record");
-_Static_assert(sizeof(struct file_end_record) == 96, "file_end_record");
+_Static_assert(sizeof(struct file_record) == 152, "file_record");
+_Static_assert(sizeof(struct file_end_record) == 104, "file_end_record");
 _Static_assert(sizeof(struct peer_key) == 32, "peer_key");
 _Static_assert(sizeof(struct peer) == 40, "peer");

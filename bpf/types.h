@@ -69,6 +69,7 @@ struct cred {
 };
 
 struct qstr {
+	u32 hash;
 	const unsigned char *name;
 };
 
@@ -95,6 +96,7 @@ struct inode {
 	long long i_size;
 	long long i_mtime_sec;
 	u32 i_mtime_nsec;
+	u32 i_generation;
 };
 
 /* Linux 6.6 renamed the time of the last change of contents, 6.11 split it. */

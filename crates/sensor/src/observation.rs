@@ -272,6 +272,8 @@ pub struct AccessId {
     pub inode: u64,
     /// How, in the kernel programs' own bits.
     pub access: u32,
+    /// Which of the files that had this number one after the other, and by which name.
+    pub which: u32,
     /// When it began: the same image may have the same file again later.
     pub at: BootNs,
 }

@@ -58,6 +58,35 @@ int main(int argc, char **argv)
 }
 "#;
 
+/// Makes, reads, changes, renames and removes files as often as it is told, in the directory that it is told.
+const FILES: &str = r#"
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+int main(int argc, char **argv)
+{
+	char name[64], other[64], room[128] = { 0 };
+
+	if (chdir(argv[1]))
+		return 1;
+	for (int i = 0; i < atoi(argv[2]); i++) {
+		snprintf(name, sizeof(name), "%d-%d", (int)getpid(), i);
+		snprintf(other, sizeof(other), "%d-%d.new", (int)getpid(), i);
+		int fd = open(name, O_CREAT | O_EXCL | O_WRONLY, 0600);
+		if (fd < 0 || write(fd, room, i % 97) != i % 97 || close(fd))
+			return 2;
+		fd = open(name, O_RDONLY);
+		if (fd < 0 || read(fd, room, sizeof(room)) != i % 97 || close(fd))
+			return 3;
+		if (chmod(name, i % 512) || rename(name, other) || unlink(other))
+			return 4;
+	}
+	return 0;
+}
+"#;
+
 fn compile(source: &str, output: &Path, flags: &[&str]) {
     let mut cc = Command::new("cc");
     cc.args(["-O2", "-static", "-x", "c", "-"]).args(flags).arg("-o").arg(output);
@@ -70,6 +99,13 @@ fn compile(source: &str, output: &Path, flags: &[&str]) {
 pub fn exit_program(dir: &Path) -> PathBuf {
     let path = dir.join("quit");
     compile(EXIT, &path, &["-nostdlib"]);
+    path
+}
+
+/// The program that works on files.
+pub fn files_program(dir: &Path) -> PathBuf {
+    let path = dir.join("filer");
+    compile(FILES, &path, &[]);
     path
 }
 

@@ -201,7 +201,7 @@ fn coverage_changes_when_it_changes() {
         .filter(|row| row.state == "unwatched")
         .map(|row| row.class.to_string())
         .collect();
-    assert_eq!(missing, ["file", "hardware", "interfaces", "routes", "groups", "logins"]);
+    assert_eq!(missing, ["hardware", "interfaces", "routes", "groups", "logins"]);
 }
 
 #[test]

@@ -125,6 +125,7 @@ pub(super) const CLASSES: &[Class] = &[
             perhaps("on_close_range", "sys_enter_close_range"),
             perhaps("on_dup2", "sys_enter_dup2"),
             syscall("on_dup3", "sys_enter_dup3"),
+            syscall("on_fcntl", "sys_exit_fcntl"),
             syscall("on_mmap", "sys_exit_mmap"),
             trace("on_exit_files"),
             perhaps("on_file_unlink", "sys_exit_unlink"),

@@ -238,6 +238,7 @@ impl<'a> Reader<'a> {
             kind::UDP_RELEASE => return self.release(bytes),
             kind::FILE => return self.files.one(bytes, &mut self.out),
             kind::FILE_END => return self.files.closed(bytes),
+            kind::FILE_CLOEXEC => return self.files.closes_at_exec(bytes),
             kind::FILE_AGAIN => return self.files.again(bytes),
             _ => None,
         };

@@ -36,7 +36,8 @@ pub(super) mod kind {
     pub(in super::super) const DNS: u32 = 13;
     pub(in super::super) const FILE: u32 = 14;
     pub(in super::super) const FILE_END: u32 = 15;
-    pub(in super::super) const FILE_AGAIN: u32 = 16;
+    pub(in super::super) const FILE_CLOEXEC: u32 = 16;
+    pub(in super::super) const FILE_AGAIN: u32 = 17;
 }
 
 /// What the counters of lost events stand for, as in `enum class`: class and cause.
@@ -149,7 +150,7 @@ records! {
         sequence: u32, length: u32, sent: u32, len: u32,
     }
     /// Key of the table of accesses.
-    AccessKey = "access_key" { image: Image, inode: u64, dev: u32, access: u32, }
+    AccessKey = "access_key" { image: Image, inode: u64, dev: u32, access: u32, which: u32, pad: u32, }
     /// Value of the table of accesses.
     Access = "access" {
         last: u64, told: u64, size: u64, position: u64, opens: u32, open: u32, modified: u32, again: u32,
@@ -160,7 +161,7 @@ records! {
     File = "file_record" {
         h: Header, actor: Actor, inode: u64, size: u64, dev: u32, owner: u32, mode: u32, operation: u32, access: u32,
         flags: u32, result: i32, fd: i32, argument: u32, argument2: u32, mntns: u32, rooted: u32, name_len: u32,
-        path_len: u32, name2_len: u32, path2_len: u32,
+        path_len: u32, name2_len: u32, path2_len: u32, which: u32, pad: u32,
     }
     /// An access ended, or goes on.
     FileEnd = "file_end_record" { h: Header, key: AccessKey, access: Access, }

@@ -32,17 +32,24 @@ struct Key {
     inode: u64,
     dev: u32,
     access: u32,
+    which: u32,
 }
 
 impl Key {
     fn of(key: &AccessKey) -> Self {
-        Self { image: image(&key.image), inode: key.inode, dev: key.dev, access: key.access }
+        Self {
+            image: image(&key.image),
+            inode: key.inode,
+            dev: key.dev,
+            access: key.access,
+            which: key.which,
+        }
     }
 
     fn record(self) -> AccessKey {
         let ImageId { pid, start, execs } = self.image;
         let image = record::Image { pid, execs, start };
-        AccessKey { image, inode: self.inode, dev: self.dev, access: self.access }
+        AccessKey { image, inode: self.inode, dev: self.dev, access: self.access, which: self.which, pad: 0 }
     }
 
     fn process(self) -> (u32, BootNs) {
@@ -134,15 +141,27 @@ impl Files {
             return;
         }
         let flags = r.flags & (record::FILE_CREATED | record::FILE_TRUNCATED);
-        let key =
-            Key { image: access.actor.image, inode: r.inode, dev: r.dev, access: r.access | flags << 8 };
+        let key = Key {
+            image: access.actor.image,
+            inode: r.inode,
+            dev: r.dev,
+            access: r.access | flags << 8,
+            which: r.which,
+        };
         // The kernel takes it for another access: the one before is over.
         self.finish(key, r.h.at, (false, false), out);
         if self.known.len() >= LIMIT {
             self.give_up(r.h.at, out);
         }
         let at = r.h.at;
-        let id = AccessId { image: key.image, dev: key.dev, inode: key.inode, access: key.access, at };
+        let id = AccessId {
+            image: key.image,
+            dev: key.dev,
+            inode: key.inode,
+            access: key.access,
+            which: key.which,
+            at,
+        };
         access.id = Some(id);
         out.push(Observation::File(Box::new(access)));
         self.known.insert(
@@ -171,6 +190,14 @@ impl Files {
         known.again = false;
         known.exit = r.h.pad != 0;
         self.due.push_back((r.h.at + AGAIN, key, known.id.at));
+    }
+
+    /// Whether an exec closes it is another from now on.
+    pub(super) fn closes_at_exec(&mut self, bytes: &[u8]) {
+        let Some((r, _)) = split::<record::FileEnd>(bytes) else { return };
+        if let Some(known) = self.known.get_mut(&Key::of(&r.key)) {
+            known.cloexec = r.h.pad != 0;
+        }
     }
 
     /// An access was taken up again, and the kernel says no more of it for a while.

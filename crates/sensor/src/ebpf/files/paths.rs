@@ -48,6 +48,9 @@ impl Paths {
         }
         let seen = seen_from.map(|seen| normalized(&joined(&seen, words)));
         let words = &words[..words.iter().rposition(|b| *b != b'/').map_or(0, |last| last + 1)];
+        if words.is_empty() {
+            return FilePath { path: from, seen, origin: PathOrigin::Kernel };
+        }
         let (directory, last) = match words.iter().rposition(|b| *b == b'/') {
             Some(slash) => (&words[..slash], &words[slash + 1..]),
             None => (&words[..0], words),
@@ -147,7 +150,7 @@ mod tests {
         assert_eq!(resolve(b"tmp\0", b"x///"), ("/tmp/x".to_owned(), PathOrigin::Resolved));
         assert_eq!(resolve(b"", b"/a//b/./../c"), ("/a/c".to_owned(), PathOrigin::Named));
         assert_eq!(resolve(b"tmp\0", b"../../.."), ("/".to_owned(), PathOrigin::Named));
-        assert_eq!(resolve(b"", b"/"), ("/".to_owned(), PathOrigin::Named));
+        assert_eq!(resolve(b"", b"/"), ("/".to_owned(), PathOrigin::Kernel));
     }
 
     #[test]
