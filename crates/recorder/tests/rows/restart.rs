@@ -163,8 +163,8 @@ fn a_gap_is_a_row() {
         assert_eq!((gap.created, end.destroyed, &*end.ended), (wall(2 * T), wall(60 * SECOND), "start"));
         let ends: Vec<_> =
             memory.coverage().iter().map(|row| row.end.as_ref().unwrap().ended.to_string()).collect();
-        assert_eq!(ends.iter().filter(|end| *end == "killed").count(), if stop { 0 } else { 6 });
-        assert_eq!(ends.iter().filter(|end| *end == "stop").count(), if stop { 12 } else { 6 });
+        assert_eq!(ends.iter().filter(|end| *end == "killed").count(), if stop { 0 } else { 5 });
+        assert_eq!(ends.iter().filter(|end| *end == "stop").count(), if stop { 10 } else { 5 });
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
     },
     path::PathBuf,
     sync::{Mutex, PoisonError},
+    thread,
 };
 
 use libbpf_rs::{Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, libbpf_sys};
@@ -40,6 +41,34 @@ static LOADING: Mutex<()> = Mutex::new(());
 fn listen(_: PrintLevel, message: String) {
     tracing::debug!(target: "libbpf", "{}", message.trim_end());
     SAID.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+}
+
+/// How many programs are detached at once.
+const DETACHERS: usize = 32;
+
+/// A link on its way to the thread that ends it.
+struct Ending {
+    _link: Link,
+}
+
+// SAFETY: a link shares nothing with other links or with the object; ending it is system calls on its own descriptors.
+unsafe impl Send for Ending {}
+
+/// For each system call's tracepoint the kernel waits until no processor is inside of it, 15 ms each: many at once wait together.
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let links: Vec<Ending> = self.links.drain().map(|(_, link)| Ending { _link: link }).collect();
+        let mut shares: Vec<Vec<Ending>> = (0..DETACHERS).map(|_| Vec::new()).collect();
+        for (n, link) in links.into_iter().enumerate() {
+            shares[n % DETACHERS].push(link);
+        }
+        thread::scope(|scope| {
+            for share in shares {
+                // Without another thread this one ends them, with the closure that it was not given.
+                drop(thread::Builder::new().spawn_scoped(scope, move || drop(share)));
+            }
+        });
+    }
 }
 
 impl Attached {
