@@ -47,6 +47,8 @@ pub(crate) struct Config {
     /// `--ring`
     #[serde(deserialize_with = "parsed")]
     pub ring: Option<RingSize>,
+    /// `--files-quiet`
+    pub files_quiet: Option<Vec<PathBuf>>,
     /// `--timeout`
     #[serde(deserialize_with = "parsed")]
     pub timeout: Option<Timeout>,
@@ -234,9 +236,12 @@ mod tests {
             .filter_map(|line| line.strip_prefix("#").filter(|rest| !rest.starts_with(' ')))
             .fold(String::new(), |all, line| all + line + "\n");
         let config = load(&spoken).unwrap();
-        let Config { data, store, sensor, memory_limit, ring, timeout, host, format, log } = config;
+        let Config { data, store, sensor, memory_limit, ring, files_quiet, timeout, host, format, log } =
+            config;
         assert!(data.is_some() && store.is_some() && sensor.is_some() && memory_limit.is_some());
         assert!(ring.is_some() && timeout.is_some() && host.is_some() && format.is_some() && log.is_some());
+        let default: Vec<PathBuf> = luarm_sensor::ebpf::QUIET.iter().map(PathBuf::from).collect();
+        assert_eq!(files_quiet, Some(default));
         load(example).unwrap();
     }
 

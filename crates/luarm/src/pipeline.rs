@@ -11,7 +11,7 @@ mod recording;
 mod storing;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Sender},
@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub memory_limit: usize,
     /// Bytes of the kernel's ring of events, where not the default.
     pub ring: Option<u32>,
+    /// What reads are left out, where not the default.
+    pub quiet: Option<Vec<PathBuf>>,
 }
 
 /// What a running pipeline tells its owner.
@@ -126,7 +128,8 @@ pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyho
         clock_offset: clock::offset(),
         hosts_file: Some("/etc/hosts".into()),
     });
-    let sensor::Started { sensor, surroundings, consumer, name } = sensor::start(plan.choice, plan.ring)?;
+    let sensor::Started { sensor, surroundings, consumer, name } =
+        sensor::start(plan.choice, plan.ring, plan.quiet.as_deref())?;
     let backlog = Arc::new(Backlog::new((plan.memory_limit / 4).min(16 << 20), last));
     let meters = Arc::new(Meters::default());
     let (asks, asked) = mpsc::channel();

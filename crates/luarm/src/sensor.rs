@@ -1,6 +1,6 @@
 //! Which sensor watches this host: one choice, made here, and said.
 
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr};
 
 use anyhow::Context;
 use luarm_sensor::{
@@ -52,14 +52,14 @@ pub(crate) struct Started {
 }
 
 /// Starts the sensor that was chosen.
-pub(crate) fn start(choice: Choice, ring: Option<u32>) -> anyhow::Result<Started> {
+pub(crate) fn start(choice: Choice, ring: Option<u32>, quiet: Option<&[PathBuf]>) -> anyhow::Result<Started> {
     match choice {
-        Choice::Ebpf => ebpf(ring).context("eBPF cannot be used here (luarm doctor says more)"),
+        Choice::Ebpf => ebpf(ring, quiet).context("eBPF cannot be used here (luarm doctor says more)"),
         Choice::Poll => {
             tracing::info!("polling, as asked: what lives shorter than a round is not seen");
             poll()
         }
-        Choice::Auto => ebpf(ring).or_else(|error| {
+        Choice::Auto => ebpf(ring, quiet).or_else(|error| {
             tracing::warn!(
                 "eBPF cannot be used here: {error:#}; polling instead: what lives shorter than a round is not seen (luarm doctor says more)"
             );
@@ -68,9 +68,10 @@ pub(crate) fn start(choice: Choice, ring: Option<u32>) -> anyhow::Result<Started
     }
 }
 
-fn ebpf(ring: Option<u32>) -> anyhow::Result<Started> {
+fn ebpf(ring: Option<u32>, quiet: Option<&[PathBuf]>) -> anyhow::Result<Started> {
     let mut config = EbpfConfig::default();
     config.events = ring.unwrap_or(config.events);
+    config.quiet = quiet.map_or(config.quiet, <[PathBuf]>::to_vec);
     beside("eBPF", |producer| Ok(ebpf::start(config, producer)?))
 }
 

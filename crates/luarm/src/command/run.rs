@@ -1,6 +1,7 @@
 //! `luarm run`: records this host, in the foreground.
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool, mpsc},
     thread,
@@ -41,6 +42,10 @@ pub(crate) struct Options {
     /// Ring through which the kernel hands over events; `luarm status` shows what was lost when it was full [default: 8MiB]
     #[arg(long, value_name = "SIZE")]
     ring: Option<RingSize>,
+    /// Directory or file whose reads are not told, instead of the libraries, locales and caches that are left out by default (repeat it for more;
+    /// none, and every read is told, with an empty list in the configuration file). Writes and refusals are always told
+    #[arg(long, value_name = "PATH")]
+    files_quiet: Option<Vec<PathBuf>>,
 }
 
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
@@ -54,6 +59,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         store: located.store.clone(),
         memory_limit,
         ring: options.ring.or(config.ring).map(|ring| ring.0),
+        quiet: options.files_quiet.or_else(|| config.files_quiet.clone()),
     };
     let pipeline = pipeline::start(&plan, &dir, &events)?;
     let _server = control::serve(
