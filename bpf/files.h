@@ -89,19 +89,6 @@ static __always_inline bool is_last(struct file *file)
 	return BPF_CORE_READ(counted, f_count.counter) == 1;
 }
 
-static __always_inline u64 mtime(struct inode *inode)
-{
-	if (bpf_core_field_exists(inode->i_mtime_sec))
-		return BPF_CORE_READ(inode, i_mtime_sec) * 1000000000ull + BPF_CORE_READ(inode, i_mtime_nsec);
-	struct inode___whole *whole = (void *)inode;
-
-	if (bpf_core_field_exists(whole->__i_mtime))
-		return BPF_CORE_READ(whole, __i_mtime.tv_sec) * 1000000000ull + BPF_CORE_READ(whole, __i_mtime.tv_nsec);
-	struct inode___old *old = (void *)inode;
-
-	return BPF_CORE_READ(old, i_mtime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_mtime.tv_nsec);
-}
-
 struct ascent {
 	struct dentry *dentry;
 	struct mount *mount;

@@ -68,6 +68,9 @@ static __always_inline void fill_file(struct exec_record *e, struct file *file)
 	struct inode *inode = file->f_inode;
 
 	e->inode = inode->i_ino;
+	e->size = inode->i_size;
+	e->mtime = mtime(inode);
+	e->ctime = ctime(inode);
 	e->dev = inode->i_sb->s_dev;
 	e->owner = inode->i_uid.val;
 	e->mode = inode->i_mode;
@@ -83,7 +86,7 @@ static __always_inline u32 fill_program(struct exec_record *e, struct task_struc
 	struct file *file = mm ? mm->exe_file : NULL;
 	struct fs_struct *fs = task->fs;
 
-	e->inode = 0;
+	e->inode = e->size = e->mtime = e->ctime = 0;
 	e->dev = e->owner = e->mode = e->links = e->unhashed = 0;
 	e->path_len = e->cwd_len = 0;
 	if (file) {

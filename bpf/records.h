@@ -96,6 +96,7 @@ struct exec_record {
 	struct header h;
 	struct task task;
 	u64 inode;
+	u64 size, mtime, ctime;	/* of the image file */
 	u32 dev;
 	u32 owner;
 	u32 mode;
@@ -297,7 +298,7 @@ _Static_assert(sizeof(struct header) == 16, "header");
 _Static_assert(sizeof(struct actor) == 48, "actor");
 _Static_assert(sizeof(struct task) == 152, "task");
 _Static_assert(sizeof(struct fork_record) == 176, "fork_record");
-_Static_assert(sizeof(struct exec_record) == 232, "exec_record");
+_Static_assert(sizeof(struct exec_record) == 256, "exec_record");
 _Static_assert(sizeof(struct exit_record) == 104, "exit_record");
 _Static_assert(sizeof(struct rename_record) == 80, "rename_record");
 _Static_assert(sizeof(struct credentials_record) == 104, "credentials_record");

@@ -116,6 +116,34 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 		bpf_probe_read_kernel_str(out->tty, sizeof(out->tty), tty->name);
 }
 
+/* When a file changed: its contents, and anything of it. ns since 1970. */
+static __always_inline u64 mtime(struct inode *inode)
+{
+	if (bpf_core_field_exists(inode->i_mtime_sec))
+		return BPF_CORE_READ(inode, i_mtime_sec) * 1000000000ull + BPF_CORE_READ(inode, i_mtime_nsec);
+	struct inode___whole *whole = (void *)inode;
+
+	if (bpf_core_field_exists(whole->__i_mtime))
+		return BPF_CORE_READ(whole, __i_mtime.tv_sec) * 1000000000ull + BPF_CORE_READ(whole, __i_mtime.tv_nsec);
+	struct inode___old *old = (void *)inode;
+
+	return BPF_CORE_READ(old, i_mtime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_mtime.tv_nsec);
+}
+
+static __always_inline u64 ctime(struct inode *inode)
+{
+	/* Since Linux 6.13 the highest bit says that somebody has asked for it. */
+	if (bpf_core_field_exists(inode->i_ctime_sec))
+		return BPF_CORE_READ(inode, i_ctime_sec) * 1000000000ull + (BPF_CORE_READ(inode, i_ctime_nsec) & 0x7fffffff);
+	struct inode___whole *whole = (void *)inode;
+
+	if (bpf_core_field_exists(whole->__i_ctime))
+		return BPF_CORE_READ(whole, __i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(whole, __i_ctime.tv_nsec);
+	struct inode___old *old = (void *)inode;
+
+	return BPF_CORE_READ(old, i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_ctime.tv_nsec);
+}
+
 /* Where a walk over the components of a path stands: the strings go into a scratch from `start` on, `at` bytes so far, `limit` at the most. */
 struct walk {
 	struct dentry *dentry;

@@ -96,16 +96,18 @@ struct inode {
 	long long i_size;
 	long long i_mtime_sec;
 	u32 i_mtime_nsec;
+	long long i_ctime_sec;
+	u32 i_ctime_nsec;
 	u32 i_generation;
 };
 
 /* Linux 6.6 renamed the time of the last change of contents, 6.11 split it. */
 struct inode___whole {
-	struct timespec64 __i_mtime;
+	struct timespec64 __i_mtime, __i_ctime;
 };
 
 struct inode___old {
-	struct timespec64 i_mtime;
+	struct timespec64 i_mtime, i_ctime;
 };
 
 struct dentry {

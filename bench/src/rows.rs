@@ -112,6 +112,7 @@ impl Rows {
             imageowner: Some(0),
             imagemode: Some(0o100_755),
             imagestate: None,
+            imagesha256: None,
             execs: 1,
             created: at(n),
             end: Some(PsInfoEnd {

@@ -7,6 +7,7 @@ use luarm_sensor::HostFacts;
 use crate::{
     Users,
     clock::{Clock, Numbers},
+    digest::Digests,
     draft::Draft,
     identity::Identity,
 };
@@ -21,6 +22,7 @@ pub(crate) struct Context {
     pub(crate) identity: Identity,
     pub(crate) draft: Draft,
     pub(crate) users: Box<dyn Users>,
+    pub(crate) digests: Digests,
 }
 
 impl Context {

@@ -9,6 +9,7 @@ mod condition;
 mod container;
 mod context;
 mod coverage;
+mod digest;
 mod draft;
 mod endpoint;
 mod file;
@@ -149,6 +150,7 @@ impl Recorder {
                 happened(ctx, dns.at);
                 names.observe(ctx, processes, &dns);
             }
+            Observation::ImageDigest(digest) => digest::digested(ctx, &digest),
             Observation::File(access) => {
                 happened(ctx, access.at);
                 files.done(ctx, processes, &access);

@@ -11,6 +11,7 @@ use crate::{
     condition::{self, Conditions},
     context::Context,
     coverage::Intervals,
+    digest::Digests,
     draft::Draft,
     endpoint::Endpoints,
     file::{self, Files},
@@ -32,6 +33,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         identity: Identity::new(base),
         draft: Draft::new(),
         users,
+        digests: Digests::new(),
     };
     if known.is_none() {
         let boottime = ctx.clock.time(0);

@@ -23,6 +23,7 @@ tables! {
     NetInt, NetIntEnd;
     NetRoute, NetRouteEnd;
     PsInfo, PsInfoEnd;
+    ImageInfo, ImageInfoEnd;
     ExecInfo, ExecInfoEnd;
     RenameInfo, RenameInfoEnd;
     PrivInfo, PrivInfoEnd;

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod condition;
+mod digest;
 pub mod ebpf;
 pub mod host;
 pub mod observation;

@@ -120,6 +120,49 @@ pub struct ImageFile {
     pub deleted: bool,
     /// It never had a name.
     pub memfd: bool,
+    /// Which content it had.
+    pub version: ImageVersion,
+}
+
+/// Tells one content of files from another, as well as the kernel can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct ImageVersion {
+    /// Inode.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// When its contents changed last, ns since 1970.
+    pub mtime: i64,
+    /// When anything of it changed last, ns since 1970.
+    pub ctime: i64,
+}
+
+impl ImageVersion {
+    /// That of a file that was looked at.
+    pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
+        let instant = |seconds: i64, ns: u64| {
+            seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(ns).unwrap_or(0))
+        };
+        Self {
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: instant(stat.st_mtime, stat.st_mtime_nsec),
+            ctime: instant(stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+}
+
+/// The digest of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageDigest {
+    /// When it was read.
+    pub at: BootNs,
+    /// Where it was, when it ran.
+    pub path: Vec<u8>,
+    /// Which file.
+    pub file: ImageFile,
+    /// SHA-256 of its contents.
+    pub sha256: [u8; 32],
 }
 
 /// Arguments as they lie in memory.
@@ -539,6 +582,8 @@ pub enum Observation {
     },
     /// A DNS message.
     Dns(Box<Dns>),
+    /// An image was digested.
+    ImageDigest(Box<ImageDigest>),
     /// Something was done with a file. If it has a name, `FileLasts` or `FileEnd` follows, within a second or two.
     File(Box<FileAccess>),
     /// An access to a file goes on for now.

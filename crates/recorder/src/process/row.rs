@@ -63,6 +63,7 @@ pub(crate) fn psinfo(ctx: &mut Context, process: &Process, origin: &'static str)
         imageowner: program.file.map(|file| file.owner),
         imagemode: program.file.map(|file| file.mode),
         imagestate: program.file.and_then(state),
+        imagesha256: program.file.and_then(|file| ctx.digests.of(*psentity, file.version)),
         execs: image.execs,
         created: ctx.clock.time(*began),
         end: None,

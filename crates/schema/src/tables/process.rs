@@ -91,6 +91,9 @@ table! {
         imagemode: Option<u16>,
         /// `deleted` where the image file had no name any more, `memfd` where it never had one, else NULL.
         imagestate: Option<Word>,
+        /// SHA-256 of the image file, hexadecimal. It is read once for each content of a file, beside the recording: NULL where that was not done when the row was
+        /// stored; `imageinfo` has it then, under `imagedev` and `imageinode`.
+        imagesha256: Option<Arc<str>>,
         /// How many execs the process had done, this image's included, since it was forked.
         execs: u32,
         /// When the image began: at the fork for the first image of a process, else at the exec.
@@ -130,6 +133,34 @@ table! {
         arguments = Derivation::Arguments("argv"),
     }
     index { (username) (pid) (ppsentity) }
+}
+
+table! {
+    /// Images that were executed, once for each content: a file that is changed or replaced is another image.
+    imageinfo: ImageInfo, ImageInfoEnd, key imageid;
+    begin {
+        /// Number of the row, ordered by time.
+        imageid: i64,
+        /// Full path under which it ran first.
+        command: String,
+        /// Device of the file, as major * 2^20 + minor.
+        imagedev: u32,
+        /// Inode of the file.
+        imageinode: u64,
+        /// Size in bytes.
+        size: u64,
+        /// When its contents changed last.
+        mtime: Time,
+        /// When anything of it changed last: its contents, its name, its owner, its permissions.
+        ctime: Time,
+        /// SHA-256 of its contents, hexadecimal.
+        sha256: Arc<str>,
+        /// When it was read.
+        created: Time,
+    }
+    end {}
+    derived {}
+    index { (sha256) (imageinode) }
 }
 
 table! {

@@ -160,6 +160,7 @@ fn image(psentity: i64, pid: u32) -> PsInfo {
         imageowner: None,
         imagemode: Some(0o100_755),
         imagestate: None,
+        imagesha256: None,
         execs: 1,
         created: Time(INCIDENT),
         end: None,

@@ -296,6 +296,7 @@ CREATE TABLE psinfo (
     imageowner bigint,
     imagemode int,
     imagestate mediumtext,
+    imagesha256 mediumtext,
     execs bigint NOT NULL,
     created datetime(6) NOT NULL,
     destroyed datetime(6),
@@ -332,6 +333,30 @@ CREATE TABLE psinfo (
 CREATE INDEX psinfo_username ON psinfo (username(64));
 CREATE INDEX psinfo_pid ON psinfo (pid);
 CREATE INDEX psinfo_ppsentity ON psinfo (ppsentity);
+
+CREATE TABLE imageinfo (
+    host int NOT NULL,
+    imageid bigint NOT NULL,
+    command mediumtext NOT NULL,
+    imagedev bigint NOT NULL,
+    imageinode bigint NOT NULL,
+    size bigint NOT NULL,
+    mtime datetime(6) NOT NULL,
+    ctime datetime(6) NOT NULL,
+    sha256 mediumtext NOT NULL,
+    created datetime(6) NOT NULL,
+    md5sum mediumtext NOT NULL,
+    batch bigint NOT NULL,
+    cyear smallint GENERATED ALWAYS AS (year(created)) VIRTUAL,
+    cmonth smallint GENERATED ALWAYS AS (month(created)) VIRTUAL,
+    cday smallint GENERATED ALWAYS AS (day(created)) VIRTUAL,
+    chour smallint GENERATED ALWAYS AS (hour(created)) VIRTUAL,
+    cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
+    csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
+    PRIMARY KEY (host, imageid)
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX imageinfo_sha256 ON imageinfo (sha256(64));
+CREATE INDEX imageinfo_imageinode ON imageinfo (imageinode);
 
 CREATE TABLE execinfo (
     host int NOT NULL,

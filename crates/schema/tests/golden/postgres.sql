@@ -454,6 +454,7 @@ CREATE TABLE psinfo_stored (
     imageowner bigint,
     imagemode integer,
     imagestate text COLLATE "C",
+    imagesha256 text COLLATE "C",
     execs bigint NOT NULL,
     created timestamp(6) NOT NULL,
     destroyed timestamp(6),
@@ -520,6 +521,7 @@ CREATE VIEW psinfo AS SELECT
     imageowner,
     imagemode,
     imagestate,
+    imagesha256,
     execs,
     created,
     destroyed,
@@ -552,6 +554,44 @@ CREATE VIEW psinfo AS SELECT
     CAST(floor(extract(minute FROM destroyed)) AS smallint) AS dmin,
     CAST(floor(extract(second FROM destroyed)) AS smallint) AS dsec
 FROM psinfo_stored;
+
+CREATE TABLE imageinfo_stored (
+    host integer NOT NULL,
+    imageid bigint NOT NULL,
+    command text COLLATE "C" NOT NULL,
+    imagedev bigint NOT NULL,
+    imageinode bigint NOT NULL,
+    size bigint NOT NULL,
+    mtime timestamp(6) NOT NULL,
+    ctime timestamp(6) NOT NULL,
+    sha256 text COLLATE "C" NOT NULL,
+    created timestamp(6) NOT NULL,
+    md5sum text COLLATE "C" NOT NULL,
+    batch bigint NOT NULL,
+    PRIMARY KEY (host, imageid)
+);
+CREATE INDEX imageinfo_sha256 ON imageinfo_stored (sha256);
+CREATE INDEX imageinfo_imageinode ON imageinfo_stored (imageinode);
+CREATE VIEW imageinfo AS SELECT
+    host,
+    imageid,
+    command,
+    imagedev,
+    imageinode,
+    size,
+    mtime,
+    ctime,
+    sha256,
+    created,
+    md5sum,
+    batch,
+    CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
+    CAST(floor(extract(month FROM created)) AS smallint) AS cmonth,
+    CAST(floor(extract(day FROM created)) AS smallint) AS cday,
+    CAST(floor(extract(hour FROM created)) AS smallint) AS chour,
+    CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
+    CAST(floor(extract(second FROM created)) AS smallint) AS csec
+FROM imageinfo_stored;
 
 CREATE TABLE execinfo_stored (
     host integer NOT NULL,

@@ -454,6 +454,7 @@ CREATE TABLE psinfo_stored (
     imageowner INTEGER,
     imagemode INTEGER,
     imagestate TEXT,
+    imagesha256 TEXT,
     execs INTEGER NOT NULL,
     created TEXT NOT NULL,
     destroyed TEXT,
@@ -520,6 +521,7 @@ CREATE VIEW psinfo AS SELECT
     imageowner,
     imagemode,
     imagestate,
+    imagesha256,
     execs,
     created,
     destroyed,
@@ -552,6 +554,44 @@ CREATE VIEW psinfo AS SELECT
     CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
     CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
 FROM psinfo_stored;
+
+CREATE TABLE imageinfo_stored (
+    host INTEGER NOT NULL,
+    imageid INTEGER NOT NULL,
+    command TEXT NOT NULL,
+    imagedev INTEGER NOT NULL,
+    imageinode INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    mtime TEXT NOT NULL,
+    ctime TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    created TEXT NOT NULL,
+    md5sum TEXT NOT NULL,
+    batch INTEGER NOT NULL,
+    PRIMARY KEY (host, imageid)
+) STRICT;
+CREATE INDEX imageinfo_sha256 ON imageinfo_stored (sha256);
+CREATE INDEX imageinfo_imageinode ON imageinfo_stored (imageinode);
+CREATE VIEW imageinfo AS SELECT
+    host,
+    imageid,
+    command,
+    imagedev,
+    imageinode,
+    size,
+    mtime,
+    ctime,
+    sha256,
+    created,
+    md5sum,
+    batch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec
+FROM imageinfo_stored;
 
 CREATE TABLE execinfo_stored (
     host INTEGER NOT NULL,

@@ -90,6 +90,15 @@ impl Attached {
             }
             attached.coverage.push(coverage);
         }
+        attached.coverage.push(Coverage {
+            class: "image-digest",
+            watch: Watch::Watched,
+            sensor: "ebpf",
+            hook: "sched_process_exec".to_owned(),
+            reason: Some(
+                "an image that is gone or changed when it is to be read has none: see lossinfo".to_owned(),
+            ),
+        });
         Ok(attached)
     }
 

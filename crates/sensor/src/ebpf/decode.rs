@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::record::{self, PF_KTHREAD, split};
 use crate::observation::{
     Actor, Arguments, Credentials, Direction, Dns, Endpoint, EndpointEnd, EndpointId, ImageFile, ImageId,
-    Namespaces, Observation, Origin, Program, Task, Traffic, Transport, Usage,
+    ImageVersion, Namespaces, Observation, Origin, Program, Task, Traffic, Transport, Usage,
 };
 
 /// The kernel's value for an id that is not set.
@@ -125,6 +125,12 @@ pub(super) fn program(
             mode: r.mode as u16,
             deleted: !memfd && (r.links == 0 || r.unhashed != 0),
             memfd,
+            version: ImageVersion {
+                inode: r.inode,
+                size: r.size,
+                mtime: r.mtime as i64,
+                ctime: r.ctime as i64,
+            },
         }),
         path: image_path,
         arguments: Arguments { bytes: arguments, length: r.args_total },

@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     clock,
+    digest::Digests,
     observation::{
         BootNs, Direction, Dns, Endpoint, EndpointEnd, Inventory, Loss, Observation, Origin, Program, Task,
         Transport,
@@ -68,6 +69,7 @@ pub(super) struct Reader<'a> {
     messages: Rc<RefCell<VecDeque<Dns>>>,
     exchanges: Exchanges,
     files: Files,
+    digests: RefCell<Digests>,
     failed: HashSet<u64>,
     failed_order: VecDeque<u64>,
     undecided: HashMap<u64, (BootNs, Endpoint, EndpointEnd)>,
@@ -128,6 +130,7 @@ impl<'a> Reader<'a> {
             messages,
             exchanges: Exchanges::default(),
             files: Files::new(own_mount_namespace()),
+            digests: RefCell::new(Digests::new(producer.clone())),
             failed: HashSet::new(),
             failed_order: VecDeque::new(),
             undecided: HashMap::new(),
@@ -243,7 +246,8 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         match &observation {
-            Some(Observation::Exec { at, task, .. }) => {
+            Some(Observation::Exec { at, task, program }) => {
+                self.digest(task, program);
                 if let Ok(table) = self.attached.map("accesses") {
                     self.files.executed(*at, task.image, &table, &mut self.out);
                 }
@@ -252,6 +256,12 @@ impl<'a> Reader<'a> {
             _ => {}
         }
         self.out.extend(observation);
+    }
+
+    fn digest(&self, task: &Task, program: &Program) {
+        if let Some(file) = program.file {
+            self.digests.borrow_mut().want(task.image.pid, &program.path, file);
+        }
     }
 
     /// Puts the DNS messages of before that instant in their place among the events: a connection has the name that was known when it began.
@@ -343,6 +353,12 @@ impl<'a> Reader<'a> {
                 }));
             }
         }
+        let count = self.digests.borrow_mut().take_missed();
+        if count > 0 {
+            let loss =
+                Loss { class: "image-digest", cause: "queue-full", count, from: self.asked, until: now };
+            self.out.push(Observation::Loss(loss));
+        }
         self.asked = now;
     }
 
@@ -398,6 +414,7 @@ impl<'a> Reader<'a> {
     }
 
     fn found(&mut self, at: BootNs, task: Task, program: Program) {
+        self.digest(&task, &program);
         self.out.push(Observation::Found {
             at,
             task: Box::new(task),

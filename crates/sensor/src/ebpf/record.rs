@@ -119,7 +119,7 @@ records! {
     Fork = "fork_record" { h: Header, task: Task, cgroup_len: u32, pad: u32, }
     /// A process runs another image, or was found.
     Exec = "exec_record" {
-        h: Header, task: Task, inode: u64, dev: u32, owner: u32, mode: u32, links: u32, unhashed: u32,
+        h: Header, task: Task, inode: u64, size: u64, mtime: u64, ctime: u64, dev: u32, owner: u32, mode: u32, links: u32, unhashed: u32,
         path_len: u32, cwd_len: u32, cgroup_len: u32, filename_len: u32, script: u32,
         args_total: u64, args_len: u32, args_bulk: u32,
     }

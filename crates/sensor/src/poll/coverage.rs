@@ -73,6 +73,7 @@ pub(super) fn coverage(sight: &Sight, sockets: Option<&str>) -> Vec<Coverage> {
         .into_iter()
         .map(|class| sampled(class, "/proc", sight.process_reason()))
         .collect();
+    all.push(unwatched("image-digest", "polling digests no images"));
     all.push(unwatched("file", "polling sees no files"));
     all.extend(["tcp", "udp"].map(|class| match sockets {
         None => sampled(class, "sock_diag", sight.socket_reason()),

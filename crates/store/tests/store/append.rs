@@ -51,6 +51,7 @@ fn process(key: i64, command: &str, argv: Option<String>) -> PsInfo {
         imageowner: Some(0),
         imagemode: Some(0o100755),
         imagestate: None,
+        imagesha256: None,
         execs: 2,
         created: at(key),
         end: None,
