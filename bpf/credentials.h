@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Changes of user and group ids, at the exit of the system calls that make them. Hooks: tracepoints per system call, Linux 4.7; not seen: calls of
- * 32-bit programs. A change by exec is in the exec's own record.
+ * Changes of user and group ids and of capabilities, at the exit of the system calls that make them. Hooks: tracepoints per system call, Linux 4.7;
+ * not seen: calls of 32-bit programs. A change by exec is in the exec's own record.
  */
 #pragma once
 
-#include "task.h"
-
-enum operation { OP_SETUID, OP_SETGID, OP_SETREUID, OP_SETREGID, OP_SETRESUID, OP_SETRESGID, OP_SETFSUID, OP_SETFSGID };
+#include "privilege.h"
 
 static __always_inline int credentials_changed(u32 operation)
 {
@@ -22,11 +20,28 @@ static __always_inline int credentials_changed(u32 operation)
 	return 0;
 }
 
+/* Arguments: the ids that were asked for, as many as the call has. */
+static __always_inline int credentials_refused(u32 operation, long ret)
+{
+	struct pt_regs *regs = registers();
+	struct privilege_record *r;
+
+	if (!refused(ret))
+		return 0;
+	r = privilege(operation, ret, CLASS_CREDENTIALS);
+	if (!r)
+		return 0;
+	r->arguments[0] = FIRST(regs);
+	r->arguments[1] = SECOND(regs);
+	r->arguments[2] = THIRD(regs);
+	return told_of(r);
+}
+
 #define ON_CHANGE(call, operation)                                                                                     \
 	SEC("tp/syscalls/sys_exit_" #call)                                                                             \
 	int on_##call(struct syscall_exit *ctx)                                                                        \
 	{                                                                                                              \
-		return ctx->ret == 0 ? credentials_changed(operation) : 0;                                             \
+		return ctx->ret == 0 ? credentials_changed(operation) : credentials_refused(operation, ctx->ret);      \
 	}
 
 ON_CHANGE(setuid, OP_SETUID)
@@ -35,6 +50,7 @@ ON_CHANGE(setreuid, OP_SETREUID)
 ON_CHANGE(setregid, OP_SETREGID)
 ON_CHANGE(setresuid, OP_SETRESUID)
 ON_CHANGE(setresgid, OP_SETRESGID)
+ON_CHANGE(capset, OP_CAPSET)
 
 /* These two return the id before, whatever happens. */
 SEC("tp/syscalls/sys_exit_setfsuid")

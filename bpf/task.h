@@ -67,6 +67,14 @@ static __always_inline void fill_actor(struct actor *actor, struct task_struct *
 	bpf_probe_read_kernel(actor->comm, sizeof(actor->comm), task->comm);
 }
 
+/* Eight bytes at the field's place, whatever its type is called in this kernel. */
+#define CAPABILITIES(cred, set)                                                                                        \
+	({                                                                                                             \
+		u64 bits = 0;                                                                                          \
+		bpf_core_read(&bits, sizeof(bits), &(cred)->set);                                                      \
+		bits;                                                                                                  \
+	})
+
 static __always_inline void fill_ids(struct ids *ids, const struct cred *cred)
 {
 	ids->uid = cred->uid.val;
@@ -77,6 +85,9 @@ static __always_inline void fill_ids(struct ids *ids, const struct cred *cred)
 	ids->egid = cred->egid.val;
 	ids->sgid = cred->sgid.val;
 	ids->fsgid = cred->fsgid.val;
+	ids->inheritable = CAPABILITIES(cred, cap_inheritable);
+	ids->permitted = CAPABILITIES(cred, cap_permitted);
+	ids->effective = CAPABILITIES(cred, cap_effective);
 }
 
 static __always_inline void fill_task(struct task *out, struct task_struct *task, struct task_struct *creator)

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "the kernel tells of skipped runs only through a raw call")]
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io::{self, Read},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{Mutex, PoisonError},
@@ -21,6 +21,8 @@ use crate::observation::{Coverage, Watch};
 pub(super) struct Attached {
     pub(super) object: Object,
     links: HashMap<&'static str, Link>,
+    /// Programs for which this kernel has no event, by the feature that it lacks.
+    lacking: HashMap<&'static str, &'static str>,
     pub(super) coverage: Vec<Coverage>,
 }
 
@@ -39,7 +41,8 @@ impl Attached {
     pub(super) fn new(config: &EbpfConfig) -> Result<Self, EbpfError> {
         let mut refused = BTreeMap::new();
         let object = load(config, &mut refused)?;
-        let mut attached = Attached { object, links: HashMap::new(), coverage: Vec::new() };
+        let mut attached =
+            Attached { object, links: HashMap::new(), lacking: HashMap::new(), coverage: Vec::new() };
         attached.attach_all(&mut refused);
         for class in CLASSES {
             let coverage = attached.coverage_of(class, &refused);
@@ -65,9 +68,24 @@ impl Attached {
             class: class.name,
             watch: if watched { Watch::Watched } else { Watch::Unwatched },
             sensor: if watched { "ebpf" } else { "none" },
-            hook: class.hooks.iter().filter_map(|h| section(h.program)).collect::<Vec<_>>().join(", "),
-            reason: if watched { class.limits.map(str::to_owned) } else { Some(failed.join("; ")) },
+            hook: class
+                .hooks
+                .iter()
+                .filter(|h| !self.lacking.contains_key(h.program))
+                .filter_map(|h| section(h.program))
+                .collect::<Vec<_>>()
+                .join(", "),
+            reason: if watched { self.limits(class) } else { Some(failed.join("; ")) },
         }
+    }
+
+    /// What a class that is watched does not see.
+    fn limits(&self, class: &Class) -> Option<String> {
+        let lacking: BTreeSet<&str> =
+            class.hooks.iter().filter_map(|h| self.lacking.get(h.program).copied()).collect();
+        let lacking = lacking.into_iter().map(|feature| format!("this kernel has no {feature}"));
+        let all: Vec<String> = lacking.chain(class.limits.map(str::to_owned)).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     fn attach_all(&mut self, refused: &mut BTreeMap<String, String>) {
@@ -78,6 +96,12 @@ impl Attached {
                 || self.links.contains_key(hook.program)
                 || hook.attach == Attach::Iterator
             {
+                continue;
+            }
+            if let (Attach::Feature(event, feature), Ok(tracepoints)) = (hook.attach, &tracepoints)
+                && tracepoints.lacks(event)
+            {
+                self.lacking.insert(hook.program, feature);
                 continue;
             }
             match self.attach(hook.program, hook.attach, &tracepoints, &cgroup) {
@@ -106,9 +130,12 @@ impl Attached {
                     cgroup.as_ref().map_err(|e| format!("cannot open the control group hierarchy: {e}"))?;
                 found.attach_cgroup(root.as_raw_fd())
             }
-            Attach::Syscall(name) => {
+            Attach::Syscall(name) | Attach::Feature(name, _) => {
+                let group = if matches!(how, Attach::Syscall(_)) { "syscalls/" } else { "" };
                 let tracepoints = tracepoints.as_ref().map_err(|e| format!("cannot open tracefs: {e}"))?;
-                let event = tracepoints.syscall(name).map_err(|e| format!("tracepoint {name}: {e}"))?;
+                let event = tracepoints
+                    .event(&format!("{group}{name}"))
+                    .map_err(|e| format!("tracepoint {name}: {e}"))?;
                 let link = found.attach_perf_event(event.as_raw_fd());
                 // The link owns the event from here on.
                 if link.is_ok() {

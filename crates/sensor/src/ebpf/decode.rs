@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::record::{self, PF_KTHREAD, split};
 use crate::observation::{
-    Actor, Arguments, Credentials, Direction, Dns, Endpoint, EndpointEnd, EndpointId, ImageFile, ImageId,
-    Namespaces, Observation, Origin, Program, Task, Traffic, Transport, Usage,
+    Actor, Arguments, Capabilities, Credentials, Direction, Dns, Endpoint, EndpointEnd, EndpointId,
+    ImageFile, ImageId, Namespaces, Observation, Origin, Program, Task, Traffic, Transport, Usage,
 };
 
 /// The kernel's value for an id that is not set.
@@ -17,7 +17,7 @@ fn set(id: u32) -> Option<u32> {
 }
 
 /// The bytes before the first NUL.
-fn name(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn name(bytes: &[u8]) -> Vec<u8> {
     bytes.split(|b| *b == 0).next().unwrap_or_default().to_vec()
 }
 
@@ -25,7 +25,7 @@ pub(super) fn image(r: &record::Image) -> ImageId {
     ImageId { pid: r.pid, start: r.start, execs: r.execs }
 }
 
-fn actor(r: &record::Actor) -> Option<Actor> {
+pub(super) fn actor(r: &record::Actor) -> Option<Actor> {
     (r.image.pid != 0).then(|| Actor {
         image: image(&r.image),
         comm: name(&r.comm),
@@ -35,7 +35,7 @@ fn actor(r: &record::Actor) -> Option<Actor> {
     })
 }
 
-fn credentials(r: &record::Ids) -> Credentials {
+pub(super) fn credentials(r: &record::Ids) -> Credentials {
     Credentials {
         uid: r.uid,
         euid: r.euid,
@@ -45,6 +45,11 @@ fn credentials(r: &record::Ids) -> Credentials {
         egid: r.egid,
         sgid: r.sgid,
         fsgid: r.fsgid,
+        capabilities: Some(Capabilities {
+            inheritable: r.inheritable,
+            permitted: r.permitted,
+            effective: r.effective,
+        }),
     }
 }
 

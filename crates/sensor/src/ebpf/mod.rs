@@ -12,6 +12,7 @@ mod discard;
 mod exchanges;
 mod hooks;
 mod mounts;
+mod privilege;
 mod reader;
 mod record;
 
@@ -148,7 +149,10 @@ fn weight(observation: &Observation) -> usize {
         }
         Observation::ExecDenied { arguments, .. } => 2 * BASE + arguments.bytes.len(),
         Observation::Dns(dns) => BASE + dns.payload.len(),
-        Observation::Endpoint(_) | Observation::EndpointEnd { .. } | Observation::Fork { .. } => 2 * BASE,
+        Observation::Privilege(_)
+        | Observation::Endpoint(_)
+        | Observation::EndpointEnd { .. }
+        | Observation::Fork { .. } => 2 * BASE,
         _ => BASE,
     }
 }

@@ -22,6 +22,7 @@ use super::{
     bulk::Pieces,
     decode,
     exchanges::Exchanges,
+    privilege,
     record::{self, kind, split},
     weight,
 };
@@ -222,6 +223,7 @@ impl<'a> Reader<'a> {
             kind::EXIT => decode::exit(bytes),
             kind::RENAME => decode::rename(bytes),
             kind::CREDENTIALS => decode::credentials_changed(bytes),
+            kind::PRIVILEGE => privilege::act(bytes),
             kind::EXEC_DENIED => decode::denied(bytes),
             kind::ENDPOINT => return self.endpoint(bytes),
             kind::ENDPOINT_END => return self.endpoint_end(bytes),

@@ -34,10 +34,11 @@ pub(super) mod kind {
     pub(in super::super) const UDP_RELEASE: u32 = 11;
     pub(in super::super) const ARGUMENTS: u32 = 12;
     pub(in super::super) const DNS: u32 = 13;
+    pub(in super::super) const PRIVILEGE: u32 = 14;
 }
 
 /// What the counters of lost events stand for, as in `enum class`: class and cause.
-pub(super) const LOST: [(&str, &str); 10] = [
+pub(super) const LOST: [(&str, &str); 15] = [
     ("process", "ring-full"),
     ("arguments", "ring-full"),
     ("rename", "ring-full"),
@@ -48,11 +49,40 @@ pub(super) const LOST: [(&str, &str); 10] = [
     ("udp", "ring-full"),
     ("udp", "table-full"),
     ("names", "ring-full"),
+    ("kernel-code", "ring-full"),
+    ("bpf", "ring-full"),
+    ("foreign-memory", "ring-full"),
+    ("namespaces", "ring-full"),
+    ("signals", "ring-full"),
 ];
 
-/// The system calls behind `enum operation`.
-pub(super) const OPERATIONS: [&str; 8] =
-    ["setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid"];
+/// The names of `enum operation`: system calls, where it is not one of several that do the same.
+pub(super) const OPERATIONS: [&str; 24] = [
+    "setuid",
+    "setgid",
+    "setreuid",
+    "setregid",
+    "setresuid",
+    "setresgid",
+    "setfsuid",
+    "setfsgid",
+    "capset",
+    "init_module",
+    "finit_module",
+    "delete_module",
+    "kexec_load",
+    "kexec_file_load",
+    "bpf-load",
+    "bpf-attach",
+    "ptrace",
+    "process_vm_readv",
+    "process_vm_writev",
+    "pidfd_getfd",
+    "setns",
+    "unshare",
+    "clone",
+    "signal",
+];
 
 /// `TASK.flags` of a kernel thread.
 pub(super) const PF_KTHREAD: u32 = 0x0020_0000;
@@ -69,7 +99,9 @@ records! {
     /// Who did it.
     Actor = "actor" { image: Image, euid: u32, auid: u32, session: u32, tid: u32, comm: [u8; 16], }
     /// User and group ids.
-    Ids = "ids" { uid: u32, euid: u32, suid: u32, fsuid: u32, gid: u32, egid: u32, sgid: u32, fsgid: u32, }
+    Ids = "ids" { uid: u32, euid: u32, suid: u32, fsuid: u32, gid: u32, egid: u32, sgid: u32, fsgid: u32,
+        inheritable: u64, permitted: u64, effective: u64,
+    }
     /// A process.
     Task = "task" {
         image: Image, creator: Image, ids: Ids, ppid: u32, auid: u32, session: u32, sid: u32,
@@ -93,6 +125,10 @@ records! {
     Rename = "rename_record" { h: Header, actor: Actor, old: [u8; 16], }
     /// A process changed its ids.
     Credentials = "credentials_record" { h: Header, actor: Actor, ids: Ids, operation: u32, pad: u32, }
+    /// An act of privilege.
+    Privilege = "privilege_record" {
+        h: Header, actor: Actor, target: Actor, ids: Ids, operation: u32, error: i32, arguments: [u64; 3], spaces: [u32; 8], text: [u8; 64],
+    }
     /// An exec was refused.
     Denied = "denied_record" { h: Header, actor: Actor, error: i32, path_len: u32, args_len: u32, more: u32, }
     /// An endpoint began or ended.
