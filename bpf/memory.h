@@ -56,7 +56,7 @@ static __always_inline int memory_touched(u32 operation, long ret, u64 argument,
 	key.error = ret < 0 ? -ret : 0;
 	if (folded && is_repeated(&key))
 		return 0;
-	r = privilege(operation, ret, CLASS_MEMORY);
+	r = privilege(operation, ret, CLASS_PTRACE);
 	if (!r) {
 		bpf_map_delete_elem(&told, &key);
 		return 0;

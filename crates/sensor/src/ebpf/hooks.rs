@@ -108,7 +108,7 @@ pub(super) const CLASSES: &[Class] = &[
         ),
     },
     Class {
-        name: "foreign-memory",
+        name: "ptrace",
         hooks: &[
             syscall("on_ptrace", "sys_exit_ptrace"),
             syscall("on_process_vm_readv", "sys_exit_process_vm_readv"),
@@ -142,7 +142,7 @@ pub(super) const CLASSES: &[Class] = &[
             syscall("on_pidfd_send_signal", "sys_exit_pidfd_send_signal"),
         ],
         limits: Some(
-            "those between processes of one user and signal 0 by policy; refusals to 32-bit programs are not seen",
+            "signals between processes of one user, and signal 0, by policy; refusals to 32-bit programs are not seen",
         ),
     },
     Class { name: "tcp", hooks: &[trace("on_state")], limits: None },

@@ -51,7 +51,7 @@ pub(super) const LOST: [(&str, &str); 15] = [
     ("names", "ring-full"),
     ("kernel-code", "ring-full"),
     ("bpf", "ring-full"),
-    ("foreign-memory", "ring-full"),
+    ("ptrace", "ring-full"),
     ("namespaces", "ring-full"),
     ("signals", "ring-full"),
 ];

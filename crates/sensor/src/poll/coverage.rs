@@ -81,7 +81,7 @@ pub(super) fn coverage(sight: &Sight, sockets: Option<&str>) -> Vec<Coverage> {
     all.push(unwatched("tcp-accept", "sockets are seen, not the calls that make them"));
     all.push(unwatched("names", "polling reads no packets"));
     all.extend(
-        ["kernel-code", "bpf", "foreign-memory", "namespaces", "signals"]
+        ["kernel-code", "bpf", "ptrace", "namespaces", "signals"]
             .map(|class| unwatched(class, "what a process does to others leaves no trace in /proc")),
     );
     all
@@ -107,7 +107,7 @@ mod tests {
         assert!(reason(&user, None, "tcp").1.contains("CAP_SYS_ADMIN"));
         let hidden = Sight { processes: false, ..user };
         assert!(reason(&hidden, None, "credentials").1.contains("hidepid"));
-        for class in ["exec-denied", "tcp-accept", "names", "foreign-memory", "signals"] {
+        for class in ["exec-denied", "tcp-accept", "names", "ptrace", "signals"] {
             assert_eq!(reason(&root, None, class).0, Watch::Unwatched);
         }
     }
