@@ -230,12 +230,14 @@ fn load(config: &EbpfConfig, refused: &mut BTreeMap<String, String>) -> Result<O
     Err(EbpfError::Refused(last))
 }
 
-/// The program and the error in libbpf's `prog 'NAME': failed to load: -ERROR`.
+/// The program and the error in libbpf's `prog 'NAME': failed to load: -ERROR`. libbpf 1.6 began to name errors that used to be numbers.
 fn refused_program(line: &str) -> Option<(String, String)> {
     let rest = line.split("prog '").nth(1)?;
     let (program, rest) = rest.split_once('\'')?;
-    let code: i32 = rest.split("failed to load: ").nth(1)?.trim().parse().ok()?;
-    Some((program.to_owned(), io::Error::from_raw_os_error(-code).to_string()))
+    let error = rest.split("failed to load: ").nth(1)?.trim().trim_start_matches('-');
+    let said =
+        error.parse().map_or_else(|_| error.to_owned(), |n| io::Error::from_raw_os_error(n).to_string());
+    Some((program.to_owned(), said))
 }
 
 #[cfg(test)]
@@ -247,6 +249,10 @@ mod tests {
         assert_eq!(
             refused_program("libbpf: prog 'on_exec': failed to load: -13\n"),
             Some(("on_exec".to_owned(), "Permission denied (os error 13)".to_owned()))
+        );
+        assert_eq!(
+            refused_program("libbpf: prog 'on_exec': failed to load: -EACCES\n"),
+            Some(("on_exec".to_owned(), "EACCES".to_owned()))
         );
         assert_eq!(refused_program("libbpf: loading object 'luarm'\n"), None);
     }
