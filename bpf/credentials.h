@@ -64,3 +64,36 @@ int on_setfsgid(struct syscall_exit *ctx)
 {
 	return credentials_changed(OP_SETFSGID);
 }
+
+/* Arguments: how many supplementary groups; the text has the first of them, 32 bits each: those that the process has now, or asked for in vain. */
+SEC("tp/syscalls/sys_exit_setgroups")
+int on_setgroups(struct syscall_exit *ctx)
+{
+	struct pt_regs *regs = registers();
+	struct privilege_record *r;
+
+	if (ctx->ret < 0 && !refused(ctx->ret))
+		return 0;
+	r = privilege(OP_SETGROUPS, ctx->ret, CLASS_CREDENTIALS);
+	if (!r)
+		return 0;
+	u32 count = FIRST(regs);
+	const char *from = (const char *)SECOND(regs);
+
+	r->arguments[0] = count;
+	if (ctx->ret == 0) {
+		struct group_info *groups = BPF_CORE_READ(bpf_get_current_task_btf(), cred, group_info);
+
+		from = (void *)groups + bpf_core_field_offset(struct group_info, gid);
+	}
+	/* One by one: a length that varies is hard to prove to the verifier. */
+	for (u32 i = 0; i < sizeof(r->text) / sizeof(u32) && i < count; i++) {
+		char *to = &r->text[i * sizeof(u32)];
+
+		if (ctx->ret == 0)
+			bpf_probe_read_kernel(to, sizeof(u32), &from[i * sizeof(u32)]);
+		else
+			bpf_probe_read_user(to, sizeof(u32), &from[i * sizeof(u32)]);
+	}
+	return told_of(r);
+}

@@ -401,6 +401,12 @@ fn changes_of_credentials_tell_capabilities_and_refusals() {
         ]
     );
 
+    let done = scene.act(0, "setgroups 4 6 3 , setgroups 0 0 0");
+    let refused = scene.act(NOBODY, "setgroups 0 6 2");
+    assert_eq!((errors(&done), errors(&refused)), (vec![0, 0], vec![EPERM]));
+    assert_eq!(scene.told(&done), [row("setgroups", 0, "4 6 27", None), row("setgroups", 0, "none", None)]);
+    assert_eq!(scene.told(&refused), [row("setgroups", EPERM, "0 6", None)]);
+
     // A set-user-id program of root's, run by nobody.
     let granted = scene.actor.with_file_name("granted");
     fs::copy(&scene.actor, &granted).unwrap();

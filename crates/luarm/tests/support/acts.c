@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/bpf.h>
 #include <linux/capability.h>
 #include <sched.h>
@@ -124,6 +125,11 @@ static void act(char **words)
 	}
 	ACT("setuid") r = syscall(SYS_setuid, a);
 	ACT("setresuid") r = syscall(SYS_setresuid, a, b, c);
+	ACT("setgroups") {
+		gid_t groups[] = { a, b, 27 };
+
+		r = setgroups(c, groups);
+	}
 	ACT("drop") r = drop(a);
 	ACT("grab") r = grab();
 	ACT("kill") r = kill(a, b);

@@ -222,7 +222,7 @@ table! {
         pid: u32,
         /// Task name.
         application: String,
-        /// What was done: mostly the system call (`setuid`, `setresgid`, `capset`, `init_module`, `finit_module`, `delete_module`, `kexec_load`,
+        /// What was done: mostly the system call (`setuid`, `setresgid`, `setgroups`, `capset`, `init_module`, `finit_module`, `delete_module`, `kexec_load`,
         /// `kexec_file_load`, `ptrace`, `process_vm_readv`, `process_vm_writev`, `pidfd_getfd`, `setns`, `unshare`, `clone`); `exec`, credentials
         /// changed by it; `bpf-load`, `bpf-attach`, a BPF program; `signal`, by whichever call; `observed`, the polling sensor found other
         /// credentials than before.
@@ -232,6 +232,7 @@ table! {
         /// What it was about. Modules: the module's name, or that of the file where the kernel refused it. BPF: type, name and number of the
         /// program. `ptrace`: the request. `process_vm_*`: how many bytes, by the first such call. Namespaces: their kinds, each with
         /// its inode number where it was done. `signal`: its name. A refused change of ids: the ids that were asked for, -1 for one to keep.
+        /// `setgroups`: the supplementary groups that it has now, or asked for in vain.
         detail: Option<String>,
         /// The image that it was done to, as of that moment. `clone`: the child.
         targetentity: Option<i64>,

@@ -83,9 +83,11 @@ pub(super) const CLASSES: &[Class] = &[
             syscall("on_setfsuid", "sys_exit_setfsuid"),
             syscall("on_setfsgid", "sys_exit_setfsgid"),
             syscall("on_capset", "sys_exit_capset"),
+            syscall("on_setgroups", "sys_exit_setgroups"),
         ],
         limits: Some(
-            "system calls of 32-bit programs, supplementary groups, bounding and ambient capabilities are not seen; capabilities              that only one thread has changed are taken for the process's",
+            "system calls of 32-bit programs, bounding and ambient capabilities are not seen; capabilities \
+             that only one thread has changed are taken for the process's",
         ),
     },
     Class {
@@ -104,7 +106,8 @@ pub(super) const CLASSES: &[Class] = &[
         name: "bpf",
         hooks: &[syscall("on_bpf", "sys_exit_bpf")],
         limits: Some(
-            "programs that the verifier rejects, and those attached through perf_event_open, a socket or netlink, are not seen              there; system calls of 32-bit programs are not seen",
+            "programs that the verifier rejects, and those attached through perf_event_open, a socket or netlink, are not seen \
+             there; system calls of 32-bit programs are not seen",
         ),
     },
     Class {
@@ -116,7 +119,8 @@ pub(super) const CLASSES: &[Class] = &[
             syscall("on_pidfd_getfd", "sys_exit_pidfd_getfd"),
         ],
         limits: Some(
-            "by policy, what an image repeats on the same target (pokes, registers, process_vm_readv and _writev) is told once, and              requests of ptrace that only read or steer are not; system calls of 32-bit programs are not seen",
+            "by policy, what an image repeats on the same target (pokes, registers, process_vm_readv and _writev) is told once, and \
+             requests of ptrace that only read or steer are not; system calls of 32-bit programs are not seen",
         ),
     },
     Class {

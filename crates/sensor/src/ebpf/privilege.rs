@@ -117,6 +117,7 @@ fn detail(operation: &str, r: &record::Privilege) -> Vec<u8> {
         "setuid" | "setgid" => id(first).to_string().into(),
         "setreuid" | "setregid" => format!("{} {}", id(first), id(second)).into(),
         "setresuid" | "setresgid" => format!("{} {} {}", id(first), id(second), id(third)).into(),
+        "setgroups" => groups(first, &r.text).into(),
         "kexec_load" if first == 0 => b"unload".to_vec(),
         "bpf-attach" if first == 0 && text.is_empty() => text,
         "bpf-load" | "bpf-attach" => program(first, second, text),
@@ -136,6 +137,21 @@ fn detail(operation: &str, r: &record::Privilege) -> Vec<u8> {
         },
         _ => text,
     }
+}
+
+/// Groups as numbers: the first of them, and how many more there were.
+fn groups(count: u64, ids: &[u8]) -> String {
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    if count == 0 {
+        return "none".to_owned();
+    }
+    let (ids, _) = ids.as_chunks::<4>();
+    let told = ids.iter().take(count).map(|id| u32::from_ne_bytes(*id).to_string());
+    let mut text = told.collect::<Vec<_>>().join(" ");
+    if count > ids.len() {
+        text += &format!(" and {} more", count - ids.len());
+    }
+    text
 }
 
 fn program(kind: u64, id: u64, name: Vec<u8>) -> Vec<u8> {
@@ -212,6 +228,9 @@ mod tests {
             ("setuid", [0, 9, 9], "", "0"),
             ("setresuid", [minus_one, 0, u64::MAX], "", "-1 0 -1"),
             ("capset", [7, 7, 7], "", ""),
+            ("setgroups", [0; 3], "", "none"),
+            ("setgroups", [2, 0, 0], "\x07\0\0\0\0\x01", "7 256"),
+            ("setgroups", [18, 0, 0], "", "0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 and 2 more"),
             ("finit_module", [0; 3], "loop", "loop"),
             ("kexec_load", [0; 3], "", "unload"),
             ("kexec_file_load", [0; 3], "vmlinuz", "vmlinuz"),

@@ -57,7 +57,7 @@ pub(super) const LOST: [(&str, &str); 15] = [
 ];
 
 /// The names of `enum operation`: system calls, where it is not one of several that do the same.
-pub(super) const OPERATIONS: [&str; 24] = [
+pub(super) const OPERATIONS: [&str; 25] = [
     "setuid",
     "setgid",
     "setreuid",
@@ -82,6 +82,7 @@ pub(super) const OPERATIONS: [&str; 24] = [
     "unshare",
     "clone",
     "signal",
+    "setgroups",
 ];
 
 /// `TASK.flags` of a kernel thread.
