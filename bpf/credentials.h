@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Changes of user and group ids, at the exit of the system calls that make them. Hooks: tracepoints per system call, Linux 4.7; not seen: calls of
- * 32-bit programs. A change by exec is in the exec's own record.
+ * Changes of user and group ids and of capabilities, at the exit of the system calls that make them. Hooks: tracepoints per system call, Linux 4.7;
+ * not seen: calls of 32-bit programs. A change by exec is in the exec's own record.
  */
 #pragma once
 
-#include "task.h"
-
-enum operation { OP_SETUID, OP_SETGID, OP_SETREUID, OP_SETREGID, OP_SETRESUID, OP_SETRESGID, OP_SETFSUID, OP_SETFSGID };
+#include "privilege.h"
 
 static __always_inline int credentials_changed(u32 operation)
 {
@@ -22,11 +20,28 @@ static __always_inline int credentials_changed(u32 operation)
 	return 0;
 }
 
+/* Arguments: the ids that were asked for, as many as the call has. */
+static __always_inline int credentials_refused(u32 operation, long ret)
+{
+	struct pt_regs *regs = registers();
+	struct privilege_record *r;
+
+	if (!refused(ret))
+		return 0;
+	r = privilege(operation, ret, CLASS_CREDENTIALS);
+	if (!r)
+		return 0;
+	r->arguments[0] = FIRST(regs);
+	r->arguments[1] = SECOND(regs);
+	r->arguments[2] = THIRD(regs);
+	return told_of(r);
+}
+
 #define ON_CHANGE(call, operation)                                                                                     \
 	SEC("tp/syscalls/sys_exit_" #call)                                                                             \
 	int on_##call(struct syscall_exit *ctx)                                                                        \
 	{                                                                                                              \
-		return ctx->ret == 0 ? credentials_changed(operation) : 0;                                             \
+		return ctx->ret == 0 ? credentials_changed(operation) : credentials_refused(operation, ctx->ret);      \
 	}
 
 ON_CHANGE(setuid, OP_SETUID)
@@ -35,6 +50,7 @@ ON_CHANGE(setreuid, OP_SETREUID)
 ON_CHANGE(setregid, OP_SETREGID)
 ON_CHANGE(setresuid, OP_SETRESUID)
 ON_CHANGE(setresgid, OP_SETRESGID)
+ON_CHANGE(capset, OP_CAPSET)
 
 /* These two return the id before, whatever happens. */
 SEC("tp/syscalls/sys_exit_setfsuid")
@@ -47,4 +63,37 @@ SEC("tp/syscalls/sys_exit_setfsgid")
 int on_setfsgid(struct syscall_exit *ctx)
 {
 	return credentials_changed(OP_SETFSGID);
+}
+
+/* Arguments: how many supplementary groups; the text has the first of them, 32 bits each: those that the process has now, or asked for in vain. */
+SEC("tp/syscalls/sys_exit_setgroups")
+int on_setgroups(struct syscall_exit *ctx)
+{
+	struct pt_regs *regs = registers();
+	struct privilege_record *r;
+
+	if (ctx->ret < 0 && !refused(ctx->ret))
+		return 0;
+	r = privilege(OP_SETGROUPS, ctx->ret, CLASS_CREDENTIALS);
+	if (!r)
+		return 0;
+	u32 count = FIRST(regs);
+	const char *from = (const char *)SECOND(regs);
+
+	r->arguments[0] = count;
+	if (ctx->ret == 0) {
+		struct group_info *groups = BPF_CORE_READ(bpf_get_current_task_btf(), cred, group_info);
+
+		from = (void *)groups + bpf_core_field_offset(struct group_info, gid);
+	}
+	/* One by one: a length that varies is hard to prove to the verifier. */
+	for (u32 i = 0; i < sizeof(r->text) / sizeof(u32) && i < count; i++) {
+		char *to = &r->text[i * sizeof(u32)];
+
+		if (ctx->ret == 0)
+			bpf_probe_read_kernel(to, sizeof(u32), &from[i * sizeof(u32)]);
+		else
+			bpf_probe_read_user(to, sizeof(u32), &from[i * sizeof(u32)]);
+	}
+	return told_of(r);
 }

@@ -21,7 +21,7 @@ static __always_inline bool is_worth(long ret)
 	SEC("tp/syscalls/sys_exit_" #call_name)                                                                        \
 	int on_file_##call_name(struct syscall_exit *ctx)                                                                   \
 	{                                                                                                              \
-		struct pt_regs *regs = REGS();                                                                         \
+		struct pt_regs *regs = registers();                                                                    \
 		struct call c = { .operation = op, .result = -ctx->ret };                                              \
                                                                                                                        \
 		if (!is_worth(ctx->ret))                                                                               \
@@ -38,7 +38,7 @@ static __always_inline bool is_worth(long ret)
 	SEC("tp/syscalls/sys_exit_" #call_name)                                                                        \
 	int on_file_##call_name(struct syscall_exit *ctx)                                                                   \
 	{                                                                                                              \
-		struct pt_regs *regs = REGS();                                                                         \
+		struct pt_regs *regs = registers();                                                                    \
 		struct call c = { .operation = op, .result = -ctx->ret, .text = text_ };                               \
                                                                                                                        \
 		if (!is_worth(ctx->ret))                                                                               \
@@ -55,13 +55,13 @@ static __always_inline bool is_worth(long ret)
 	SEC("tp/syscalls/sys_exit_" #call_name)                                                                        \
 	int on_file_##call_name(struct syscall_exit *ctx)                                                                   \
 	{                                                                                                              \
-		struct pt_regs *regs = REGS();                                                                         \
+		struct pt_regs *regs = registers();                                                                    \
 		struct call c = { .operation = op, .result = -ctx->ret };                                              \
                                                                                                                        \
 		if (!is_worth(ctx->ret))                                                                               \
 			return 0;                                                                                      \
 		c.fd = FIRST(regs);                                                                                    \
-		c.file = (u64)file_of(bpf_get_current_task_btf(), c.fd);                                               \
+		c.file = (u64)file_of(c.fd);                                                                           \
 		c.name2 = name2_;                                                                                      \
 		c.argument = argument_;                                                                                \
 		c.argument2 = argument2_;                                                                              \

@@ -20,8 +20,6 @@
 #define FMODE_CREATED 0x100000
 #define O_TRUNC 01000
 #define O_CLOEXEC 02000000
-#define EPERM 1
-#define EACCES 13
 #define ETXTBSY 26
 #define EROFS 30
 #define PROC_SUPER_MAGIC 0x9fa0
@@ -68,17 +66,6 @@ struct {
 	__type(key, u64);
 	__type(value, struct opened);
 } opened SEC(".maps");
-
-static __always_inline struct file *file_of(struct task_struct *task, u32 fd)
-{
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
-	struct file *file = NULL;
-
-	if (fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
-		return NULL;
-	return file;
-}
 
 static __always_inline bool is_last(struct file *file)
 {
@@ -337,7 +324,7 @@ int tell_name(struct call *c)
 			if (first == '/') {
 				from = &fs->root;
 			} else if (dfd != AT_FDCWD) {
-				struct file *directory = file_of(task, dfd);
+				struct file *directory = file_of(dfd);
 
 				from = directory ? &directory->f_path : NULL;
 			}
@@ -414,7 +401,7 @@ static __always_inline int on_opened(long ret, s32 dfd, u64 name, u32 flags)
 		c.access = (flags & 3) == 0 ? ACCESS_READ : (flags & 3) == 1 ? ACCESS_WRITE : ACCESS_READ | ACCESS_WRITE;
 		return tell_name(&c);
 	}
-	struct file *file = file_of(task, ret);
+	struct file *file = file_of(ret);
 
 	if (!file)
 		return 0;
@@ -473,12 +460,10 @@ static __always_inline int on_opened(long ret, s32 dfd, u64 name, u32 flags)
 	return tell_file(&c);
 }
 
-#define REGS() ((struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()))
-
 SEC("tp/syscalls/sys_exit_open")
 int on_open(struct syscall_exit *ctx)
 {
-	struct pt_regs *regs = REGS();
+	struct pt_regs *regs = registers();
 
 	return on_opened(ctx->ret, AT_FDCWD, FIRST(regs), SECOND(regs));
 }
@@ -486,7 +471,7 @@ int on_open(struct syscall_exit *ctx)
 SEC("tp/syscalls/sys_exit_creat")
 int on_creat(struct syscall_exit *ctx)
 {
-	struct pt_regs *regs = REGS();
+	struct pt_regs *regs = registers();
 
 	return on_opened(ctx->ret, AT_FDCWD, FIRST(regs), O_TRUNC | 1);
 }
@@ -494,7 +479,7 @@ int on_creat(struct syscall_exit *ctx)
 SEC("tp/syscalls/sys_exit_openat")
 int on_openat(struct syscall_exit *ctx)
 {
-	struct pt_regs *regs = REGS();
+	struct pt_regs *regs = registers();
 
 	return on_opened(ctx->ret, FIRST(regs), SECOND(regs), THIRD(regs));
 }
@@ -502,7 +487,7 @@ int on_openat(struct syscall_exit *ctx)
 SEC("tp/syscalls/sys_exit_openat2")
 int on_openat2(struct syscall_exit *ctx)
 {
-	struct pt_regs *regs = REGS();
+	struct pt_regs *regs = registers();
 	u64 flags = 0;
 
 	bpf_probe_read_user(&flags, sizeof(flags), (void *)THIRD(regs));
@@ -512,7 +497,7 @@ int on_openat2(struct syscall_exit *ctx)
 SEC("tp/syscalls/sys_exit_open_by_handle_at")
 int on_open_by_handle(struct syscall_exit *ctx)
 {
-	struct pt_regs *regs = REGS();
+	struct pt_regs *regs = registers();
 
 	return on_opened(ctx->ret, FIRST(regs), 0, THIRD(regs));
 }
@@ -520,7 +505,7 @@ int on_open_by_handle(struct syscall_exit *ctx)
 /* A descriptor is about to be closed. */
 static __always_inline void closing(struct task_struct *task, u32 fd)
 {
-	struct file *file = file_of(task, fd);
+	struct file *file = file_of(fd);
 
 	if (file && is_last(file))
 		end_access((u64)file, file, false);
@@ -555,11 +540,11 @@ int on_dup3(struct syscall_entry *ctx)
 SEC("tp/syscalls/sys_exit_fcntl")
 int on_fcntl(struct syscall_exit *ctx)
 {
-	struct pt_regs *regs = REGS();
+	struct pt_regs *regs = registers();
 
 	if (ctx->ret || SECOND(regs) != F_SETFD)
 		return 0;
-	u64 address = (u64)file_of(bpf_get_current_task_btf(), FIRST(regs));
+	u64 address = (u64)file_of(FIRST(regs));
 	struct opened *o = bpf_map_lookup_elem(&opened, &address);
 	struct file_end_record r = {};
 
@@ -591,7 +576,7 @@ static long sweep_one(u32 turn, struct sweep *w)
 	if (bpf_probe_read_kernel(&word, sizeof(word), &w->open[fd / 64]) || !(word >> (fd % 64) & 1))
 		return 0;
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct file *file = file_of(task, fd);
+	struct file *file = file_of(fd);
 	u64 address = (u64)file;
 
 	if (!file)
@@ -641,7 +626,7 @@ int BPF_PROG(on_exit_files, struct task_struct *task)
 SEC("tp/syscalls/sys_exit_mmap")
 int on_mmap(struct syscall_exit *ctx)
 {
-	struct pt_regs *regs = REGS();
+	struct pt_regs *regs = registers();
 	u64 protection = THIRD(regs);
 
 	if (!(protection & PROT_EXEC) || FOURTH(regs) & MAP_ANONYMOUS)
@@ -649,7 +634,7 @@ int on_mmap(struct syscall_exit *ctx)
 	if (ctx->ret < 0 && ctx->ret > -4096 && !is_denial(ctx->ret))
 		return 0;
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct file *file = file_of(task, FIFTH(regs));
+	struct file *file = file_of(FIFTH(regs));
 	struct inode *inode = file ? BPF_CORE_READ(file, f_inode) : NULL;
 	struct call c = { .operation = FILE_MAP, .fd = FIFTH(regs), .file = (u64)file, .argument = protection };
 

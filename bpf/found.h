@@ -31,10 +31,13 @@ int on_task(struct bpf_iter__task *ctx)
 	e->args_total = task->mm ? task->mm->arg_end - task->mm->arg_start : 0;
 	e->args_len = 0;
 	e->args_bulk = 0;
-	u32 size = start + inside(at);
+	u32 size = start + inside(at), bounded = size;
 
 	bpf_seq_write(ctx->meta->seq, &size, sizeof(size));
-	bpf_seq_write(ctx->meta->seq, s, size);
+	/* What was on the stack has no bound any more for the verifier of Linux 6.1. */
+	asm volatile("" : "+r"(bounded));
+	if (bounded <= sizeof(*s))
+		bpf_seq_write(ctx->meta->seq, s, bounded);
 	return 0;
 }
 

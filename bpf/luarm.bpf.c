@@ -2,6 +2,9 @@
 /* Every program that luarm loads into the kernel. They observe; none of them changes, delays or refuses anything. */
 #include "process.h"
 #include "credentials.h"
+#include "memory.h"
+#include "namespaces.h"
+#include "signals.h"
 #include "tcp.h"
 #include "packets.h"
 #include "files.h"
@@ -23,6 +26,7 @@ TELL(exec_record);
 TELL(exit_record);
 TELL(rename_record);
 TELL(credentials_record);
+TELL(privilege_record);
 TELL(denied_record);
 TELL(endpoint_record);
 TELL(release_record);

@@ -33,34 +33,53 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
-/* What does not fit into the record itself goes ahead through the bulk ring, in pieces. Returns how much went. */
+/* Arguments that are on their way through the bulk ring. */
+struct arguments {
+	struct image image;
+	u64 from, left;
+	u32 offset;
+};
+
+static long give_piece(u32 turn, struct arguments *a)
+{
+	struct arguments_record *piece;
+	u32 len = a->left < ARGUMENTS_PIECE ? a->left : ARGUMENTS_PIECE;
+
+	if (!len)
+		return 1;
+	piece = bpf_ringbuf_reserve(&bulk, sizeof(*piece) + ARGUMENTS_PIECE, 0);
+	if (!piece) {
+		lose(CLASS_ARGUMENTS);
+		return 1;
+	}
+	piece->h = header(KIND_ARGUMENTS);
+	piece->image = a->image;
+	piece->offset = a->offset;
+	piece->len = len;
+	/* The verifier of Linux 6.1 does not see the bound above. */
+	asm volatile("" : "+r"(len));
+	if (len > ARGUMENTS_PIECE || bpf_probe_read_user(piece->data, len, (void *)a->from)) {
+		bpf_ringbuf_discard(piece, BPF_RB_NO_WAKEUP);
+		lose(CLASS_ARGUMENTS);
+		return 1;
+	}
+	bpf_ringbuf_submit(piece, wakeup(&bulk));
+	a->offset += len;
+	a->from += len;
+	a->left -= len;
+	return 0;
+}
+
+/*
+ * What does not fit into the record itself goes ahead through the bulk ring, in pieces. Returns how much went. bpf_loop because the verifier of
+ * Linux 6.1 takes each turn of a plain loop for another state.
+ */
 static __always_inline u32 give_arguments(struct image *image, u64 from, u64 left)
 {
-	u32 offset = 0;
+	struct arguments a = { .image = *image, .from = from, .left = left };
 
-	for (int i = 0; i < ARGUMENTS_PIECES && left; i++) {
-		struct arguments_record *piece = bpf_ringbuf_reserve(&bulk, sizeof(*piece) + ARGUMENTS_PIECE, 0);
-		u32 len = left < ARGUMENTS_PIECE ? left : ARGUMENTS_PIECE;
-
-		if (!piece) {
-			lose(CLASS_ARGUMENTS);
-			break;
-		}
-		piece->h = header(KIND_ARGUMENTS);
-		piece->image = *image;
-		piece->offset = offset;
-		piece->len = len;
-		if (bpf_probe_read_user(piece->data, len, (void *)from)) {
-			bpf_ringbuf_discard(piece, BPF_RB_NO_WAKEUP);
-			lose(CLASS_ARGUMENTS);
-			break;
-		}
-		bpf_ringbuf_submit(piece, wakeup(&bulk));
-		offset += len;
-		from += len;
-		left -= len;
-	}
-	return offset;
+	bpf_loop(ARGUMENTS_PIECES, give_piece, &a, 0);
+	return a.offset;
 }
 
 static __always_inline void fill_file(struct exec_record *e, struct file *file)

@@ -25,6 +25,7 @@ enum kind {
 	KIND_FILE_END,		/* an opened file was closed */
 	KIND_FILE_CLOEXEC,	/* whether an exec closes it changed: pad says to what */
 	KIND_FILE_AGAIN,	/* it was opened and closed again, and more may follow untold: see the table `accesses` */
+	KIND_PRIVILEGE,
 };
 
 /* Classes of events, for counting what is lost. */
@@ -40,6 +41,11 @@ enum class {
 	CLASS_UDP_TABLE,
 	CLASS_NAMES,
 	CLASS_FILE,
+	CLASS_KERNEL,
+	CLASS_BPF,
+	CLASS_PTRACE,
+	CLASS_NAMESPACES,
+	CLASS_SIGNALS,
 	CLASSES,
 };
 
@@ -67,6 +73,7 @@ struct actor {
 struct ids {
 	u32 uid, euid, suid, fsuid;
 	u32 gid, egid, sgid, fsgid;
+	u64 inheritable, permitted, effective;	/* capabilities */
 };
 
 struct task {
@@ -137,6 +144,21 @@ struct credentials_record {
 	u32 operation;
 	u32 pad;
 };
+
+/* What a record of a privilege means by its arguments and its text stands with the program that fills them in. */
+struct privilege_record {
+	struct header h;
+	struct actor actor;
+	struct actor target;	/* image.pid 0: none */
+	struct ids ids;		/* of the actor, after it */
+	u32 operation;
+	s32 error;		/* 0: it was done */
+	u64 arguments[3];
+	u32 spaces[8];		/* enum space: the namespaces, 0 where not of interest */
+	char text[64];
+};
+
+enum space { SPACE_MNT, SPACE_UTS, SPACE_IPC, SPACE_USER, SPACE_PID, SPACE_NET, SPACE_CGROUP, SPACE_TIME };
 
 struct denied_record {
 	struct header h;
@@ -296,12 +318,13 @@ struct peer {
 
 _Static_assert(sizeof(struct header) == 16, "header");
 _Static_assert(sizeof(struct actor) == 48, "actor");
-_Static_assert(sizeof(struct task) == 152, "task");
-_Static_assert(sizeof(struct fork_record) == 176, "fork_record");
-_Static_assert(sizeof(struct exec_record) == 256, "exec_record");
+_Static_assert(sizeof(struct task) == 176, "task");
+_Static_assert(sizeof(struct fork_record) == 200, "fork_record");
+_Static_assert(sizeof(struct exec_record) == 280, "exec_record");
 _Static_assert(sizeof(struct exit_record) == 104, "exit_record");
 _Static_assert(sizeof(struct rename_record) == 80, "rename_record");
-_Static_assert(sizeof(struct credentials_record) == 104, "credentials_record");
+_Static_assert(sizeof(struct credentials_record) == 128, "credentials_record");
+_Static_assert(sizeof(struct privilege_record) == 296, "privilege_record");
 _Static_assert(sizeof(struct denied_record) == 80, "denied_record");
 _Static_assert(sizeof(struct endpoint_record) == 160, "endpoint_record");
 _Static_assert(sizeof(struct release_record) == 24, "release_record");

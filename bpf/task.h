@@ -67,6 +67,14 @@ static __always_inline void fill_actor(struct actor *actor, struct task_struct *
 	bpf_probe_read_kernel(actor->comm, sizeof(actor->comm), task->comm);
 }
 
+/* Eight bytes at the field's place, whatever its type is called in this kernel. */
+#define CAPABILITIES(cred, set)                                                                                        \
+	({                                                                                                             \
+		u64 bits = 0;                                                                                          \
+		bpf_core_read(&bits, sizeof(bits), &(cred)->set);                                                      \
+		bits;                                                                                                  \
+	})
+
 static __always_inline void fill_ids(struct ids *ids, const struct cred *cred)
 {
 	ids->uid = cred->uid.val;
@@ -77,6 +85,9 @@ static __always_inline void fill_ids(struct ids *ids, const struct cred *cred)
 	ids->egid = cred->egid.val;
 	ids->sgid = cred->sgid.val;
 	ids->fsgid = cred->fsgid.val;
+	ids->inheritable = CAPABILITIES(cred, cap_inheritable);
+	ids->permitted = CAPABILITIES(cred, cap_permitted);
+	ids->effective = CAPABILITIES(cred, cap_effective);
 }
 
 static __always_inline void fill_task(struct task *out, struct task_struct *task, struct task_struct *creator)
@@ -114,6 +125,26 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 	out->tty[0] = 0;
 	if (tty)
 		bpf_probe_read_kernel_str(out->tty, sizeof(out->tty), tty->name);
+}
+
+#define EPERM 1
+#define EACCES 13
+
+static __always_inline struct pt_regs *registers(void)
+{
+	return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+}
+
+/* The file behind a descriptor of the task that runs. */
+static __always_inline struct file *file_of(u32 fd)
+{
+	struct fdtable *table = BPF_CORE_READ(bpf_get_current_task_btf(), files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd);
+	struct file *file = NULL;
+
+	if (fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
+		return NULL;
+	return file;
 }
 
 /* When a file changed: its contents, and anything of it. ns since 1970. */

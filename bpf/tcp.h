@@ -94,12 +94,9 @@ int BPF_PROG(on_state, struct sock *sk, int old, int new)
 
 static __always_inline struct sock *socket_of(u32 fd)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
-	struct file *file = NULL;
+	struct file *file = file_of(fd);
 
-	if (fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]) || !file)
+	if (!file)
 		return NULL;
 	struct socket *socket = BPF_CORE_READ(file, private_data);
 

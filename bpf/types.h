@@ -14,7 +14,12 @@ typedef __s32 s32;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+struct proc_ns_operations {
+	const char *name;
+};
+
 struct ns_common {
+	const struct proc_ns_operations *ops;
 	unsigned int inum;
 };
 
@@ -30,7 +35,25 @@ struct mnt_namespace {
 	struct ns_common ns;
 };
 
+struct xarray {
+	void *xa_head;
+};
+
+struct xa_node {
+	unsigned char shift;
+	void *slots[64];
+};
+
+struct idr {
+	struct xarray idr_rt;
+};
+
 struct pid_namespace {
+	struct idr idr;
+	struct ns_common ns;
+};
+
+struct time_namespace {
 	struct ns_common ns;
 };
 
@@ -50,7 +73,9 @@ struct nsproxy {
 	struct uts_namespace *uts_ns;
 	struct ipc_namespace *ipc_ns;
 	struct mnt_namespace *mnt_ns;
+	struct pid_namespace *pid_ns_for_children;
 	struct net *net_ns;
+	struct time_namespace *time_ns_for_children;
 	struct cgroup_namespace *cgroup_ns;
 };
 
@@ -62,10 +87,22 @@ typedef struct {
 	u32 val;
 } kgid_t;
 
+/* Before Linux 6.3 it was two words of 32 bits, in the same place. */
+typedef struct {
+	u64 val;
+} kernel_cap_t;
+
 struct cred {
 	kuid_t uid, suid, euid, fsuid;
 	kgid_t gid, sgid, egid, fsgid;
+	kernel_cap_t cap_inheritable, cap_permitted, cap_effective;
 	struct user_namespace *user_ns;
+	struct group_info *group_info;
+};
+
+struct group_info {
+	int ngroups;
+	kgid_t gid[];
 };
 
 struct qstr {
@@ -99,6 +136,7 @@ struct inode {
 	long long i_ctime_sec;
 	u32 i_ctime_nsec;
 	u32 i_generation;
+	void *i_private;
 };
 
 /* Linux 6.6 renamed the time of the last change of contents, 6.11 split it. */
@@ -197,8 +235,17 @@ struct upid {
 	struct pid_namespace *ns;
 };
 
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
 struct pid {
 	unsigned int level;
+	struct hlist_head tasks[4];
 	struct upid numbers[1];
 };
 
@@ -252,6 +299,7 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct pid *thread_pid;
+	struct hlist_node pid_links[4];
 	u64 utime, stime;
 	u64 start_boottime;
 	const struct cred *cred;
@@ -334,10 +382,25 @@ struct socket {
 	struct file *file;
 };
 
+struct bpf_prog_aux {
+	u32 id;
+	char name[16];
+};
+
+struct bpf_prog {
+	enum bpf_prog_type type;
+	struct bpf_prog_aux *aux;
+};
+
+struct kernel_siginfo {
+	int si_code;
+};
+
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs {
-	unsigned long di, si, dx, r10, r8;
+	unsigned long di, si, dx, r10, r8, orig_ax;
 };
+#define CALL(regs) BPF_CORE_READ(regs, orig_ax)
 #define FIRST(regs) BPF_CORE_READ(regs, di)
 #define SECOND(regs) BPF_CORE_READ(regs, si)
 #define THIRD(regs) BPF_CORE_READ(regs, dx)
@@ -350,7 +413,9 @@ struct user_pt_regs {
 struct pt_regs {
 	struct user_pt_regs user_regs;
 	u64 orig_x0;
+	s32 syscallno;
 };
+#define CALL(regs) BPF_CORE_READ(regs, syscallno)
 #define FIRST(regs) BPF_CORE_READ(regs, orig_x0)
 #define SECOND(regs) BPF_CORE_READ(regs, user_regs.regs[1])
 #define THIRD(regs) BPF_CORE_READ(regs, user_regs.regs[2])

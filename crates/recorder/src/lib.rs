@@ -138,6 +138,10 @@ impl Recorder {
                 happened(ctx, at);
                 processes.credentials(ctx, at, &actor, operation, credentials);
             }
+            Observation::Privilege(privilege) => {
+                happened(ctx, privilege.at);
+                processes.privilege(ctx, &privilege);
+            }
             Observation::Endpoint(endpoint) => {
                 ctx.clock.advance(endpoint.at);
                 endpoints.begin(ctx, processes, names, &endpoint);

@@ -48,6 +48,19 @@ pub struct Credentials {
     pub egid: u32,
     pub sgid: u32,
     pub fsgid: u32,
+    /// `None` where they are not known.
+    pub capabilities: Option<Capabilities>,
+}
+
+/// Sets of capabilities, one bit each, in the order of capabilities(7). They count in the task's own user namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    /// What it may keep through an exec of a file that grants it.
+    pub inheritable: u64,
+    /// What it may make effective.
+    pub permitted: u64,
+    /// What the kernel asks for.
+    pub effective: u64,
 }
 
 /// Inode numbers of the namespaces of a task; 0 where unknown.
@@ -191,6 +204,25 @@ pub struct Usage {
     pub read_bytes: u64,
     /// Bytes sent to storage.
     pub write_bytes: u64,
+}
+
+/// An act of privilege upon the kernel or upon another process, or a change of credentials that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Privilege {
+    /// When it was over.
+    pub at: BootNs,
+    /// Who.
+    pub actor: Actor,
+    /// The actor's credentials, as of after it.
+    pub credentials: Credentials,
+    /// The act: mostly the system call's name.
+    pub operation: &'static str,
+    /// The error number; 0 where it was done.
+    pub result: i32,
+    /// The process that it was done to.
+    pub target: Option<Actor>,
+    /// What it was about, in the kernel's words; empty where there is no more to say.
+    pub detail: Vec<u8>,
 }
 
 /// How a fact came to be known.
@@ -569,6 +601,8 @@ pub enum Observation {
         /// The ids after the change.
         credentials: Credentials,
     },
+    /// An act of privilege.
+    Privilege(Box<Privilege>),
     /// An endpoint began or was found.
     Endpoint(Box<Endpoint>),
     /// An endpoint ended. Whatever is needed to tell of it is here, in case its beginning was lost.

@@ -115,3 +115,10 @@ pub fn connect_program(dir: &Path) -> PathBuf {
     compile(CONNECT, &path, &[]);
     path
 }
+
+/// The program that does what it is told, act after act.
+pub fn acting_program(dir: &Path) -> PathBuf {
+    let path = dir.join("actor");
+    compile(include_str!("acts.c"), &path, &[]);
+    path
+}

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use luarm_schema::{
-    Word,
     escape::escape,
-    tables::{ExecInfo, PrivInfo, RenameInfo},
+    tables::{ExecInfo, RenameInfo},
 };
 use luarm_sensor::{
     BootNs,
@@ -15,7 +14,7 @@ use luarm_sensor::{
 use super::{Argv, Image, Place, Process, Processes, State};
 use crate::context::{Context, UNKNOWN_ID};
 
-const UNKNOWN: Credentials = Credentials {
+pub(super) const UNKNOWN: Credentials = Credentials {
     uid: UNKNOWN_ID,
     euid: UNKNOWN_ID,
     suid: UNKNOWN_ID,
@@ -24,6 +23,7 @@ const UNKNOWN: Credentials = Credentials {
     egid: UNKNOWN_ID,
     sgid: UNKNOWN_ID,
     fsgid: UNKNOWN_ID,
+    capabilities: None,
 };
 
 impl Process {
@@ -136,81 +136,7 @@ impl Processes {
         ctx.draft.push(row);
     }
 
-    pub(crate) fn credentials(
-        &mut self,
-        ctx: &mut Context,
-        at: BootNs,
-        actor: &Actor,
-        operation: &'static str,
-        new: Credentials,
-    ) {
-        // Every thread of a process tells of the change.
-        if self.running(actor.image).is_some_and(|process| process.task.credentials == new) {
-            return;
-        }
-        let psentity = self.actor(ctx, actor, at, true);
-        let mut old = UNKNOWN;
-        if let Some(process) = self.running(actor.image) {
-            old = std::mem::replace(&mut process.task.credentials, new);
-        }
-        privinfo(ctx, at, psentity, actor, operation, (old, new));
-    }
-
-    /// The change of credentials by the exec of a set-user-id or set-group-id file.
-    pub(super) fn privileges_at_exec(&mut self, ctx: &mut Context, at: BootNs, old: &Process) {
-        let Some(process) = self.live.get(&old.image.pid) else { return };
-        let (before, after) = (old.task.credentials, process.task.credentials);
-        if before == after || before.uid == UNKNOWN_ID || after.uid == UNKNOWN_ID {
-            return;
-        }
-        let actor = Actor {
-            image: process.image,
-            comm: process.task.comm.clone(),
-            euid: after.euid,
-            auid: process.task.auid,
-            session: process.task.session,
-        };
-        privinfo(ctx, at, process.psentity, &actor, "exec", (before, after));
-    }
-
-    fn running(&mut self, image: ImageId) -> Option<&mut Process> {
+    pub(super) fn running(&mut self, image: ImageId) -> Option<&mut Process> {
         self.live.get_mut(&image.pid).filter(|process| process.image == image)
     }
-}
-
-fn privinfo(
-    ctx: &mut Context,
-    at: BootNs,
-    psentity: i64,
-    actor: &Actor,
-    operation: &'static str,
-    (old, new): (Credentials, Credentials),
-) {
-    let created = ctx.clock.time(at);
-    let row = PrivInfo {
-        privid: ctx.numbers.next(created),
-        psentity,
-        username: ctx.username(new.euid),
-        loginname: ctx.loginname(actor.auid),
-        pid: actor.image.pid,
-        application: escape(&actor.comm),
-        operation: Word::Borrowed(operation),
-        olduid: old.uid,
-        oldeuid: old.euid,
-        oldgid: old.gid,
-        oldegid: old.egid,
-        uid: new.uid,
-        euid: new.euid,
-        suid: new.suid,
-        fsuid: new.fsuid,
-        gid: new.gid,
-        egid: new.egid,
-        sgid: new.sgid,
-        fsgid: new.fsgid,
-        auid: actor.auid,
-        session: actor.session,
-        created,
-        end: None,
-    };
-    ctx.draft.push(row);
 }

@@ -7,6 +7,7 @@ mod activity;
 mod image;
 mod lookup;
 mod past;
+mod privilege;
 mod row;
 mod transition;
 

@@ -71,6 +71,9 @@ fn observations() -> impl Strategy<Value = Observation> {
         1 => images().prop_map(|image| Observation::ExecDenied {
             at: 0, actor: actor(image), path: b"/x".to_vec(), arguments: Arguments::default(), errno: 13,
         }),
+        2 => (images(), prop::option::of(images()), 0u32..2).prop_map(|(image, target, id)| privilege(
+            0, ["setns", "ptrace"][id as usize], image, target,
+        )),
         2 => endpoints().prop_map(begins),
         2 => (endpoints(), any::<bool>()).prop_map(|(endpoint, idle)| {
             ends(0, endpoint, EndpointEnd { idle, ..EndpointEnd::default() })
@@ -95,6 +98,10 @@ fn later(mut observation: Observation, run: u64) -> Observation {
         Observation::Rename { actor, .. }
         | Observation::Credentials { actor, .. }
         | Observation::ExecDenied { actor, .. } => shift(&mut actor.image),
+        Observation::Privilege(act) => {
+            shift(&mut act.actor.image);
+            act.target.iter_mut().for_each(|target| shift(&mut target.image));
+        }
         Observation::Endpoint(endpoint) | Observation::EndpointEnd { endpoint, .. } => {
             endpoint.actor.iter_mut().for_each(|actor| shift(&mut actor.image));
         }
@@ -122,6 +129,10 @@ fn dated(observation: Observation, now: BootNs, run: u64) -> Observation {
         }
         Observation::ExecDenied { actor, path, arguments, errno, .. } => {
             Observation::ExecDenied { at: now, actor, path, arguments, errno }
+        }
+        Observation::Privilege(mut act) => {
+            act.at = now;
+            Observation::Privilege(act)
         }
         Observation::Dns(mut dns) => {
             dns.at = now;

@@ -4,6 +4,7 @@
 mod anything;
 mod endpoints;
 mod names;
+mod privileges;
 mod processes;
 mod restart;
 mod scene;

@@ -77,7 +77,18 @@ pub(crate) fn psentity(image: ImageId) -> i64 {
 }
 
 pub(crate) fn ids(id: u32) -> Credentials {
-    Credentials { uid: id, euid: id, suid: id, fsuid: id, gid: id, egid: id, sgid: id, fsgid: id }
+    let capabilities = Some(Capabilities::default());
+    Credentials {
+        uid: id,
+        euid: id,
+        suid: id,
+        fsuid: id,
+        gid: id,
+        egid: id,
+        sgid: id,
+        fsgid: id,
+        capabilities,
+    }
 }
 
 pub(crate) fn task(image: ImageId, creator: Option<ImageId>) -> Box<Task> {
@@ -128,6 +139,23 @@ pub(crate) fn exit(at: BootNs, image: ImageId, status: i32) -> Observation {
 
 pub(crate) fn rename(at: BootNs, image: ImageId) -> Observation {
     Observation::Rename { at, actor: actor(image), old: b"before".to_vec() }
+}
+
+pub(crate) fn privilege(
+    at: BootNs,
+    operation: &'static str,
+    image: ImageId,
+    target: Option<ImageId>,
+) -> Observation {
+    Observation::Privilege(Box::new(Privilege {
+        at,
+        actor: actor(image),
+        credentials: ids(1000),
+        operation,
+        result: 0,
+        target: target.map(|target| Actor { euid: 1001, ..actor(target) }),
+        detail: Vec::new(),
+    }))
 }
 
 pub(crate) fn address(text: &str) -> SocketAddr {
@@ -219,7 +247,8 @@ impl Memory {
                 Row::NameInfo(row) => row.psentity,
                 _ => None,
             };
-            if let Some(psentity) = psentity {
+            let target = if let Row::PrivInfo(row) = row { row.targetentity } else { None };
+            for psentity in psentity.into_iter().chain(target) {
                 assert!(images.contains_key(&psentity), "no image for {row:?}");
             }
         }

@@ -1,4 +1,4 @@
-//! Processes: their images, the executions that failed, their changes of name and of credentials.
+//! Processes: their images, the executions that failed, their changes of name, their acts of privilege.
 
 use std::sync::Arc;
 
@@ -236,14 +236,16 @@ table! {
 }
 
 table! {
-    /// Changes of credentials: by setuid and its family, and by executing a set-user-id or set-group-id file.
+    /// Acts of privilege, done or refused: changes of credentials and capabilities (by setuid and its family, by capset, by executing a
+    /// file that grants them), code loaded into the kernel, memory and descriptors of other processes, namespaces made and entered, signals to
+    /// processes of other users.
     privinfo: PrivInfo, PrivInfoEnd, key privid;
     begin {
-        /// Number of the change, ordered by time.
+        /// Number of the act, ordered by time.
         privid: i64,
-        /// The image whose credentials changed.
+        /// The image that did it.
         psentity: i64,
-        /// Effective user after the change.
+        /// Effective user after it.
         username: Arc<str>,
         /// User who logged in.
         loginname: Option<Arc<str>>,
@@ -251,9 +253,27 @@ table! {
         pid: u32,
         /// Task name.
         application: String,
-        /// What changed them: the system call (`setuid`, `setresgid`…) or `exec`.
+        /// What was done: mostly the system call (`setuid`, `setresgid`, `setgroups`, `capset`, `init_module`, `finit_module`, `delete_module`, `kexec_load`,
+        /// `kexec_file_load`, `ptrace`, `process_vm_readv`, `process_vm_writev`, `pidfd_getfd`, `setns`, `unshare`, `clone`); `exec`, credentials
+        /// changed by it; `bpf-load`, `bpf-attach`, a BPF program; `signal`, by whichever call; `observed`, the polling sensor found other
+        /// credentials than before.
         operation: Word,
-        /// Real user id before.
+        /// The kernel's error number (1 EPERM, 13 EACCES…); 0 where it was done.
+        result: i32,
+        /// What it was about. Modules: the module's name, or that of the file where the kernel refused it. BPF: type, name and number of the
+        /// program. `ptrace`: the request. `process_vm_*`: how many bytes, by the first such call. Namespaces: their kinds, each with
+        /// its inode number where it was done. `signal`: its name. A refused change of ids: the ids that were asked for, -1 for one to keep.
+        /// `setgroups`: the supplementary groups that it has now, or asked for in vain.
+        detail: Option<String>,
+        /// The image that it was done to, as of that moment. `clone`: the child.
+        targetentity: Option<i64>,
+        /// Its process id.
+        targetpid: Option<u32>,
+        /// Its effective user.
+        targetusername: Option<Arc<str>>,
+        /// Its task name.
+        targetapplication: Option<String>,
+        /// Real user id before. This and the others `before` are the same as after where the act does not change them.
         olduid: u32,
         /// Effective user id before.
         oldeuid: u32,
@@ -261,6 +281,12 @@ table! {
         oldgid: u32,
         /// Effective group id before.
         oldegid: u32,
+        /// Inheritable capabilities before, 16 hexadecimal digits as in /proc/PID/status, bits as in capabilities(7); NULL where not known.
+        oldcapinh: Option<String>,
+        /// Permitted capabilities before.
+        oldcapprm: Option<String>,
+        /// Effective capabilities before.
+        oldcapeff: Option<String>,
         /// Real user id after.
         uid: u32,
         /// Effective user id after.
@@ -277,14 +303,20 @@ table! {
         sgid: u32,
         /// Group id for file access after.
         fsgid: u32,
+        /// Inheritable capabilities after. Capabilities count in the process's own user namespace.
+        capinh: Option<String>,
+        /// Permitted capabilities after.
+        capprm: Option<String>,
+        /// Effective capabilities after.
+        capeff: Option<String>,
         /// Login user id.
         auid: Option<u32>,
         /// Login session id.
         session: Option<u32>,
-        /// When they changed.
+        /// When it was done.
         created: Time,
     }
     end {}
     derived {}
-    index { (psentity) }
+    index { (psentity) (targetentity) }
 }

@@ -420,10 +420,19 @@ CREATE TABLE privinfo (
     pid bigint NOT NULL,
     application mediumtext NOT NULL,
     operation mediumtext NOT NULL,
+    result int NOT NULL,
+    detail mediumtext,
+    targetentity bigint,
+    targetpid bigint,
+    targetusername mediumtext,
+    targetapplication mediumtext,
     olduid bigint NOT NULL,
     oldeuid bigint NOT NULL,
     oldgid bigint NOT NULL,
     oldegid bigint NOT NULL,
+    oldcapinh mediumtext,
+    oldcapprm mediumtext,
+    oldcapeff mediumtext,
     uid bigint NOT NULL,
     euid bigint NOT NULL,
     suid bigint NOT NULL,
@@ -432,6 +441,9 @@ CREATE TABLE privinfo (
     egid bigint NOT NULL,
     sgid bigint NOT NULL,
     fsgid bigint NOT NULL,
+    capinh mediumtext,
+    capprm mediumtext,
+    capeff mediumtext,
     auid bigint,
     session bigint,
     created datetime(6) NOT NULL,
@@ -446,6 +458,7 @@ CREATE TABLE privinfo (
     PRIMARY KEY (host, privid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX privinfo_psentity ON privinfo (psentity);
+CREATE INDEX privinfo_targetentity ON privinfo (targetentity);
 
 CREATE TABLE nameinfo (
     host int NOT NULL,

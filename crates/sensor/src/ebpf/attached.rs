@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "the kernel tells of skipped runs only through a raw call")]
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     io::{self, Read},
     os::{
@@ -30,6 +30,8 @@ use crate::observation::{Coverage, Watch};
 pub(super) struct Attached {
     pub(super) object: Object,
     links: HashMap<&'static str, Link>,
+    /// Programs for which this kernel has no event, by the feature that it lacks.
+    lacking: HashMap<&'static str, &'static str>,
     pub(super) coverage: Vec<Coverage>,
 }
 
@@ -76,7 +78,8 @@ impl Attached {
     pub(super) fn new(config: &EbpfConfig) -> Result<Self, EbpfError> {
         let mut refused = BTreeMap::new();
         let object = load(config, &mut refused)?;
-        let mut attached = Attached { object, links: HashMap::new(), coverage: Vec::new() };
+        let mut attached =
+            Attached { object, links: HashMap::new(), lacking: HashMap::new(), coverage: Vec::new() };
         attached.attach_all(&mut refused);
         for class in CLASSES {
             let mut coverage = attached.coverage_of(class, &refused);
@@ -116,8 +119,14 @@ impl Attached {
             class: class.name,
             watch: if watched { Watch::Watched } else { Watch::Unwatched },
             sensor: if watched { "ebpf" } else { "none" },
-            hook: class.hooks.iter().filter_map(|h| section(h.program)).collect::<Vec<_>>().join(", "),
-            reason: if watched { class.limits.map(str::to_owned) } else { Some(failed.join("; ")) },
+            hook: class
+                .hooks
+                .iter()
+                .filter(|h| !self.lacking.contains_key(h.program))
+                .filter_map(|h| section(h.program))
+                .collect::<Vec<_>>()
+                .join(", "),
+            reason: if watched { self.limits(class) } else { Some(failed.join("; ")) },
         }
     }
 
@@ -137,6 +146,15 @@ impl Attached {
         Ok(there.join(" "))
     }
 
+    /// What a class that is watched does not see.
+    fn limits(&self, class: &Class) -> Option<String> {
+        let lacking: BTreeSet<&str> =
+            class.hooks.iter().filter_map(|h| self.lacking.get(h.program).copied()).collect();
+        let lacking = lacking.into_iter().map(|feature| format!("this kernel has no {feature}"));
+        let all: Vec<String> = lacking.chain(class.limits.map(str::to_owned)).collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+
     fn attach_all(&mut self, refused: &mut BTreeMap<String, String>) {
         let tracepoints = Tracepoints::open();
         let cgroup = cgroup_root();
@@ -145,6 +163,12 @@ impl Attached {
                 || self.links.contains_key(hook.program)
                 || hook.attach == Attach::Iterator
             {
+                continue;
+            }
+            if let (Attach::Feature(event, feature), Ok(tracepoints)) = (hook.attach, &tracepoints)
+                && tracepoints.lacks(event)
+            {
+                self.lacking.insert(hook.program, feature);
                 continue;
             }
             match self.attach(hook.program, hook.attach, &tracepoints, &cgroup) {
@@ -174,9 +198,10 @@ impl Attached {
                     cgroup.as_ref().map_err(|e| format!("cannot open the control group hierarchy: {e}"))?;
                 found.attach_cgroup(root.as_raw_fd())
             }
-            Attach::Syscall(name) | Attach::Perhaps(name) => {
+            Attach::Syscall(name) | Attach::Perhaps(name) | Attach::Feature(name, _) => {
+                let group = if matches!(how, Attach::Feature(..)) { "" } else { "syscalls/" };
                 let tracepoints = tracepoints.as_ref().map_err(|e| format!("cannot open tracefs: {e}"))?;
-                let event = match tracepoints.syscall(name) {
+                let event = match tracepoints.event(&format!("{group}{name}")) {
                     Ok(event) => event,
                     // What this kernel cannot do, nobody does.
                     Err(e) if e.kind() == io::ErrorKind::NotFound && matches!(how, Attach::Perhaps(_)) => {
@@ -278,12 +303,14 @@ fn load(config: &EbpfConfig, refused: &mut BTreeMap<String, String>) -> Result<O
     Err(EbpfError::Refused(last))
 }
 
-/// The program and the error in libbpf's `prog 'NAME': failed to load: -ERROR`.
+/// The program and the error in libbpf's `prog 'NAME': failed to load: -ERROR`. libbpf 1.6 began to name errors that used to be numbers.
 fn refused_program(line: &str) -> Option<(String, String)> {
     let rest = line.split("prog '").nth(1)?;
     let (program, rest) = rest.split_once('\'')?;
-    let code: i32 = rest.split("failed to load: ").nth(1)?.trim().parse().ok()?;
-    Some((program.to_owned(), io::Error::from_raw_os_error(-code).to_string()))
+    let error = rest.split("failed to load: ").nth(1)?.trim().trim_start_matches('-');
+    let said =
+        error.parse().map_or_else(|_| error.to_owned(), |n| io::Error::from_raw_os_error(n).to_string());
+    Some((program.to_owned(), said))
 }
 
 #[cfg(test)]
@@ -295,6 +322,10 @@ mod tests {
         assert_eq!(
             refused_program("libbpf: prog 'on_exec': failed to load: -13\n"),
             Some(("on_exec".to_owned(), "Permission denied (os error 13)".to_owned()))
+        );
+        assert_eq!(
+            refused_program("libbpf: prog 'on_exec': failed to load: -EACCES\n"),
+            Some(("on_exec".to_owned(), "EACCES".to_owned()))
         );
         assert_eq!(refused_program("libbpf: loading object 'luarm'\n"), None);
     }

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::record::{self, PF_KTHREAD, split};
 use crate::observation::{
-    Actor, Arguments, Credentials, Direction, Dns, Endpoint, EndpointEnd, EndpointId, ImageFile, ImageId,
-    ImageVersion, Namespaces, Observation, Origin, Program, Task, Traffic, Transport, Usage,
+    Actor, Arguments, Capabilities, Credentials, Direction, Dns, Endpoint, EndpointEnd, EndpointId,
+    ImageFile, ImageId, ImageVersion, Namespaces, Observation, Origin, Program, Task, Traffic, Transport,
+    Usage,
 };
 
 /// The kernel's value for an id that is not set.
@@ -35,7 +36,7 @@ pub(super) fn actor(r: &record::Actor) -> Option<Actor> {
     })
 }
 
-fn credentials(r: &record::Ids) -> Credentials {
+pub(super) fn credentials(r: &record::Ids) -> Credentials {
     Credentials {
         uid: r.uid,
         euid: r.euid,
@@ -45,6 +46,11 @@ fn credentials(r: &record::Ids) -> Credentials {
         egid: r.egid,
         sgid: r.sgid,
         fsgid: r.fsgid,
+        capabilities: Some(Capabilities {
+            inheritable: r.inheritable,
+            permitted: r.permitted,
+            effective: r.effective,
+        }),
     }
 }
 

@@ -9,6 +9,8 @@ pub(super) enum Attach {
     Syscall(&'static str),
     /// The same of a system call that not every architecture and kernel has.
     Perhaps(&'static str),
+    /// The tracepoint of that group and name, which a kernel that was built without the feature does not have: it need not be watched there.
+    Feature(&'static str, &'static str),
     /// The root of the control group hierarchy.
     Cgroup,
     /// Run once, through a file of its own.
@@ -42,6 +44,13 @@ const fn syscall(program: &'static str, name: &'static str) -> Hook {
 const fn perhaps(program: &'static str, name: &'static str) -> Hook {
     Hook { program, attach: Attach::Perhaps(name) }
 }
+
+const fn feature(program: &'static str, tracepoint: &'static str, feature: &'static str) -> Hook {
+    Hook { program, attach: Attach::Feature(tracepoint, feature) }
+}
+
+const MODULES: &str = "loadable modules";
+const KEXEC: &str = "kexec";
 
 const fn cgroup(program: &'static str) -> Hook {
     Hook { program, attach: Attach::Cgroup }
@@ -82,8 +91,72 @@ pub(super) const CLASSES: &[Class] = &[
             syscall("on_setresgid", "sys_exit_setresgid"),
             syscall("on_setfsuid", "sys_exit_setfsuid"),
             syscall("on_setfsgid", "sys_exit_setfsgid"),
+            syscall("on_capset", "sys_exit_capset"),
+            syscall("on_setgroups", "sys_exit_setgroups"),
+        ],
+        limits: Some(
+            "system calls of 32-bit programs, bounding and ambient capabilities are not seen; capabilities \
+             that only one thread has changed are taken for the process's",
+        ),
+    },
+    Class {
+        name: "kernel-code",
+        hooks: &[
+            feature("on_module_load", "module/module_load", MODULES),
+            feature("on_init_module", "syscalls/sys_exit_init_module", MODULES),
+            feature("on_finit_module", "syscalls/sys_exit_finit_module", MODULES),
+            feature("on_delete_module", "syscalls/sys_exit_delete_module", MODULES),
+            feature("on_kexec_load", "syscalls/sys_exit_kexec_load", KEXEC),
+            feature("on_kexec_file_load", "syscalls/sys_exit_kexec_file_load", KEXEC),
         ],
         limits: COMPAT,
+    },
+    Class {
+        name: "bpf",
+        hooks: &[syscall("on_bpf", "sys_exit_bpf")],
+        limits: Some(
+            "programs that the verifier rejects, and those attached through perf_event_open, a socket or netlink, are not seen \
+             there; system calls of 32-bit programs are not seen",
+        ),
+    },
+    Class {
+        name: "ptrace",
+        hooks: &[
+            syscall("on_ptrace", "sys_exit_ptrace"),
+            syscall("on_process_vm_readv", "sys_exit_process_vm_readv"),
+            syscall("on_process_vm_writev", "sys_exit_process_vm_writev"),
+            syscall("on_pidfd_getfd", "sys_exit_pidfd_getfd"),
+        ],
+        limits: Some(
+            "by policy, what an image repeats on the same target (pokes, registers, process_vm_readv and _writev) is told once, and \
+             requests of ptrace that only read or steer are not; system calls of 32-bit programs are not seen",
+        ),
+    },
+    Class {
+        name: "namespaces",
+        hooks: &[
+            trace("on_new_spaces"),
+            syscall("on_setns", "sys_exit_setns"),
+            syscall("on_unshare", "sys_exit_unshare"),
+            syscall("on_clone", "sys_exit_clone"),
+            syscall("on_clone3", "sys_exit_clone3"),
+        ],
+        limits: COMPAT,
+    },
+    Class {
+        name: "signals",
+        hooks: &[
+            trace("on_signal"),
+            syscall("on_kill", "sys_exit_kill"),
+            syscall("on_tkill", "sys_exit_tkill"),
+            syscall("on_tgkill", "sys_exit_tgkill"),
+            syscall("on_rt_sigqueueinfo", "sys_exit_rt_sigqueueinfo"),
+            syscall("on_rt_tgsigqueueinfo", "sys_exit_rt_tgsigqueueinfo"),
+            syscall("on_pidfd_send_signal", "sys_exit_pidfd_send_signal"),
+        ],
+        limits: Some(
+            "signals between processes of one user, and signal 0, by policy; refusals to 32-bit programs are not seen",
+        ),
     },
     Class { name: "tcp", hooks: &[trace("on_state")], limits: None },
     Class { name: "tcp-denied", hooks: &[syscall("on_connect", "sys_exit_connect")], limits: COMPAT },

@@ -13,6 +13,7 @@ mod exchanges;
 mod files;
 mod hooks;
 mod mounts;
+mod privilege;
 mod reader;
 mod record;
 
@@ -178,8 +179,11 @@ fn weight(observation: &Observation) -> usize {
         }
         Observation::ExecDenied { arguments, .. } => 2 * BASE + arguments.bytes.len(),
         Observation::Dns(dns) => BASE + dns.payload.len(),
-        Observation::Endpoint(_) | Observation::EndpointEnd { .. } | Observation::Fork { .. } => 2 * BASE,
         Observation::File(_) => 4 * BASE,
+        Observation::Privilege(_)
+        | Observation::Endpoint(_)
+        | Observation::EndpointEnd { .. }
+        | Observation::Fork { .. } => 2 * BASE,
         _ => BASE,
     }
 }

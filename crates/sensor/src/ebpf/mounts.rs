@@ -8,7 +8,7 @@ use std::{
 
 use libbpf_rs::libbpf_sys;
 use rustix::{
-    fs::{Mode, OFlags, openat},
+    fs::{Access, AtFlags, Mode, OFlags, accessat, openat},
     mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
 };
 
@@ -31,9 +31,9 @@ impl Tracepoints {
         detached("tracefs").map(Tracepoints)
     }
 
-    /// Opens the tracepoint of a system call as a perf event, to which a program can be attached.
-    pub(super) fn syscall(&self, name: &str) -> io::Result<OwnedFd> {
-        let path = format!("events/syscalls/{name}/id");
+    /// Opens the tracepoint of that group and name as a perf event, to which a program can be attached.
+    pub(super) fn event(&self, name: &str) -> io::Result<OwnedFd> {
+        let path = format!("events/{name}/id");
         let mut text = String::new();
         std::fs::File::from(openat(&self.0, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
             .read_to_string(&mut text)?;
@@ -42,6 +42,12 @@ impl Tracepoints {
             .parse()
             .map_err(|_| io::Error::other(format!("tracepoint {name} has the id {text:?}")))?;
         open_event(id)
+    }
+
+    /// Whether the kernel has tracepoints, and not this one.
+    pub(super) fn lacks(&self, name: &str) -> bool {
+        let is_there = |path: &str| accessat(&self.0, path, Access::EXISTS, AtFlags::empty()).is_ok();
+        is_there("events/syscalls") && !is_there(&format!("events/{name}"))
     }
 }
 

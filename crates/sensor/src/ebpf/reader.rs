@@ -26,6 +26,7 @@ use super::{
     decode,
     exchanges::Exchanges,
     files::Files,
+    privilege,
     record::{self, kind, split},
     weight,
 };
@@ -234,6 +235,7 @@ impl<'a> Reader<'a> {
             kind::EXIT => decode::exit(bytes),
             kind::RENAME => decode::rename(bytes),
             kind::CREDENTIALS => decode::credentials_changed(bytes),
+            kind::PRIVILEGE => privilege::act(bytes),
             kind::EXEC_DENIED => decode::denied(bytes),
             kind::ENDPOINT => return self.endpoint(bytes),
             kind::ENDPOINT_END => return self.endpoint_end(bytes),

@@ -38,10 +38,12 @@ pub(super) mod kind {
     pub(in super::super) const FILE_END: u32 = 15;
     pub(in super::super) const FILE_CLOEXEC: u32 = 16;
     pub(in super::super) const FILE_AGAIN: u32 = 17;
+
+    pub(in super::super) const PRIVILEGE: u32 = 18;
 }
 
 /// What the counters of lost events stand for, as in `enum class`: class and cause.
-pub(super) const LOST: [(&str, &str); 11] = [
+pub(super) const LOST: [(&str, &str); 16] = [
     ("process", "ring-full"),
     ("arguments", "ring-full"),
     ("rename", "ring-full"),
@@ -53,11 +55,41 @@ pub(super) const LOST: [(&str, &str); 11] = [
     ("udp", "table-full"),
     ("names", "ring-full"),
     ("file", "ring-full"),
+    ("kernel-code", "ring-full"),
+    ("bpf", "ring-full"),
+    ("ptrace", "ring-full"),
+    ("namespaces", "ring-full"),
+    ("signals", "ring-full"),
 ];
 
-/// The system calls behind `enum operation`.
-pub(super) const OPERATIONS: [&str; 8] =
-    ["setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid"];
+/// The names of `enum operation`: system calls, where it is not one of several that do the same.
+pub(super) const OPERATIONS: [&str; 25] = [
+    "setuid",
+    "setgid",
+    "setreuid",
+    "setregid",
+    "setresuid",
+    "setresgid",
+    "setfsuid",
+    "setfsgid",
+    "capset",
+    "init_module",
+    "finit_module",
+    "delete_module",
+    "kexec_load",
+    "kexec_file_load",
+    "bpf-load",
+    "bpf-attach",
+    "ptrace",
+    "process_vm_readv",
+    "process_vm_writev",
+    "pidfd_getfd",
+    "setns",
+    "unshare",
+    "clone",
+    "signal",
+    "setgroups",
+];
 
 /// `FILE.operation`.
 pub(super) mod operation {
@@ -108,7 +140,9 @@ records! {
     /// Who did it.
     Actor = "actor" { image: Image, euid: u32, auid: u32, session: u32, tid: u32, comm: [u8; 16], }
     /// User and group ids.
-    Ids = "ids" { uid: u32, euid: u32, suid: u32, fsuid: u32, gid: u32, egid: u32, sgid: u32, fsgid: u32, }
+    Ids = "ids" { uid: u32, euid: u32, suid: u32, fsuid: u32, gid: u32, egid: u32, sgid: u32, fsgid: u32,
+        inheritable: u64, permitted: u64, effective: u64,
+    }
     /// A process.
     Task = "task" {
         image: Image, creator: Image, ids: Ids, ppid: u32, auid: u32, session: u32, sid: u32,
@@ -132,6 +166,10 @@ records! {
     Rename = "rename_record" { h: Header, actor: Actor, old: [u8; 16], }
     /// A process changed its ids.
     Credentials = "credentials_record" { h: Header, actor: Actor, ids: Ids, operation: u32, pad: u32, }
+    /// An act of privilege.
+    Privilege = "privilege_record" {
+        h: Header, actor: Actor, target: Actor, ids: Ids, operation: u32, error: i32, arguments: [u64; 3], spaces: [u32; 8], text: [u8; 64],
+    }
     /// An exec was refused.
     Denied = "denied_record" { h: Header, actor: Actor, error: i32, path_len: u32, args_len: u32, more: u32, }
     /// An endpoint began or ended.

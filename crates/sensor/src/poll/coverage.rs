@@ -82,6 +82,10 @@ pub(super) fn coverage(sight: &Sight, sockets: Option<&str>) -> Vec<Coverage> {
     all.push(unwatched("exec-denied", "an exec that fails leaves no trace in /proc"));
     all.push(unwatched("tcp-accept", "sockets are seen, not the calls that make them"));
     all.push(unwatched("names", "polling reads no packets"));
+    all.extend(
+        ["kernel-code", "bpf", "ptrace", "namespaces", "signals"]
+            .map(|class| unwatched(class, "what a process does to others leaves no trace in /proc")),
+    );
     all
 }
 
@@ -105,7 +109,7 @@ mod tests {
         assert!(reason(&user, None, "tcp").1.contains("CAP_SYS_ADMIN"));
         let hidden = Sight { processes: false, ..user };
         assert!(reason(&hidden, None, "credentials").1.contains("hidepid"));
-        for class in ["exec-denied", "tcp-accept", "names"] {
+        for class in ["exec-denied", "tcp-accept", "names", "ptrace", "signals"] {
             assert_eq!(reason(&root, None, class).0, Watch::Unwatched);
         }
     }

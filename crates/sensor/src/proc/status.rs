@@ -1,6 +1,6 @@
 //! /proc/PID/status, io, cgroup, loginuid and sessionid.
 
-use crate::observation::Credentials;
+use crate::observation::{Capabilities, Credentials};
 
 const UNSET: u32 = u32::MAX;
 
@@ -23,9 +23,14 @@ impl Status {
         let [gid, egid, sgid, fsgid] = ids(value(status, b"Gid:")?)?;
         let kibibytes =
             value(status, b"VmHWM:").and_then(|text| text.strip_suffix(" kB")?.trim().parse::<u64>().ok());
-        let effective = value(status, b"CapEff:").and_then(|text| u64::from_str_radix(text, 16).ok());
+        let set = |key| u64::from_str_radix(value(status, key)?, 16).ok();
+        let effective = set(b"CapEff:");
+        let capabilities = set(b"CapInh:")
+            .zip(set(b"CapPrm:"))
+            .zip(effective)
+            .map(|((inheritable, permitted), effective)| Capabilities { inheritable, permitted, effective });
         Some(Self {
-            credentials: Credentials { uid, euid, suid, fsuid, gid, egid, sgid, fsgid },
+            credentials: Credentials { uid, euid, suid, fsuid, gid, egid, sgid, fsgid, capabilities },
             peak_resident: kibibytes.unwrap_or(0).saturating_mul(1024),
             effective: effective.unwrap_or(0),
         })
@@ -82,9 +87,20 @@ mod tests {
 
     #[test]
     fn a_status_gives_ids_and_peak() {
-        let status = b"Name:\ta\\nUid:\t9\t9\t9\t9\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nVmHWM:\t    1736 kB\nCapEff:\t000001fffeffffff\n";
-        let credentials =
-            Credentials { uid: 1, euid: 2, suid: 3, fsuid: 4, gid: 5, egid: 6, sgid: 7, fsgid: 8 };
+        let status = b"Name:\ta\\nUid:\t9\t9\t9\t9\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nVmHWM:\t    1736 kB\nCapInh:\t0000000000000400\nCapPrm:\t000001ffffffffff\nCapEff:\t000001fffeffffff\n";
+        let capabilities =
+            Some(Capabilities { inheritable: 0x400, permitted: 0x1ff_ffff_ffff, effective: 0x1ff_feff_ffff });
+        let credentials = Credentials {
+            uid: 1,
+            euid: 2,
+            suid: 3,
+            fsuid: 4,
+            gid: 5,
+            egid: 6,
+            sgid: 7,
+            fsgid: 8,
+            capabilities,
+        };
         let expected = Status { credentials, peak_resident: 1736 * 1024, effective: 0x1ff_feff_ffff };
         assert_eq!(Status::parse(status), Some(expected));
         assert_eq!(Status::parse(b"Name:\tx\nUid:\t1\t2\t3\nGid:\t1\t1\t1\t1\n"), None);
