@@ -1,5 +1,6 @@
 //! Conditions of the host: which hold, under which row. A condition whose values change ends one row and begins another.
 
+mod interface;
 mod route;
 
 use std::{collections::HashMap, hash::Hash};
@@ -11,7 +12,7 @@ use luarm_sensor::{
     observation::Origin,
 };
 
-use self::route::RouteState;
+use self::{interface::InterfaceState, route::RouteState};
 use crate::context::Context;
 
 /// How many conditions of a kind may hold at once. Only root makes them.
@@ -98,29 +99,35 @@ impl<S: State> Kind<S> {
 
 /// All conditions of the host.
 pub(crate) struct Conditions {
+    interfaces: Kind<InterfaceState>,
     routes: Kind<RouteState>,
 }
 
 impl Conditions {
     /// Takes up the rows that an earlier run left open.
     pub(crate) fn new(rows: Vec<Row>) -> Self {
-        Self { routes: Kind::new(&rows) }
+        Self { interfaces: Kind::new(&rows), routes: Kind::new(&rows) }
     }
 
     pub(crate) fn set(&mut self, ctx: &mut Context, at: BootNs, condition: Condition, origin: Origin) {
         match condition {
+            Condition::Interface(interface) => self.interfaces.set(ctx, at, (&interface).into(), origin),
             Condition::Route(route) => self.routes.set(ctx, at, (&route).into(), origin),
         }
     }
 
     pub(crate) fn end(&mut self, ctx: &mut Context, at: BootNs, condition: &Condition) {
         match condition {
+            Condition::Interface(interface) => {
+                self.interfaces.end(ctx, at, &InterfaceState::from(interface).key());
+            }
             Condition::Route(route) => self.routes.end(ctx, at, &RouteState::from(route).key()),
         }
     }
 
     pub(crate) fn complete(&mut self, ctx: &mut Context, kind: ConditionKind) {
         match kind {
+            ConditionKind::Interface => self.interfaces.complete(ctx),
             ConditionKind::Route => self.routes.complete(ctx),
         }
     }
@@ -129,9 +136,14 @@ impl Conditions {
 /// Ends the rows of an earlier boot: what is still so is told anew.
 pub(crate) fn end_all(ctx: &mut Context, rows: Vec<Row>, boottime: Time) {
     for row in rows {
-        let end = RouteState::of(&row).map(|_| RouteState::end(boottime, Word::Borrowed("boot")));
-        if let Some(end) = end {
+        if let Some(end) =
+            boot::<InterfaceState>(&row, boottime).or_else(|| boot::<RouteState>(&row, boottime))
+        {
             ctx.draft.end(row.key(), end);
         }
     }
+}
+
+fn boot<S: State>(row: &Row, boottime: Time) -> Option<End> {
+    S::of(row).map(|_| S::end(boottime, Word::Borrowed("boot")))
 }

@@ -1,12 +1,16 @@
 //! Conditions: what is true of the host for a time. An interface has an address, a route leads somewhere, a device is attached.
 
+mod interface;
 mod route;
 
+pub use interface::{Interface, InterfaceAddress};
 pub use route::Route;
 
 /// A condition: what it is, and which values it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
+    /// An interface with an address.
+    Interface(Interface),
     /// A route.
     Route(Route),
 }
@@ -15,5 +19,6 @@ pub enum Condition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "they say it all")]
 pub enum ConditionKind {
+    Interface,
     Route,
 }

@@ -3,6 +3,8 @@
 //!
 //! Whatever it takes, the thread sleeps until the kernel tells of a change: a watcher gives a descriptor that becomes readable then.
 
+pub mod network;
+
 use std::{
     os::fd::{BorrowedFd, OwnedFd},
     sync::{
@@ -71,7 +73,13 @@ impl Shared {
 
 /// Every watcher that this host can have; what cannot be watched is said as [`Coverage`].
 pub fn watchers() -> (Vec<Box<dyn Watcher>>, Vec<Coverage>) {
-    (Vec::new(), Vec::new())
+    let mut watchers: Vec<Box<dyn Watcher>> = Vec::new();
+    let mut unwatched = Vec::new();
+    match network::Network::open() {
+        Ok(network) => watchers.push(Box::new(network)),
+        Err(coverage) => unwatched.extend(coverage),
+    }
+    (watchers, unwatched)
 }
 
 /// Starts the thread: reports what is there, and from then on what changes.
