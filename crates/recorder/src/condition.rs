@@ -144,6 +144,7 @@ pub(crate) fn end_all(ctx: &mut Context, rows: Vec<Row>, boottime: Time) {
     }
 }
 
+/// What ends the row of a kind when the host booted; `None` for a row of another.
 fn boot<S: State>(row: &Row, boottime: Time) -> Option<End> {
-    S::of(row).map(|_| S::end(boottime, Word::Borrowed("boot")))
+    S::of(row).map(|_| S::end(boottime.max(row.created()), Word::Borrowed("boot")))
 }

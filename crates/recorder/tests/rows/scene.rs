@@ -174,6 +174,8 @@ tables! {
     lossinfo: LossInfo;
     coverage: CoverageInfo;
     hostinfo: HostInfo;
+    netint: NetInt;
+    netroute: NetRoute;
 }
 
 /// Keeps batches as a store does, and panics at what a store would refuse.
@@ -226,7 +228,7 @@ impl Memory {
     }
 
     /// Conditions that hold.
-    fn conditions(&self) -> Vec<Row> {
+    pub(crate) fn conditions(&self) -> Vec<Row> {
         let open = self.rows.values().filter(|row| !row.is_ended());
         open.filter(|row| CONDITIONS.iter().any(|table| table.name == row.table().name)).cloned().collect()
     }

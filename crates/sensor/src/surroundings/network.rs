@@ -103,7 +103,7 @@ impl Network {
             }
             Message::Route(group, entry, place) => {
                 routes.add(
-                    group,
+                    &group,
                     entry,
                     place,
                     &mut Telling { out, at, origin, interfaces: Some(interfaces) },

@@ -153,7 +153,7 @@ impl Channel {
             if let Message::Route(group, entry, _) = message
                 && group.destination.0.is_ipv4() == (family == libc::AF_INET)
             {
-                found.1 += u64::from(!routes::collect(&mut found.0, group, entry));
+                found.1 += u64::from(!routes::collect(&mut found.0, &group, entry));
             }
         })
     }

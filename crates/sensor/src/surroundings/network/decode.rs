@@ -333,3 +333,6 @@ fn next_hops(family: AddressFamily, value: &[u8]) -> Result<Vec<Hop>, Malformed>
     }
     Ok(hops)
 }
+
+#[cfg(test)]
+mod tests;

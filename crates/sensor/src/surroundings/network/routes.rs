@@ -85,12 +85,12 @@ impl Entry {
 pub(super) type Census = HashMap<Group, Vec<Entry>>;
 
 /// Puts a route of a dump where it belongs; gives whether there is room for it.
-pub(super) fn collect(census: &mut Census, group: Group, entry: Entry) -> bool {
-    if census.len() >= LIMIT && !census.contains_key(&group) {
+pub(super) fn collect(census: &mut Census, group: &Group, entry: Entry) -> bool {
+    if census.len() >= LIMIT && !census.contains_key(group) {
         return false;
     }
-    if entry.is_told(&group) {
-        place(&group, census.entry(group.clone()).or_default(), entry, Place::Last);
+    if entry.is_told(group) {
+        place(group, census.entry(group.clone()).or_default(), entry, Place::Last);
     }
     true
 }
@@ -157,18 +157,18 @@ impl Routes {
     }
 
     /// Takes a route.
-    pub(super) fn add(&mut self, group: Group, entry: Entry, at: Place, telling: &mut Telling<'_>) {
-        if !entry.is_told(&group) {
+    pub(super) fn add(&mut self, group: &Group, entry: Entry, at: Place, telling: &mut Telling<'_>) {
+        if !entry.is_told(group) {
             return;
         }
-        if self.groups.len() >= LIMIT && !self.groups.contains_key(&group) {
+        if self.groups.len() >= LIMIT && !self.groups.contains_key(group) {
             self.refused += 1;
             return;
         }
         let entries = self.groups.entry(group.clone()).or_default();
         let before = entries.clone();
-        self.doubtful |= !place(&group, entries, entry, at);
-        tell(&group, &before, entries, telling);
+        self.doubtful |= !place(group, entries, entry, at);
+        tell(group, &before, entries, telling);
     }
 
     /// Takes that a route is gone.
