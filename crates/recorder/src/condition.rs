@@ -36,6 +36,25 @@ trait State: PartialEq + Sized {
     fn end(destroyed: Time, ended: Word) -> End;
 }
 
+/// When and how a condition ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending {
+    at: BootNs,
+    ended: &'static str,
+}
+
+impl Ending {
+    /// The sensor was told of it.
+    pub(crate) fn seen(at: BootNs) -> Self {
+        Self { at, ended: "event" }
+    }
+
+    /// The sensor found later that it had ended.
+    pub(crate) fn unseen(at: BootNs) -> Self {
+        Self { at, ended: "unseen" }
+    }
+}
+
 /// The conditions of one kind.
 struct Kind<S: State> {
     holding: HashMap<S::Key, (i64, S)>,
@@ -83,9 +102,9 @@ impl<S: State> Kind<S> {
         self.holding.insert(key, (number, state));
     }
 
-    fn end(&mut self, ctx: &mut Context, at: BootNs, key: &S::Key) {
+    fn end(&mut self, ctx: &mut Context, at: Ending, key: &S::Key) {
         if let Some((number, _)) = self.holding.remove(key).or_else(|| self.remembered.remove(key)) {
-            ctx.draft.end(number, S::end(ctx.clock.time(at), Word::Borrowed("event")));
+            ctx.draft.end(number, S::end(ctx.clock.time(at.at), Word::Borrowed(at.ended)));
         }
     }
 
@@ -116,7 +135,7 @@ impl Conditions {
         }
     }
 
-    pub(crate) fn end(&mut self, ctx: &mut Context, at: BootNs, condition: &Condition) {
+    pub(crate) fn end(&mut self, ctx: &mut Context, at: Ending, condition: &Condition) {
         match condition {
             Condition::Interface(interface) => {
                 self.interfaces.end(ctx, at, &InterfaceState::from(interface).key());

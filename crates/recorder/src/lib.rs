@@ -27,8 +27,13 @@ use luarm_sensor::{
 };
 
 use crate::{
-    condition::Conditions, context::Context, coverage::Intervals, endpoint::Endpoints, ledger::Ledger,
-    names::Names, process::Processes,
+    condition::{Conditions, Ending},
+    context::Context,
+    coverage::Intervals,
+    endpoint::Endpoints,
+    ledger::Ledger,
+    names::Names,
+    process::Processes,
 };
 pub use crate::{
     names::dns,
@@ -158,7 +163,11 @@ impl Recorder {
             }
             Observation::ConditionEnd { at, condition } => {
                 happened(ctx, at);
-                conditions.end(ctx, at, &condition);
+                conditions.end(ctx, Ending::seen(at), &condition);
+            }
+            Observation::ConditionGone { at, condition } => {
+                ctx.clock.advance(at);
+                conditions.end(ctx, Ending::unseen(at), &condition);
             }
             Observation::Complete(Inventory::Conditions(kind)) => conditions.complete(ctx, kind),
             Observation::Reached(at) => {

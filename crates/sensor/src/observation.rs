@@ -414,6 +414,13 @@ pub enum Observation {
         /// The condition, with its last values as far as they are known; what names it is.
         condition: Box<Condition>,
     },
+    /// A condition was found to hold no more; its end was not seen.
+    ConditionGone {
+        /// When it was found: it ended before.
+        at: BootNs,
+        /// The condition, as for `ConditionEnd`.
+        condition: Box<Condition>,
+    },
     /// Something was lost.
     Loss(Loss),
     /// From now on a class is watched in this way (a second report of a class replaces the first).

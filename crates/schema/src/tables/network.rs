@@ -147,7 +147,7 @@ table! {
         mtu: u32,
         /// Name of the bridge, bond or team that it is a port of.
         master: Option<String>,
-        /// Alias that somebody gave it.
+        /// Alias that somebody gave it. The kernel does not tell when an interface that is down gets one: it shows with the next change.
         alias: Option<String>,
         /// How the row began: `event`; `found`, it was so when the recorder started, or when it looked again after a loss.
         origin: Word,
@@ -157,8 +157,8 @@ table! {
     end {
         /// When it ceased to be so.
         destroyed: Time,
-        /// How it ended: `event`, interface or address was removed; `changed`, the next row has its other values; `unseen`, while nothing watched, at
-        /// the latest at `destroyed`; `boot`.
+        /// How it ended: `event`, interface or address was removed; `changed`, the next row has its other values; `unseen`, while nothing watched or
+        /// without being told of, at the latest at `destroyed`; `boot`.
         ended: Word,
     }
     derived {}
@@ -206,8 +206,8 @@ table! {
     end {
         /// When it was removed.
         destroyed: Time,
-        /// How it ended: `event`, it was removed or replaced; `changed`, the next row has its other values; `unseen`, while nothing watched, at the latest
-        /// at `destroyed`; `boot`.
+        /// How it ended: `event`, it was removed or replaced; `changed`, the next row has its other values; `unseen`, while nothing watched or without
+        /// being told of, at the latest at `destroyed`; `boot`.
         ended: Word,
     }
     derived {}

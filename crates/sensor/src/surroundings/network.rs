@@ -53,7 +53,11 @@ impl Telling<'_> {
     }
 
     fn ended(&mut self, condition: Condition) {
-        self.out.push(Observation::ConditionEnd { at: self.at, condition: Box::new(condition) });
+        let (at, condition) = (self.at, Box::new(condition));
+        self.out.push(match self.origin {
+            Origin::Event => Observation::ConditionEnd { at, condition },
+            _ => Observation::ConditionGone { at, condition },
+        });
     }
 
     fn name(&self, index: u32) -> Option<Vec<u8>> {
