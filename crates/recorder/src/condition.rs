@@ -1,5 +1,6 @@
 //! Conditions of the host: which hold, under which row. A condition whose values change ends one row and begins another.
 
+mod fact;
 mod interface;
 mod route;
 
@@ -12,7 +13,7 @@ use luarm_sensor::{
     observation::Origin,
 };
 
-use self::{interface::InterfaceState, route::RouteState};
+use self::{fact::FactState, interface::InterfaceState, route::RouteState};
 use crate::context::Context;
 
 /// How many conditions of a kind may hold at once. Only root makes them.
@@ -118,6 +119,7 @@ impl<S: State> Kind<S> {
 
 /// All conditions of the host.
 pub(crate) struct Conditions {
+    facts: Kind<FactState>,
     interfaces: Kind<InterfaceState>,
     routes: Kind<RouteState>,
 }
@@ -125,11 +127,12 @@ pub(crate) struct Conditions {
 impl Conditions {
     /// Takes up the rows that an earlier run left open.
     pub(crate) fn new(rows: Vec<Row>) -> Self {
-        Self { interfaces: Kind::new(&rows), routes: Kind::new(&rows) }
+        Self { facts: Kind::new(&rows), interfaces: Kind::new(&rows), routes: Kind::new(&rows) }
     }
 
     pub(crate) fn set(&mut self, ctx: &mut Context, at: BootNs, condition: Condition, origin: Origin) {
         match condition {
+            Condition::Fact(fact) => self.facts.set(ctx, at, (&fact).into(), origin),
             Condition::Interface(interface) => self.interfaces.set(ctx, at, (&interface).into(), origin),
             Condition::Route(route) => self.routes.set(ctx, at, (&route).into(), origin),
         }
@@ -137,6 +140,7 @@ impl Conditions {
 
     pub(crate) fn end(&mut self, ctx: &mut Context, at: Ending, condition: &Condition) {
         match condition {
+            Condition::Fact(fact) => self.facts.end(ctx, at, &FactState::from(fact).key()),
             Condition::Interface(interface) => {
                 self.interfaces.end(ctx, at, &InterfaceState::from(interface).key());
             }
@@ -146,6 +150,7 @@ impl Conditions {
 
     pub(crate) fn complete(&mut self, ctx: &mut Context, kind: ConditionKind) {
         match kind {
+            ConditionKind::Fact => self.facts.complete(ctx),
             ConditionKind::Interface => self.interfaces.complete(ctx),
             ConditionKind::Route => self.routes.complete(ctx),
         }
@@ -154,10 +159,9 @@ impl Conditions {
 
 /// Ends the rows of an earlier boot: what is still so is told anew.
 pub(crate) fn end_all(ctx: &mut Context, rows: Vec<Row>, boottime: Time) {
+    let kinds = [boot::<FactState>, boot::<InterfaceState>, boot::<RouteState>];
     for row in rows {
-        if let Some(end) =
-            boot::<InterfaceState>(&row, boottime).or_else(|| boot::<RouteState>(&row, boottime))
-        {
+        if let Some(end) = kinds.iter().find_map(|kind| kind(&row, boottime)) {
             ctx.draft.end(row.key(), end);
         }
     }

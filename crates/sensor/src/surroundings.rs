@@ -3,10 +3,12 @@
 //!
 //! Whatever it takes, the thread sleeps until the kernel tells of a change: a watcher gives a descriptor that becomes readable then.
 
+pub mod host;
 pub mod network;
 
 use std::{
     os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -77,6 +79,10 @@ pub fn watchers() -> (Vec<Box<dyn Watcher>>, Vec<Coverage>) {
     let mut unwatched = Vec::new();
     match network::Network::open() {
         Ok(network) => watchers.push(Box::new(network)),
+        Err(coverage) => unwatched.extend(coverage),
+    }
+    match host::Host::open(Path::new("/")) {
+        Ok(host) => watchers.push(Box::new(host)),
         Err(coverage) => unwatched.extend(coverage),
     }
     (watchers, unwatched)

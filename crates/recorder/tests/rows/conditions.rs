@@ -1,13 +1,14 @@
 //! What is true of the host for a time, over changes, restarts and boots.
 
+use luarm_recorder::{Recorder, Setup};
 use luarm_schema::{CONDITIONS, Row, tables::*};
 use luarm_sensor::{
     BootNs, Observation,
-    condition::{Condition, ConditionKind, Interface, InterfaceAddress, Route},
+    condition::{Condition, ConditionKind, Fact, Interface, InterfaceAddress, Route},
     observation::*,
 };
 
-use crate::scene::{Memory, SECOND, host, record, recorder, start, wall};
+use crate::scene::{BOOT, Memory, Passwd, SECOND, host, record, recorder, start, wall};
 
 pub(crate) fn address(ip: &str) -> InterfaceAddress {
     InterfaceAddress { ip: ip.parse().unwrap(), prefix: 24, peer: None, scope: 0 }
@@ -158,6 +159,58 @@ fn every_value_of_a_route_has_its_column() {
     );
 }
 
+fn facts(memory: &Memory) -> Vec<String> {
+    let line = |row: &FactInfo| {
+        let end = row.end.as_ref().map_or(String::new(), |end| format!(" {}", end.ended));
+        format!("{} {} {}{end}", row.fact, row.value, row.origin)
+    };
+    memory.factinfo().into_iter().map(line).collect()
+}
+
+#[test]
+fn facts_of_the_host_change_within_a_boot_and_so_does_the_version_that_records() {
+    let fact = |name, value: &str| Condition::Fact(Fact { name, value: value.to_owned() });
+    let mut memory = Memory::default();
+    let mut recorder = recorder();
+    for observation in [
+        found(SECOND, fact("hostname", "penguin")),
+        found(SECOND, fact("timezone", "Europe/London")),
+        complete(ConditionKind::Fact),
+        begun(2 * SECOND, fact("hostname", "pwned'; --")),
+        ended(3 * SECOND, fact("timezone", "Europe/London")),
+    ] {
+        recorder.observe(observation);
+    }
+    memory.append(recorder.stop(4 * SECOND));
+    let mut recorder = Recorder::new(Setup {
+        resume: memory.resume(),
+        host: host(),
+        run: wall(60 * SECOND),
+        version: "0.2.0",
+        users: Box::new(Passwd),
+        clock_offset: BOOT,
+        hosts_file: None,
+    });
+    recorder.observe(found(60 * SECOND, fact("hostname", "pwned'; --")));
+    recorder.observe(complete(ConditionKind::Fact));
+    memory.append(recorder.stop(61 * SECOND));
+    assert_eq!(
+        facts(&memory),
+        [
+            "agentversion 0.1.0 found unseen",
+            "hostname penguin found changed",
+            "timezone Europe/London found event",
+            "hostname pwned'; -- event",
+            "agentversion 0.2.0 found",
+        ]
+    );
+    let [boot] = memory.hostinfo()[..] else { panic!("one row per boot") };
+    assert_eq!(
+        (&*boot.hostname, &*boot.agentversion, boot.cmdline.as_deref()),
+        ("penguin", "0.1.0", Some("quiet"))
+    );
+}
+
 /// A first run that leaves an interface with two addresses, and two routes.
 fn first_run() -> Memory {
     let mut memory = Memory::default();
@@ -216,7 +269,7 @@ fn what_holds_over_a_restart_keeps_its_row_and_the_rest_ended_unseen() {
 fn a_new_boot_ends_every_condition_and_none_before_it_began() {
     let mut memory = first_run();
     let tables: Vec<_> = memory.conditions().iter().map(|row| row.table().name).collect();
-    for table in [NetInt::TABLE, NetRoute::TABLE] {
+    for table in [FactInfo::TABLE, NetInt::TABLE, NetRoute::TABLE] {
         assert!(tables.contains(&table.name) && CONDITIONS.iter().any(|known| known.name == table.name));
     }
     let mut host = host();
@@ -225,8 +278,10 @@ fn a_new_boot_ends_every_condition_and_none_before_it_began() {
     let mut recorder = start(memory.resume(), host, SECOND);
     recorder.observe(found(SECOND, is(interface())));
     memory.append(recorder.stop(2 * SECOND));
-    let [again] = &memory.conditions()[..] else { panic!("{:?}", memory.conditions()) };
+    let [version, again] = &memory.conditions()[..] else { panic!("{:?}", memory.conditions()) };
+    assert!(matches!(version, Row::FactInfo(row) if row.fact == "agentversion"));
     assert!(matches!(again, Row::NetInt(row) if row.origin == "found"));
+    assert_eq!(facts(&memory), ["agentversion 0.1.0 found boot", "agentversion 0.1.0 found"]);
     for row in memory.netint().into_iter().filter(|row| row.origin != "found") {
         let end = row.end.as_ref().unwrap();
         assert_eq!((&*end.ended, end.destroyed), ("boot", row.created));

@@ -39,6 +39,11 @@ pub(crate) fn host() -> HostFacts {
         arch: "x86_64".into(),
         boot_id: "first boot".into(),
         timezone: None,
+        cmdline: Some("quiet".into()),
+        virtualization: None,
+        vendor: None,
+        product: None,
+        serial: None,
         memory: 1 << 30,
         cpus: 2,
         namespaces: Namespaces { mnt: 1, net: 2, pid: 3, user: 4, uts: 5, ipc: 6, cgroup: 7 },
@@ -174,6 +179,7 @@ tables! {
     lossinfo: LossInfo;
     coverage: CoverageInfo;
     hostinfo: HostInfo;
+    factinfo: FactInfo;
     netint: NetInt;
     netroute: NetRoute;
 }

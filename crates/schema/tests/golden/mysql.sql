@@ -1,3 +1,31 @@
+CREATE TABLE factinfo (
+    host int NOT NULL,
+    factid bigint NOT NULL,
+    fact mediumtext NOT NULL,
+    value mediumtext NOT NULL,
+    origin mediumtext NOT NULL,
+    created datetime(6) NOT NULL,
+    destroyed datetime(6),
+    ended mediumtext,
+    md5sum mediumtext NOT NULL,
+    batch bigint NOT NULL,
+    dbatch bigint,
+    cyear smallint GENERATED ALWAYS AS (year(created)) VIRTUAL,
+    cmonth smallint GENERATED ALWAYS AS (month(created)) VIRTUAL,
+    cday smallint GENERATED ALWAYS AS (day(created)) VIRTUAL,
+    chour smallint GENERATED ALWAYS AS (hour(created)) VIRTUAL,
+    cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
+    csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
+    dyear smallint GENERATED ALWAYS AS (year(destroyed)) VIRTUAL,
+    dmonth smallint GENERATED ALWAYS AS (month(destroyed)) VIRTUAL,
+    dday smallint GENERATED ALWAYS AS (day(destroyed)) VIRTUAL,
+    dhour smallint GENERATED ALWAYS AS (hour(destroyed)) VIRTUAL,
+    dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
+    dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
+    PRIMARY KEY (host, factid)
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX factinfo_fact ON factinfo (fact(64));
+
 CREATE TABLE fileinfo (
     host int NOT NULL,
     fileaccessid bigint NOT NULL,
@@ -70,6 +98,11 @@ CREATE TABLE hostinfo (
     bootid mediumtext NOT NULL,
     boottime datetime(6) NOT NULL,
     timezone mediumtext,
+    cmdline mediumtext,
+    virtualization mediumtext,
+    vendor mediumtext,
+    product mediumtext,
+    serial mediumtext,
     agentversion mediumtext NOT NULL,
     memory bigint NOT NULL,
     cpus int NOT NULL,
