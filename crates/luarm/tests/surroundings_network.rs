@@ -455,6 +455,8 @@ fn after_a_kill_nothing_is_doubled_and_what_changed_meanwhile_ended_unseen() {
 #[test]
 fn what_overflows_the_socket_is_counted_and_looked_up() {
     let Some(namespace) = Namespace::new() else { return };
+    // It would add addresses of its own meanwhile, which would be lost and counted too.
+    namespace.run("sysctl -q net.ipv6.conf.default.addr_gen_mode=1");
     let dir = tempfile::tempdir().unwrap();
     namespace.batch("-4", "link add one type veth peer two\nlink set one up\nlink set two up\naddress add 10.1.2.3/24 dev one\n");
     let recording = namespace.recorder(dir.path()).start();
@@ -483,5 +485,55 @@ fn what_overflows_the_socket_is_counted_and_looked_up() {
     let holding = recording
         .sql("select destination, origin from netroute where destroyed is null and protocol = 'boot'");
     assert_eq!(lines(&holding, "destination origin"), ["192.0.2.0/24 found"]);
+    assert!(recording.stop().success());
+}
+
+#[test]
+fn killed_in_a_storm_it_finds_the_routes_as_they_are() {
+    let Some(namespace) = Namespace::new() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    namespace.batch("-4", "link add one type veth peer two\nlink set one up\nlink set two up\naddress add 10.1.2.3/24 dev one\n");
+    let mut script = String::new();
+    for round in 0..40 {
+        for n in 0..256 {
+            writeln!(script, "route replace 172.16.{n}.0/24 via 10.1.2.{}", 4 + (round + n) % 200).unwrap();
+        }
+        for n in (round % 3..256).step_by(3) {
+            writeln!(script, "route del 172.16.{n}.0/24").unwrap();
+        }
+    }
+    std::thread::scope(|scope| {
+        let storm = scope.spawn(|| namespace.batch("-4", &script));
+        let mut kills = 0;
+        while !storm.is_finished() {
+            let recording = namespace.recorder(dir.path()).start();
+            recording.sync();
+            recording.kill();
+            kills += 1;
+        }
+        assert!(kills > 0);
+    });
+    let recording = namespace.recorder(dir.path()).start();
+    recording.sync();
+    let holding = recording.sql("select destination, gateway from netroute where destroyed is null and protocol = 'boot' order by destination");
+    let listed = Command::new("nsenter")
+        .args([&namespace.path, "--", "ip", "route", "show", "proto", "boot"])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let mut expected: Vec<String> = listed
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            format!("{} {}", words[0], words[2])
+        })
+        .collect();
+    expected.sort();
+    assert_eq!(lines(&holding, "destination gateway"), expected);
+    assert!(expected.len() > 100);
+    // At no time two for one destination, as far as it was seen.
+    let overlapping = "select count(*) from netroute a join netroute b on a.destination = b.destination and a.netrouteid < b.netrouteid \
+                       where a.protocol = 'boot' and b.protocol = 'boot' and a.ended is not 'unseen' and (a.destroyed is null or a.destroyed > b.created)";
+    assert_eq!(recording.count(overlapping), 0);
     assert!(recording.stop().success());
 }
