@@ -46,7 +46,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
     // What ended before this run may have rows, unless there was no run before.
     let horizon = if resume.last_batch.is_some() { ctx.clock.boot(run) } else { 0 };
     let ledger = Ledger::new(&ctx, run, resume.last_batch.map_or(0, |(last, _)| last));
-    let mut conditions = Conditions::new(resume.conditions);
+    let mut conditions = Conditions::new(&resume.conditions);
     let recorded_by = Fact { name: "agentversion", value: version.to_owned() };
     let at = ctx.clock.boot(run);
     conditions.set(&mut ctx, at, Condition::Fact(recorded_by), Origin::Found);

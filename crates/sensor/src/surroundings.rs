@@ -46,6 +46,12 @@ pub trait Watcher: Send {
 
     /// Tells of what changed since. Called when a descriptor is readable, when its patience is over, and when somebody asks.
     fn changes(&mut self, out: &mut Vec<Observation>);
+
+    /// Whether there is more of what had happened when [`changes`](Self::changes) was called, which it left for another call so as not to tell
+    /// too much at once.
+    fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 /// The running thread.
@@ -141,12 +147,17 @@ fn run(mut watchers: Vec<Box<dyn Watcher>>, unwatched: Vec<Coverage>, shared: &S
         let stop = shared.stopping.load(Ordering::Acquire);
         let _ = rustix::io::read(&shared.wake, &mut [0u8; 8]);
         let asked = shared.drains().0;
-        for watcher in &mut watchers {
-            watcher.changes(&mut out);
-        }
-        let closed = !out.is_empty() && {
-            let bytes = out.iter().map(weight).sum();
-            producer.send(std::mem::take(&mut out), bytes).is_err()
+        let closed = loop {
+            for watcher in &mut watchers {
+                watcher.changes(&mut out);
+            }
+            let closed = !out.is_empty() && {
+                let bytes = out.iter().map(weight).sum();
+                producer.send(std::mem::take(&mut out), bytes).is_err()
+            };
+            if closed || !watchers.iter().any(|watcher| watcher.is_behind()) {
+                break closed;
+            }
         };
         shared.drains().1 = asked;
         shared.drained.notify_all();

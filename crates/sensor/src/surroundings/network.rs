@@ -35,6 +35,21 @@ pub struct Network {
     routes: Routes,
     /// Until when everything that was there is known.
     known: BootNs,
+    /// Since the socket was empty.
+    round: Round,
+}
+
+/// Datagrams that are taken at once.
+const STEP: u32 = 4096;
+/// More than can wait: after so many, everything that waited at first was heard.
+const MOST_STEPS: u32 = 32;
+
+/// What was heard since the socket was empty.
+#[derive(Default)]
+struct Round {
+    steps: u32,
+    malformed: u64,
+    overflowed: u64,
 }
 
 /// What is told, when, and how it came to be known.
@@ -74,9 +89,33 @@ impl Network {
                 interfaces: Interfaces::default(),
                 routes: Routes::default(),
                 known: clock::now(),
+                round: Round::default(),
             }),
             Err(error) => Err([INTERFACES, ROUTES].map(|class| unwatched(class, &error)).into()),
         }
+    }
+
+    /// Hears and applies some of what waits; gives whether that was all.
+    fn hear(&mut self, out: &mut Vec<Observation>) -> bool {
+        for _ in 0..STEP {
+            match self.channel.hear() {
+                Heard::Messages(messages) => {
+                    for message in messages {
+                        match message {
+                            Ok(message) => self.apply(message, out),
+                            Err(error) => {
+                                tracing::debug!("{error}");
+                                self.round.malformed += 1;
+                            }
+                        }
+                    }
+                }
+                Heard::Overflow(dropped) => self.round.overflowed += dropped.max(1),
+                Heard::Nothing => return true,
+            }
+        }
+        self.round.steps += 1;
+        false
     }
 
     /// Applies a message.
@@ -190,39 +229,19 @@ impl Watcher for Network {
     }
 
     fn changes(&mut self, out: &mut Vec<Observation>) {
-        let mut malformed = 0;
-        let mut overflowed = 0;
-        let mut budget = channel::MOST_AT_ONCE;
-        loop {
-            match self.channel.hear() {
-                Heard::Messages(messages) => {
-                    for message in messages {
-                        match message {
-                            Ok(message) => self.apply(message, out),
-                            Err(error) => {
-                                tracing::debug!("{error}");
-                                malformed += 1;
-                            }
-                        }
-                    }
-                }
-                Heard::Overflow(dropped) => overflowed += dropped.max(1),
-                Heard::Nothing => break,
-            }
-            budget -= 1;
-            if budget == 0 {
-                break;
-            }
+        let is_empty = self.hear(out);
+        if !is_empty && self.round.steps < MOST_STEPS {
+            return;
         }
-        if malformed > 0 {
-            // Nobody knows what they would have said.
-            self.lost(INTERFACES, "malformed", malformed, out);
-        }
+        let Round { malformed, mut overflowed, .. } = std::mem::take(&mut self.round);
         if overflowed > 0 {
             // Once it drops one it drops all, until the socket is empty.
             overflowed += self.channel.newly_dropped();
-            self.lost(INTERFACES, "socket-full", overflowed, out);
-            self.lost(ROUTES, "socket-full", overflowed, out);
+        }
+        // Nobody knows of which class they were.
+        for class in [INTERFACES, ROUTES] {
+            self.lost(class, "malformed", malformed, out);
+            self.lost(class, "socket-full", overflowed, out);
         }
         if malformed + overflowed > 0 {
             self.look_at_interfaces(out);
@@ -239,6 +258,10 @@ impl Watcher for Network {
         self.lost(INTERFACES, "table-full", refused[0], out);
         self.lost(ROUTES, "table-full", refused[1], out);
         self.known = clock::now();
+    }
+
+    fn is_behind(&self) -> bool {
+        self.round.steps > 0
     }
 }
 

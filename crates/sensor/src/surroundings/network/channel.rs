@@ -19,8 +19,6 @@ use super::{
 
 /// Bytes of messages that may wait in the kernel, which counts some 1 KiB for each. An ordinary user gets what net.core.rmem_max allows.
 const WAITING: usize = 32 << 20;
-/// More messages than can wait: after so many, everything that waited at first was heard.
-pub(super) const MOST_AT_ONCE: u32 = 200_000;
 // A message about an interface may have some KiB; the kernel fills at most 32 KiB in a dump.
 const BUFFER: usize = 128 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
