@@ -306,17 +306,19 @@ fn routes_are_told_as_they_are_added_replaced_and_deleted() {
     assert!(recording.stop().success());
 }
 
-/// What a batch of `ip` did to the routes: destination and gateway of each, in the order in which they began; and of those that ended, how often.
+/// What a batch of `ip` did to the routes.
 #[derive(Default)]
 struct Done {
-    begun: BTreeMap<(String, String), usize>,
+    /// The gateways that each destination had, one after the other.
+    begun: BTreeMap<String, Vec<String>>,
+    /// The gateway of those that are still there.
     holding: BTreeMap<String, String>,
 }
 
 impl Done {
     fn set(&mut self, script: &mut String, verb: &str, destination: String, gateway: String) {
         writeln!(script, "route {verb} {destination} via {gateway}").unwrap();
-        *self.begun.entry((destination.clone(), gateway.clone())).or_default() += 1;
+        self.begun.entry(destination.clone()).or_default().push(gateway.clone());
         self.holding.insert(destination, gateway);
     }
 
@@ -354,11 +356,11 @@ fn ten_thousand_changes_of_routes_are_told_one_by_one() {
     }
     recording.sync();
     let rows = recording.sql("select destination, gateway, ended, created, destroyed, netrouteid from netroute where protocol = 'boot' order by netrouteid");
-    let mut begun = BTreeMap::new();
+    let mut begun: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut holding = BTreeMap::new();
     for row in &rows {
         let (destination, gateway) = (line(row, "destination"), line(row, "gateway"));
-        *begun.entry((destination.clone(), gateway.clone())).or_default() += 1;
+        begun.entry(destination.clone()).or_default().push(gateway.clone());
         if row["destroyed"].is_null() {
             assert!(holding.insert(destination, gateway).is_none(), "{row:?} twice");
         } else {
