@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     io::{BufRead, BufReader, Write},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -53,13 +53,24 @@ impl Namespace {
 
     /// Gives `ip` many things to do.
     fn batch(&self, family: &str, lines: &str) {
+        assert!(self.ip(&[family, "-batch", "-"], lines, Stdio::inherit()).success());
+    }
+
+    /// Gives `ip` many things to do, some of which may fail.
+    fn try_batch(&self, family: &str, lines: &str) {
+        self.ip(&[family, "-force", "-batch", "-"], lines, Stdio::null());
+    }
+
+    fn ip(&self, arguments: &[&str], lines: &str, complaints: Stdio) -> ExitStatus {
         let mut child = Command::new("nsenter")
-            .args([&self.path, "--", "ip", family, "-batch", "-"])
+            .args([&self.path, "--", "ip"])
+            .args(arguments)
             .stdin(Stdio::piped())
+            .stderr(complaints)
             .spawn()
             .unwrap();
         child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-        assert!(child.wait().unwrap().success());
+        child.wait().unwrap()
     }
 }
 
@@ -532,5 +543,132 @@ fn killed_in_a_storm_it_finds_the_routes_as_they_are() {
     let overlapping = "select count(*) from netroute a join netroute b on a.destination = b.destination and a.netrouteid < b.netrouteid \
                        where a.protocol = 'boot' and b.protocol = 'boot' and a.ended is not 'unseen' and (a.destroyed is null or a.destroyed > b.created)";
     assert_eq!(recording.count(overlapping), 0);
+    assert!(recording.stop().success());
+}
+
+/// What `ip` lists as JSON.
+fn listed(namespace: &Namespace, arguments: &str) -> Vec<serde_json::Value> {
+    let words = arguments.split_whitespace();
+    let output =
+        Command::new("nsenter").args([&namespace.path, "--", "ip", "-json"]).args(words).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The routes that `ip` lists, one for each next hop, without those that the kernel keeps in the table `local`.
+fn listed_routes(namespace: &Namespace) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (family, any, longest) in [("-4", "0.0.0.0/0", "/32"), ("-6", "::/0", "/128")] {
+        for route in listed(namespace, &format!("{family} route show table all")) {
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+            let or = |value: &serde_json::Value, other: &str| value.as_str().unwrap_or(other).to_owned();
+            let table = or(&route["table"], "254").replace("local", "255");
+            if table == "255" && route["protocol"] == "kernel" {
+                continue;
+            }
+            let destination = match route["dst"].as_str().unwrap() {
+                "default" => any.to_owned(),
+                host if !host.contains('/') => format!("{host}{longest}"),
+                network => network.to_owned(),
+            };
+            let alone = vec![route.clone()];
+            for hop in route["nexthops"].as_array().unwrap_or(&alone) {
+                let (gateway, dev) = (text(&hop["gateway"]), text(&hop["dev"]));
+                let (kind, protocol) = (or(&route["type"], "unicast"), or(&route["protocol"], "boot"));
+                let metric = route["metric"].as_i64().unwrap_or(0);
+                lines.push(format!("{destination} {gateway} {dev} {metric} {table} {kind} {protocol}"));
+            }
+        }
+    }
+    lines.sort();
+    lines
+}
+
+#[test]
+fn whatever_is_done_in_the_end_it_knows_what_is_there() {
+    let Some(namespace) = Namespace::new() else { return };
+    namespace.run("sysctl -q net.ipv6.conf.default.addr_gen_mode=1");
+    let dir = tempfile::tempdir().unwrap();
+    let recording = namespace.recorder(dir.path()).start();
+    // Numbers that look like chance and are the same each time.
+    let mut state = 1u64;
+    let mut chance = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut routes = 0;
+    for round in 0..12 {
+        let (mut v4, mut v6) = (String::new(), String::new());
+        for link in ["a", "b"] {
+            writeln!(v4, "link add {link} type veth peer {link}2\nlink set {link}2 up\nlink set {link} up")
+                .unwrap();
+            writeln!(v4, "address add 10.1.{}.1/24 dev {link}", chance(3)).unwrap();
+            writeln!(v6, "address add fd00:{}::1/64 dev {link} nodad", chance(3)).unwrap();
+        }
+        for _ in 0..60 {
+            let (to, table, metric) = (chance(6), 254 - chance(2) * 100, chance(2) * 10 + 5);
+            let verb = ["add", "append", "replace", "prepend", "del", "change"][chance(6) as usize];
+            let hop = |prefix: &str, n: u64, host: u64| {
+                format!("via {prefix}{n}{}{host}", if prefix == "10.1." { "." } else { "::" })
+            };
+            let what = chance(10);
+            for (script, network, prefix) in [(&mut v4, "172.16.", "10.1."), (&mut v6, "2001:db8:", "fd00:")]
+            {
+                let destination = if prefix == "10.1." {
+                    format!("{network}{to}.0/24")
+                } else {
+                    format!("{network}{to}::/48")
+                };
+                let way = match what {
+                    0 => {
+                        format!("nexthop {} nexthop {}", hop(prefix, to % 3, 7), hop(prefix, (to + 1) % 3, 8))
+                    }
+                    1 => "dev a".to_owned(),
+                    2 => "dev b".to_owned(),
+                    n => hop(prefix, n % 3, n),
+                };
+                let kind = if what == 3 { "blackhole" } else { "" };
+                let way = if what == 3 { String::new() } else { way };
+                writeln!(script, "route {verb} {kind} {destination} {way} metric {metric} table {table}")
+                    .unwrap();
+            }
+            match chance(12) {
+                0 => writeln!(v4, "link set a down\nlink set a up").unwrap(),
+                1 => writeln!(v4, "link set b down").unwrap(),
+                2 => writeln!(v4, "link set b up").unwrap(),
+                3 => writeln!(v4, "address del 10.1.1.1/24 dev a").unwrap(),
+                4 => writeln!(v4, "address add 10.1.1.1/24 dev a").unwrap(),
+                5 => writeln!(v6, "address del fd00:1::1/64 dev b").unwrap(),
+                _ => {}
+            }
+        }
+        if round % 3 == 2 {
+            writeln!(v4, "link del a").unwrap();
+        }
+        // What makes no sense at that moment is refused.
+        namespace.try_batch("-4", &v4);
+        namespace.try_batch("-6", &v6);
+        recording.sync();
+        let open = recording.sql("select destination, coalesce(gateway, '-') as via, coalesce(interface, '-') as dev, coalesce(metric, 0) as metric, \
+                                  routetable, routetype, protocol from netroute where destroyed is null");
+        let mut open = lines(&open, "destination via dev metric routetable routetype protocol");
+        open.sort();
+        assert_eq!(open, listed_routes(&namespace), "round {round}");
+        routes += open.len();
+        let mut addresses = Vec::new();
+        for link in listed(&namespace, "address show") {
+            for address in link["addr_info"].as_array().unwrap() {
+                let words = [&link["ifname"], &address["local"], &address["prefixlen"]];
+                addresses.push(words.map(ToString::to_string).join(" ").replace('"', ""));
+            }
+        }
+        addresses.sort();
+        let known = recording
+            .sql("select interface, ip, prefix from netint where destroyed is null and ip is not null");
+        let mut known = lines(&known, "interface ip prefix");
+        known.sort();
+        assert_eq!(known, addresses, "round {round}");
+    }
+    assert!(routes > 100, "only {routes} routes were compared");
+    nothing_lost(&recording);
     assert!(recording.stop().success());
 }

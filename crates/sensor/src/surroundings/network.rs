@@ -1,7 +1,7 @@
 //! Interfaces with their addresses, and routes: what rtnetlink tells of the network namespace that the recorder is in.
 //!
-//! One socket hears of both, so that their order is the kernel's. What it hears is applied to a picture of what is there ([`interfaces`],
-//! [`routes`]), and what that changes is told. When the socket overflows, the kernel says how many messages it dropped: that is a loss of both
+//! One socket hears of both, so that their order is the kernel's. What it hears is applied to a picture of what is there (`interfaces`,
+//! `routes`), and what that changes is told. When the socket overflows, the kernel says how many messages it dropped: that is a loss of both
 //! classes, since nobody knows of which they were; then the kernel is asked for all, and what differs is told.
 
 mod channel;
