@@ -1,5 +1,7 @@
 //! Conditions of the host: which hold, under which row. A condition whose values change ends one row and begins another.
 
+mod fact;
+mod interface;
 mod route;
 
 use std::{collections::HashMap, hash::Hash};
@@ -11,7 +13,7 @@ use luarm_sensor::{
     observation::Origin,
 };
 
-use self::route::RouteState;
+use self::{fact::FactState, interface::InterfaceState, route::RouteState};
 use crate::context::Context;
 
 /// How many conditions of a kind may hold at once. Only root makes them.
@@ -33,6 +35,25 @@ trait State: PartialEq + Sized {
 
     /// What ends its row.
     fn end(destroyed: Time, ended: Word) -> End;
+}
+
+/// When and how a condition ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Ending {
+    at: BootNs,
+    ended: &'static str,
+}
+
+impl Ending {
+    /// The sensor was told of it.
+    pub(crate) fn seen(at: BootNs) -> Self {
+        Self { at, ended: "event" }
+    }
+
+    /// The sensor found later that it had ended.
+    pub(crate) fn unseen(at: BootNs) -> Self {
+        Self { at, ended: "unseen" }
+    }
 }
 
 /// The conditions of one kind.
@@ -82,9 +103,9 @@ impl<S: State> Kind<S> {
         self.holding.insert(key, (number, state));
     }
 
-    fn end(&mut self, ctx: &mut Context, at: BootNs, key: &S::Key) {
+    fn end(&mut self, ctx: &mut Context, at: Ending, key: &S::Key) {
         if let Some((number, _)) = self.holding.remove(key).or_else(|| self.remembered.remove(key)) {
-            ctx.draft.end(number, S::end(ctx.clock.time(at), Word::Borrowed("event")));
+            ctx.draft.end(number, S::end(ctx.clock.time(at.at), Word::Borrowed(at.ended)));
         }
     }
 
@@ -98,29 +119,39 @@ impl<S: State> Kind<S> {
 
 /// All conditions of the host.
 pub(crate) struct Conditions {
+    facts: Kind<FactState>,
+    interfaces: Kind<InterfaceState>,
     routes: Kind<RouteState>,
 }
 
 impl Conditions {
     /// Takes up the rows that an earlier run left open.
-    pub(crate) fn new(rows: Vec<Row>) -> Self {
-        Self { routes: Kind::new(&rows) }
+    pub(crate) fn new(rows: &[Row]) -> Self {
+        Self { facts: Kind::new(rows), interfaces: Kind::new(rows), routes: Kind::new(rows) }
     }
 
     pub(crate) fn set(&mut self, ctx: &mut Context, at: BootNs, condition: Condition, origin: Origin) {
         match condition {
+            Condition::Fact(fact) => self.facts.set(ctx, at, (&fact).into(), origin),
+            Condition::Interface(interface) => self.interfaces.set(ctx, at, (&interface).into(), origin),
             Condition::Route(route) => self.routes.set(ctx, at, (&route).into(), origin),
         }
     }
 
-    pub(crate) fn end(&mut self, ctx: &mut Context, at: BootNs, condition: &Condition) {
+    pub(crate) fn end(&mut self, ctx: &mut Context, at: Ending, condition: &Condition) {
         match condition {
+            Condition::Fact(fact) => self.facts.end(ctx, at, &FactState::from(fact).key()),
+            Condition::Interface(interface) => {
+                self.interfaces.end(ctx, at, &InterfaceState::from(interface).key());
+            }
             Condition::Route(route) => self.routes.end(ctx, at, &RouteState::from(route).key()),
         }
     }
 
     pub(crate) fn complete(&mut self, ctx: &mut Context, kind: ConditionKind) {
         match kind {
+            ConditionKind::Fact => self.facts.complete(ctx),
+            ConditionKind::Interface => self.interfaces.complete(ctx),
             ConditionKind::Route => self.routes.complete(ctx),
         }
     }
@@ -128,10 +159,15 @@ impl Conditions {
 
 /// Ends the rows of an earlier boot: what is still so is told anew.
 pub(crate) fn end_all(ctx: &mut Context, rows: Vec<Row>, boottime: Time) {
+    let kinds = [boot::<FactState>, boot::<InterfaceState>, boot::<RouteState>];
     for row in rows {
-        let end = RouteState::of(&row).map(|_| RouteState::end(boottime, Word::Borrowed("boot")));
-        if let Some(end) = end {
+        if let Some(end) = kinds.iter().find_map(|kind| kind(&row, boottime)) {
             ctx.draft.end(row.key(), end);
         }
     }
+}
+
+/// What ends the row of a kind when the host booted; `None` for a row of another.
+fn boot<S: State>(row: &Row, boottime: Time) -> Option<End> {
+    S::of(row).map(|_| S::end(boottime.max(row.created()), Word::Borrowed("boot")))
 }

@@ -29,8 +29,14 @@ use luarm_sensor::{
 };
 
 use crate::{
-    condition::Conditions, context::Context, coverage::Intervals, endpoint::Endpoints, file::Files,
-    ledger::Ledger, names::Names, process::Processes,
+    condition::{Conditions, Ending},
+    context::Context,
+    coverage::Intervals,
+    endpoint::Endpoints,
+    file::Files,
+    ledger::Ledger,
+    names::Names,
+    process::Processes,
 };
 pub use crate::{
     names::dns,
@@ -177,7 +183,11 @@ impl Recorder {
             }
             Observation::ConditionEnd { at, condition } => {
                 happened(ctx, at);
-                conditions.end(ctx, at, &condition);
+                conditions.end(ctx, Ending::seen(at), &condition);
+            }
+            Observation::ConditionGone { at, condition } => {
+                ctx.clock.advance(at);
+                conditions.end(ctx, Ending::unseen(at), &condition);
             }
             Observation::Complete(Inventory::Conditions(kind)) => conditions.complete(ctx, kind),
             Observation::Reached(at) => {

@@ -4,6 +4,10 @@ use luarm_schema::{
     End, Resume, Time, Word,
     tables::{HostInfo, HostInfoEnd, NetInfoEnd},
 };
+use luarm_sensor::{
+    condition::{Condition, Fact},
+    observation::Origin,
+};
 
 use crate::{
     Recorder, Setup,
@@ -51,6 +55,10 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
     // What ended before this run may have rows, unless there was no run before.
     let horizon = if resume.last_batch.is_some() { ctx.clock.boot(run) } else { 0 };
     let ledger = Ledger::new(&ctx, run, resume.last_batch.map_or(0, |(last, _)| last));
+    let mut conditions = Conditions::new(&resume.conditions);
+    let recorded_by = Fact { name: "agentversion", value: version.to_owned() };
+    let at = ctx.clock.boot(run);
+    conditions.set(&mut ctx, at, Condition::Fact(recorded_by), Origin::Found);
     let mut names = Names::new(hosts_file);
     let now = ctx.clock.latest();
     names.refresh(&mut ctx, now);
@@ -59,7 +67,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         endpoints: Endpoints::new(resume.endpoints),
         names,
         files: Files::new(),
-        conditions: Conditions::new(resume.conditions),
+        conditions,
         coverage,
         ledger,
         ctx,
@@ -109,6 +117,11 @@ fn hostinfo(ctx: &Context, bootentity: i64, boottime: Time, run: Time, version: 
         bootid: host.boot_id.clone(),
         boottime,
         timezone: host.timezone.clone(),
+        cmdline: host.cmdline.clone(),
+        virtualization: host.virtualization.clone(),
+        vendor: host.vendor.clone(),
+        product: host.product.clone(),
+        serial: host.serial.clone(),
         agentversion: version.to_owned(),
         memory: i64::try_from(host.memory).unwrap_or(i64::MAX),
         cpus: i32::try_from(host.cpus).unwrap_or(i32::MAX),

@@ -247,6 +247,11 @@ macro_rules! table {
                 self.$key
             }
 
+            /// When it began.
+            pub fn created(&self) -> $crate::Time {
+                self.created
+            }
+
             /// Gives the values of the `Begin` columns, in order.
             pub fn begin<S: $crate::Sink + ?Sized>(&self, sink: &mut S) {
                 $(sink.put($crate::Field::value(&self.$bcol));)+
@@ -332,6 +337,11 @@ macro_rules! tables {
             /// The key: unique within host and table.
             pub fn key(&self) -> i64 {
                 match self { $(Row::$Row(row) => row.key(),)+ }
+            }
+
+            /// When it began.
+            pub fn created(&self) -> $crate::Time {
+                match self { $(Row::$Row(row) => row.created(),)+ }
             }
 
             /// Gives the values of the `Begin` columns, in order.

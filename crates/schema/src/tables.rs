@@ -15,6 +15,7 @@ pub use network::*;
 pub use process::*;
 
 tables! {
+    FactInfo, FactInfoEnd;
     FileInfo, FileInfoEnd;
     GroupInfo, GroupInfoEnd;
     HostInfo, HostInfoEnd;
@@ -35,7 +36,7 @@ tables! {
 
 /// The tables of conditions: what is true of a host for a time. A recorder gets their open rows back whole when it starts.
 pub const CONDITIONS: &[&crate::TableDef] =
-    &[GroupInfo::TABLE, HwInfo::TABLE, NetInt::TABLE, NetRoute::TABLE];
+    &[FactInfo::TABLE, GroupInfo::TABLE, HwInfo::TABLE, NetInt::TABLE, NetRoute::TABLE];
 
 /// The declaration of the table of that name.
 pub fn table(name: &str) -> Option<&'static crate::TableDef> {

@@ -1,12 +1,20 @@
 //! Conditions: what is true of the host for a time. An interface has an address, a route leads somewhere, a device is attached.
 
+mod fact;
+mod interface;
 mod route;
 
+pub use fact::Fact;
+pub use interface::{Interface, InterfaceAddress};
 pub use route::Route;
 
 /// A condition: what it is, and which values it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
+    /// A fact of the computer.
+    Fact(Fact),
+    /// An interface with an address.
+    Interface(Interface),
     /// A route.
     Route(Route),
 }
@@ -15,5 +23,7 @@ pub enum Condition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "they say it all")]
 pub enum ConditionKind {
+    Fact,
+    Interface,
     Route,
 }

@@ -1,7 +1,10 @@
 //! Facts about the computer and its running kernel.
 
+mod machine;
+
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -34,6 +37,16 @@ pub struct HostFacts {
     pub boot_id: String,
     /// Time zone, as the tz database names it.
     pub timezone: Option<String>,
+    /// What the kernel was started with.
+    pub cmdline: Option<String>,
+    /// What it runs in, where that is no real machine, by the names of systemd-detect-virt(1); `vm` for a hypervisor that does not say which.
+    pub virtualization: Option<String>,
+    /// Who made the machine.
+    pub vendor: Option<String>,
+    /// What its maker calls it.
+    pub product: Option<String>,
+    /// Its serial number; only root may read it.
+    pub serial: Option<String>,
     /// Memory, bytes.
     pub memory: u64,
     /// Processors that are online.
@@ -51,9 +64,8 @@ impl HostFacts {
             Err(source) => return Err(HostError { path: boot_id, source }),
         };
         let running = uname();
-        let kernel_says = |name: &str, otherwise: &[u8]| {
-            text(&root.join("proc/sys/kernel").join(name)).unwrap_or_else(|| line(otherwise))
-        };
+        let kernel_says =
+            |name: &str, otherwise: &[u8]| kernel(root, name).unwrap_or_else(|| line(otherwise));
         Ok(Self {
             machine_id: machine_id(root),
             hostname: kernel_says("hostname", running.nodename().to_bytes()),
@@ -62,6 +74,11 @@ impl HostFacts {
             arch: kernel_says("arch", running.machine().to_bytes()),
             boot_id,
             timezone: timezone(root),
+            cmdline: text(&root.join("proc/cmdline")),
+            virtualization: machine::virtualization(root),
+            vendor: machine::dmi(root, "sys_vendor"),
+            product: machine::dmi(root, "product_name"),
+            serial: machine::dmi(root, "product_serial"),
             memory: memory(root),
             cpus: cpus(root),
             namespaces: namespaces(root),
@@ -69,13 +86,36 @@ impl HostFacts {
     }
 }
 
+/// What the kernel says of itself that may change while it runs: the host name and the NIS domain, by their names as facts.
+pub(crate) fn names(root: &Path) -> Vec<(&'static str, String)> {
+    let known = ["hostname", "domainname"].map(|name| kernel(root, name).map(|value| (name, value)));
+    // The kernel's word for none.
+    known.into_iter().flatten().filter(|(_, value)| value != "(none)").collect()
+}
+
+/// What the system's files say of it that may change while it runs, by their names as facts.
+pub(crate) fn settings(root: &Path) -> Vec<(&'static str, String)> {
+    let machine_id = Some(machine_id(root)).filter(|id| !id.is_empty());
+    let known = [("machineid", machine_id), ("os", Some(os(root))), ("timezone", timezone(root))];
+    known.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+fn kernel(root: &Path, name: &str) -> Option<String> {
+    text(&root.join("proc/sys/kernel").join(name))
+}
+
 fn line(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
-/// A file that holds one line; `None` where it is missing or empty.
+/// Longest file that is read: /proc/stat grows with the number of interrupts, and what follows its processors does not matter.
+const LONGEST: u64 = 1 << 20;
+
+/// What a file holds, without blanks around it; `None` where it is missing or empty.
 fn text(path: &Path) -> Option<String> {
-    fs::read(path).ok().map(|bytes| line(&bytes)).filter(|text| !text.is_empty())
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
+    Some(line(&bytes)).filter(|text| !text.is_empty())
 }
 
 fn machine_id(root: &Path) -> String {
@@ -164,6 +204,11 @@ mod tests {
             ("proc/meminfo", "MemTotal:        2048 kB\nMemFree:  1 kB\n"),
             ("proc/stat", "cpu  1 2 3\ncpu0 1 2 3\ncpu1 1 2 3\nintr 5\n"),
             ("etc/timezone", "Europe/London\n"),
+            ("proc/cmdline", "root=/dev/vda ro quiet\n"),
+            ("sys/class/dmi/id/sys_vendor", "QEMU\n"),
+            ("sys/class/dmi/id/product_name", "Standard PC (Q35 + ICH9, 2009)\n"),
+            ("sys/class/dmi/id/bios_vendor", "SeaBIOS for KVM\n"),
+            ("sys/class/dmi/id/product_serial", "Not Specified\n"),
         ]);
         fs::create_dir_all(root.path().join("proc/1/ns")).unwrap();
         symlink("net:[4026531840]", root.path().join("proc/1/ns/net")).unwrap();
@@ -176,6 +221,11 @@ mod tests {
             arch: "x86_64".to_owned(),
             boot_id: "0d2b8c3e-5b0a-4f3c-9a57-6a4d4f0e6a11".to_owned(),
             timezone: Some("Europe/London".to_owned()),
+            cmdline: Some("root=/dev/vda ro quiet".to_owned()),
+            virtualization: Some("kvm".to_owned()),
+            vendor: Some("QEMU".to_owned()),
+            product: Some("Standard PC (Q35 + ICH9, 2009)".to_owned()),
+            serial: None,
             memory: 2 << 20,
             cpus: 2,
             namespaces: Namespaces { net: 4_026_531_840, pid: 4_026_531_836, ..Namespaces::default() },

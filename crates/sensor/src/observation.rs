@@ -495,7 +495,7 @@ pub struct Coverage {
     pub class: &'static str,
     /// How.
     pub watch: Watch,
-    /// `ebpf`, `poll` or `none`.
+    /// `ebpf`, `poll`, `netlink`, `proc` or `none`.
     pub sensor: &'static str,
     /// The kernel's name for the hook.
     pub hook: String,
@@ -645,6 +645,13 @@ pub enum Observation {
         /// When.
         at: BootNs,
         /// The condition, with its last values as far as they are known; what names it is.
+        condition: Box<Condition>,
+    },
+    /// A condition was found to hold no more; its end was not seen.
+    ConditionGone {
+        /// When it was found: it ended before.
+        at: BootNs,
+        /// The condition, as for `ConditionEnd`.
         condition: Box<Condition>,
     },
     /// Something was lost.

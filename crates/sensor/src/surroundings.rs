@@ -3,8 +3,12 @@
 //!
 //! Whatever it takes, the thread sleeps until the kernel tells of a change: a watcher gives a descriptor that becomes readable then.
 
+pub mod host;
+pub mod network;
+
 use std::{
     os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -42,6 +46,12 @@ pub trait Watcher: Send {
 
     /// Tells of what changed since. Called when a descriptor is readable, when its patience is over, and when somebody asks.
     fn changes(&mut self, out: &mut Vec<Observation>);
+
+    /// Whether there is more of what had happened when [`changes`](Self::changes) was called, which it left for another call so as not to tell
+    /// too much at once.
+    fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 /// The running thread.
@@ -71,7 +81,17 @@ impl Shared {
 
 /// Every watcher that this host can have; what cannot be watched is said as [`Coverage`].
 pub fn watchers() -> (Vec<Box<dyn Watcher>>, Vec<Coverage>) {
-    (Vec::new(), Vec::new())
+    let mut watchers: Vec<Box<dyn Watcher>> = Vec::new();
+    let mut unwatched = Vec::new();
+    match network::Network::open() {
+        Ok(network) => watchers.push(Box::new(network)),
+        Err(coverage) => unwatched.extend(coverage),
+    }
+    match host::Host::open(Path::new("/")) {
+        Ok(host) => watchers.push(Box::new(host)),
+        Err(coverage) => unwatched.extend(coverage),
+    }
+    (watchers, unwatched)
 }
 
 /// Starts the thread: reports what is there, and from then on what changes.
@@ -127,12 +147,17 @@ fn run(mut watchers: Vec<Box<dyn Watcher>>, unwatched: Vec<Coverage>, shared: &S
         let stop = shared.stopping.load(Ordering::Acquire);
         let _ = rustix::io::read(&shared.wake, &mut [0u8; 8]);
         let asked = shared.drains().0;
-        for watcher in &mut watchers {
-            watcher.changes(&mut out);
-        }
-        let closed = !out.is_empty() && {
-            let bytes = out.iter().map(weight).sum();
-            producer.send(std::mem::take(&mut out), bytes).is_err()
+        let closed = loop {
+            for watcher in &mut watchers {
+                watcher.changes(&mut out);
+            }
+            let closed = !out.is_empty() && {
+                let bytes = out.iter().map(weight).sum();
+                producer.send(std::mem::take(&mut out), bytes).is_err()
+            };
+            if closed || !watchers.iter().any(|watcher| watcher.is_behind()) {
+                break closed;
+            }
         };
         shared.drains().1 = asked;
         shared.drained.notify_all();

@@ -264,6 +264,15 @@ impl Recording {
         }
     }
 
+    /// Waits, without asking the recorder for anything, until a query counts a row.
+    pub fn wait_for_row(&self, query: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.count(query) == 0 {
+            assert!(Instant::now() < deadline, "no row: {query}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();

@@ -1,10 +1,14 @@
 //! Whatever the sensors say, in whatever order: the rows are sound.
 
 use luarm_schema::Resume;
-use luarm_sensor::{BootNs, Observation, observation::*};
+use luarm_sensor::{
+    BootNs, Observation,
+    condition::{Condition, ConditionKind, Interface, Route},
+    observation::*,
+};
 use proptest::prelude::*;
 
-use crate::scene::*;
+use crate::{conditions, scene::*};
 
 /// Few pids, few starts, few execs, so that events meet.
 fn images() -> impl Strategy<Value = ImageId> {
@@ -52,6 +56,19 @@ fn dns() -> impl Strategy<Value = Dns> {
     )
 }
 
+/// Few of each kind, with few values.
+fn conditions() -> impl Strategy<Value = Condition> {
+    (0u8..3, any::<bool>(), any::<bool>()).prop_map(|(n, value, route)| {
+        if route {
+            let weight = if value { 2 } else { 1 };
+            Condition::Route(Route { weight, ..conditions::route(&format!("192.0.2.{n}")) })
+        } else {
+            let address = (n > 0).then(|| conditions::address(&format!("10.0.0.{n}")));
+            Condition::Interface(Interface { up: value, address, ..conditions::interface() })
+        }
+    })
+}
+
 fn observations() -> impl Strategy<Value = Observation> {
     prop_oneof![
         4 => (images(), prop::option::of(images())).prop_map(|(new, creator)| {
@@ -79,6 +96,13 @@ fn observations() -> impl Strategy<Value = Observation> {
             ends(0, endpoint, EndpointEnd { idle, ..EndpointEnd::default() })
         }),
         1 => dns().prop_map(|dns| Observation::Dns(Box::new(dns))),
+        3 => (conditions(), any::<bool>()).prop_map(|(condition, ends)| {
+            if ends { conditions::ended(0, condition) } else { conditions::begun(0, condition) }
+        }),
+        1 => any::<bool>().prop_map(|routes| {
+            let kind = if routes { ConditionKind::Route } else { ConditionKind::Interface };
+            Observation::Complete(Inventory::Conditions(kind))
+        }),
         1 => any::<bool>().prop_map(|sockets| Observation::Complete(if sockets { Inventory::Sockets } else { Inventory::Processes })),
     ]
 }
@@ -138,6 +162,10 @@ fn dated(observation: Observation, now: BootNs, run: u64) -> Observation {
             dns.at = now;
             Observation::Dns(dns)
         }
+        Observation::Condition { condition, origin, .. } => {
+            Observation::Condition { at: now, condition, origin }
+        }
+        Observation::ConditionEnd { condition, .. } => Observation::ConditionEnd { at: now, condition },
         other => other,
     }
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod anything;
+mod conditions;
 mod endpoints;
 mod names;
 mod privileges;

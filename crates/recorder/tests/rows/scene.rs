@@ -39,6 +39,11 @@ pub(crate) fn host() -> HostFacts {
         arch: "x86_64".into(),
         boot_id: "first boot".into(),
         timezone: None,
+        cmdline: Some("quiet".into()),
+        virtualization: None,
+        vendor: None,
+        product: None,
+        serial: None,
         memory: 1 << 30,
         cpus: 2,
         namespaces: Namespaces { mnt: 1, net: 2, pid: 3, user: 4, uts: 5, ipc: 6, cgroup: 7 },
@@ -202,6 +207,9 @@ tables! {
     lossinfo: LossInfo;
     coverage: CoverageInfo;
     hostinfo: HostInfo;
+    factinfo: FactInfo;
+    netint: NetInt;
+    netroute: NetRoute;
 }
 
 /// Keeps batches as a store does, and panics at what a store would refuse.
@@ -255,7 +263,7 @@ impl Memory {
     }
 
     /// Conditions that hold.
-    fn conditions(&self) -> Vec<Row> {
+    pub(crate) fn conditions(&self) -> Vec<Row> {
         let open = self.rows.values().filter(|row| !row.is_ended());
         open.filter(|row| CONDITIONS.iter().any(|table| table.name == row.table().name)).cloned().collect()
     }

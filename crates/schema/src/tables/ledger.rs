@@ -9,11 +9,11 @@ table! {
     begin {
         /// Number of the row, ordered by time.
         coverageid: i64,
-        /// Class of events: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`, `file`, `hardware`…; `all` for a gap of the whole recorder.
+        /// Class of events: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`, `interfaces`, `routes`, `host`, `file`, `hardware`…; `all` for a gap of the whole recorder.
         class: Word,
         /// `watched`, every event; `sampled`, what was there when the sensor looked; `unwatched`, nothing; `gap`, the recorder was down.
         state: Word,
-        /// `ebpf`, `poll`, or `none`.
+        /// `ebpf`, `poll`, `netlink`, `proc`, or `none`.
         sensor: Word,
         /// The hook that sees the class: the kernel's name for it.
         hook: Option<String>,

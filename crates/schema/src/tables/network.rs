@@ -113,47 +113,92 @@ table! {
 }
 
 table! {
-    /// Network interfaces with their addresses over time. Declared, not recorded yet: `coverageinfo` says so.
+    /// Network interfaces with their addresses over time: one row per interface and address, or one per interface that has no address. Whatever of it
+    /// changes ends the row and begins another. Those of the network namespace that the recorder is in.
     netint: NetInt, NetIntEnd, key netintid;
     begin {
         /// Number of the row, ordered by time.
         netintid: i64,
         /// Name of the interface.
         interface: String,
+        /// Number of the interface, which stays when its name changes.
+        ifindex: u32,
+        /// What it is: the kernel's name of its driver's kind (`veth`, `bridge`, `tun`…), else of its link layer (`loopback`, `ether`…).
+        kind: String,
         /// Link-layer address.
         mac: Option<String>,
-        /// Address.
+        /// Address; NULL where it has none.
         ip: Option<String>,
         /// Length of the network prefix.
         prefix: Option<i32>,
-        /// `up` or `down`.
+        /// Address of the other end of a point-to-point link.
+        peer: Option<String>,
+        /// Where the address is valid: `global`, `site`, `link`, `host` or the kernel's number.
+        scope: Option<Word>,
+        /// `up` or `down`, as somebody set it.
         state: Word,
+        /// 1 where it can carry packets, 0 where it cannot: no cable, no peer, or down.
+        carrier: i32,
+        /// How often the carrier came or went since the interface was made; the kernel tells of a quick series once, and counts all.
+        carrierchanges: i64,
+        /// 1 where it takes packets that are for others: somebody listens, or it is the port of a bridge.
+        promiscuous: i32,
+        /// Largest packet, bytes.
+        mtu: u32,
+        /// Name of the bridge, bond or team that it is a port of.
+        master: Option<String>,
+        /// Alias that somebody gave it. The kernel does not tell when an interface that is down gets one: it shows with the next change.
+        alias: Option<String>,
+        /// How the row began: `event`; `found`, it was so when the recorder started, or when it looked again after a loss.
+        origin: Word,
         /// When it came to be so.
         created: Time,
     }
     end {
         /// When it ceased to be so.
         destroyed: Time,
+        /// How it ended: `event`, interface or address was removed; `changed`, the next row has its other values; `unseen`, while nothing watched or
+        /// without being told of, at the latest at `destroyed`; `boot`.
+        ended: Word,
     }
     derived {}
-    index {}
+    index { (ip) (interface) }
 }
 
 table! {
-    /// Routes over time. Declared, not recorded yet: `coverageinfo` says so.
+    /// Routes over time: one row per route and next hop. Those of the network namespace that the recorder is in, without what the kernel itself keeps in
+    /// the table `local` (255): it follows from `netint`.
     netroute: NetRoute, NetRouteEnd, key netrouteid;
     begin {
         /// Number of the row, ordered by time.
         netrouteid: i64,
         /// Destination network, with prefix length.
         destination: String,
+        /// Network of the senders that it is for, with prefix length; NULL where it is for all.
+        source: Option<String>,
         /// The next hop.
         gateway: Option<String>,
         /// Name of the interface.
         interface: Option<String>,
-        /// Metric.
+        /// Number of the interface.
+        ifindex: Option<u32>,
+        /// Metric; NULL where it has none.
         metric: Option<i64>,
-        /// How the row began: `event`; `found`, it was so when the recorder started.
+        /// Type of service that it is for, 0 for all.
+        tos: i32,
+        /// Number of the routing table: 254 main, 253 default, 255 local.
+        routetable: u32,
+        /// What happens to packets: `unicast`, `local`, `blackhole`, `unreachable`, `prohibit`, `throw`… or the kernel's number.
+        routetype: Word,
+        /// Who put it there: `kernel`, `boot` (a person, or what did not say), `static`, `ra`, `dhcp`, `bgp`… or the kernel's number.
+        protocol: Word,
+        /// How far away the destination is: `global`, `site`, `link`, `host`, `nowhere` or the kernel's number.
+        scope: Word,
+        /// The source address that it prefers.
+        prefsource: Option<String>,
+        /// Share of this next hop among several of one route; 1 for the only one.
+        weight: i32,
+        /// How the row began: `event`; `found`, it was so when the recorder started, or when it looked again because the kernel had not told of all.
         origin: Word,
         /// When it was added.
         created: Time,
@@ -161,9 +206,10 @@ table! {
     end {
         /// When it was removed.
         destroyed: Time,
-        /// How it ended: `event`, it was removed; `changed`, the next row has its other values; `unseen`, while nothing watched, at the latest at `destroyed`; `boot`.
+        /// How it ended: `event`, it was removed or replaced; `changed`, the next row has its other values; `unseen`, while nothing watched or without
+        /// being told of, at the latest at `destroyed`; `boot`.
         ended: Word,
     }
     derived {}
-    index {}
+    index { (destination) (gateway) (interface) }
 }

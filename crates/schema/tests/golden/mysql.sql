@@ -1,3 +1,31 @@
+CREATE TABLE factinfo (
+    host int NOT NULL,
+    factid bigint NOT NULL,
+    fact mediumtext NOT NULL,
+    value mediumtext NOT NULL,
+    origin mediumtext NOT NULL,
+    created datetime(6) NOT NULL,
+    destroyed datetime(6),
+    ended mediumtext,
+    md5sum mediumtext NOT NULL,
+    batch bigint NOT NULL,
+    dbatch bigint,
+    cyear smallint GENERATED ALWAYS AS (year(created)) VIRTUAL,
+    cmonth smallint GENERATED ALWAYS AS (month(created)) VIRTUAL,
+    cday smallint GENERATED ALWAYS AS (day(created)) VIRTUAL,
+    chour smallint GENERATED ALWAYS AS (hour(created)) VIRTUAL,
+    cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
+    csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
+    dyear smallint GENERATED ALWAYS AS (year(destroyed)) VIRTUAL,
+    dmonth smallint GENERATED ALWAYS AS (month(destroyed)) VIRTUAL,
+    dday smallint GENERATED ALWAYS AS (day(destroyed)) VIRTUAL,
+    dhour smallint GENERATED ALWAYS AS (hour(destroyed)) VIRTUAL,
+    dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
+    dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
+    PRIMARY KEY (host, factid)
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX factinfo_fact ON factinfo (fact(64));
+
 CREATE TABLE fileinfo (
     host int NOT NULL,
     fileaccessid bigint NOT NULL,
@@ -94,6 +122,11 @@ CREATE TABLE hostinfo (
     bootid mediumtext NOT NULL,
     boottime datetime(6) NOT NULL,
     timezone mediumtext,
+    cmdline mediumtext,
+    virtualization mediumtext,
+    vendor mediumtext,
+    product mediumtext,
+    serial mediumtext,
     agentversion mediumtext NOT NULL,
     memory bigint NOT NULL,
     cpus int NOT NULL,
@@ -201,12 +234,24 @@ CREATE TABLE netint (
     host int NOT NULL,
     netintid bigint NOT NULL,
     interface mediumtext NOT NULL,
+    ifindex bigint NOT NULL,
+    kind mediumtext NOT NULL,
     mac mediumtext,
     ip mediumtext,
     prefix int,
+    peer mediumtext,
+    scope mediumtext,
     state mediumtext NOT NULL,
+    carrier int NOT NULL,
+    carrierchanges bigint NOT NULL,
+    promiscuous int NOT NULL,
+    mtu bigint NOT NULL,
+    master mediumtext,
+    alias mediumtext,
+    origin mediumtext NOT NULL,
     created datetime(6) NOT NULL,
     destroyed datetime(6),
+    ended mediumtext,
     md5sum mediumtext NOT NULL,
     batch bigint NOT NULL,
     dbatch bigint,
@@ -224,14 +269,25 @@ CREATE TABLE netint (
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, netintid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX netint_ip ON netint (ip(64));
+CREATE INDEX netint_interface ON netint (interface(64));
 
 CREATE TABLE netroute (
     host int NOT NULL,
     netrouteid bigint NOT NULL,
     destination mediumtext NOT NULL,
+    source mediumtext,
     gateway mediumtext,
     interface mediumtext,
+    ifindex bigint,
     metric bigint,
+    tos int NOT NULL,
+    routetable bigint NOT NULL,
+    routetype mediumtext NOT NULL,
+    protocol mediumtext NOT NULL,
+    scope mediumtext NOT NULL,
+    prefsource mediumtext,
+    weight int NOT NULL,
     origin mediumtext NOT NULL,
     created datetime(6) NOT NULL,
     destroyed datetime(6),
@@ -253,6 +309,9 @@ CREATE TABLE netroute (
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, netrouteid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX netroute_destination ON netroute (destination(64));
+CREATE INDEX netroute_gateway ON netroute (gateway(64));
+CREATE INDEX netroute_interface ON netroute (interface(64));
 
 CREATE TABLE psinfo (
     host int NOT NULL,
