@@ -1,5 +1,6 @@
 //! The declarations, by subject.
 
+mod account;
 mod file;
 mod hardware;
 mod host;
@@ -7,6 +8,7 @@ mod ledger;
 mod network;
 mod process;
 
+pub use account::*;
 pub use file::*;
 pub use hardware::*;
 pub use host::*;
@@ -17,6 +19,8 @@ pub use process::*;
 tables! {
     FileInfo, FileInfoEnd;
     GroupInfo, GroupInfoEnd;
+    UserInfo, UserInfoEnd;
+    SessionInfo, SessionInfoEnd;
     HostInfo, HostInfoEnd;
     HwInfo, HwInfoEnd;
     NetInfo, NetInfoEnd;
@@ -34,7 +38,7 @@ tables! {
 
 /// The tables of conditions: what is true of a host for a time. A recorder gets their open rows back whole when it starts.
 pub const CONDITIONS: &[&crate::TableDef] =
-    &[GroupInfo::TABLE, HwInfo::TABLE, NetInt::TABLE, NetRoute::TABLE];
+    &[GroupInfo::TABLE, UserInfo::TABLE, SessionInfo::TABLE, HwInfo::TABLE, NetInt::TABLE, NetRoute::TABLE];
 
 /// The declaration of the table of that name.
 pub fn table(name: &str) -> Option<&'static crate::TableDef> {

@@ -1,6 +1,6 @@
-//! The audited computers and their users.
+//! The audited computers.
 
-use crate::{Time, Word};
+use crate::Time;
 
 table! {
     /// The audited computers: one row per boot. `host` is the number that every other row carries.
@@ -35,29 +35,6 @@ table! {
     }
     end {
         /// When this boot was last recorded, once another one has begun.
-        destroyed: Time,
-    }
-    derived {}
-    index {}
-}
-
-table! {
-    /// Groups of the host and their members over time. Declared, not recorded yet: `coverageinfo` says so.
-    groupinfo: GroupInfo, GroupInfoEnd, key groupentity;
-    begin {
-        /// Number of the row, ordered by time.
-        groupentity: i64,
-        /// Name of the group.
-        groupname: Word,
-        /// Group id.
-        gid: u32,
-        /// Members, separated by commas.
-        members: String,
-        /// When it came to be so.
-        created: Time,
-    }
-    end {
-        /// When it ceased to be so.
         destroyed: Time,
     }
     derived {}
