@@ -17,6 +17,7 @@ use crate::{
     ledger::Ledger,
     names::Names,
     process::{Processes, plain_end},
+    session::Sessions,
 };
 
 pub(crate) fn start(setup: Setup<'_>) -> Recorder {
@@ -49,6 +50,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         processes: Processes::new(resume.processes, horizon),
         endpoints: Endpoints::new(resume.endpoints),
         names,
+        sessions: Sessions::new(base, &resume.conditions),
         conditions: Conditions::new(resume.conditions),
         coverage,
         ledger,

@@ -1,7 +1,11 @@
 //! Conditions: what is true of the host for a time. An interface has an address, a route leads somewhere, a device is attached.
 
+mod account;
+mod login;
 mod route;
 
+pub use account::{Group, Password, PasswordKind, User};
+pub use login::{Login, LoginSource};
 pub use route::Route;
 
 /// A condition: what it is, and which values it has.
@@ -9,6 +13,12 @@ pub use route::Route;
 pub enum Condition {
     /// A route.
     Route(Route),
+    /// A user.
+    User(User),
+    /// A group.
+    Group(Group),
+    /// A login.
+    Login(Login),
 }
 
 /// The kinds of conditions; a sensor reports all of a kind that hold, then says that they are complete.
@@ -16,4 +26,7 @@ pub enum Condition {
 #[expect(missing_docs, reason = "they say it all")]
 pub enum ConditionKind {
     Route,
+    User,
+    Group,
+    Login,
 }

@@ -279,7 +279,7 @@ pub struct Coverage {
     pub class: &'static str,
     /// How.
     pub watch: Watch,
-    /// `ebpf`, `poll` or `none`.
+    /// `ebpf`, `poll`, `files` (they tell of what changes in them) or `none`.
     pub sensor: &'static str,
     /// The kernel's name for the hook.
     pub hook: String,

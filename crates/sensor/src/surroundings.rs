@@ -3,8 +3,13 @@
 //!
 //! Whatever it takes, the thread sleeps until the kernel tells of a change: a watcher gives a descriptor that becomes readable then.
 
+mod accounts;
+mod directories;
+mod logins;
+
 use std::{
     os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,12 +22,16 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::{
     clock,
+    condition::Condition,
     observation::{Coverage, Observation},
-    queue::Producer,
+    queue::{Closed, Producer},
 };
 
 /// How long a drain waits for the watchers: they have little to do, and whoever asks is told of a timeout by then anyway.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many observations are handed over at once.
+const CHUNK: usize = 1024;
 
 /// What tells of one kind of conditions.
 pub trait Watcher: Send {
@@ -71,7 +80,8 @@ impl Shared {
 
 /// Every watcher that this host can have; what cannot be watched is said as [`Coverage`].
 pub fn watchers() -> (Vec<Box<dyn Watcher>>, Vec<Coverage>) {
-    (Vec::new(), Vec::new())
+    let root = Path::new("/");
+    (vec![Box::new(accounts::Accounts::new(root)), Box::new(logins::Logins::new(root))], Vec::new())
 }
 
 /// Starts the thread: reports what is there, and from then on what changes.
@@ -130,16 +140,26 @@ fn run(mut watchers: Vec<Box<dyn Watcher>>, unwatched: Vec<Coverage>, shared: &S
         for watcher in &mut watchers {
             watcher.changes(&mut out);
         }
-        let closed = !out.is_empty() && {
-            let bytes = out.iter().map(weight).sum();
-            producer.send(std::mem::take(&mut out), bytes).is_err()
-        };
+        let closed = send(&mut out, producer).is_err();
         shared.drains().1 = asked;
         shared.drained.notify_all();
         if stop || closed {
             return;
         }
         sleep(&watchers, shared);
+    }
+}
+
+/// Hands over what was told, a part at a time: a file of many users is more than the queue is to hold at once.
+fn send(out: &mut Vec<Observation>, producer: &Producer) -> Result<(), Closed> {
+    let mut all = std::mem::take(out).into_iter();
+    loop {
+        let chunk: Vec<Observation> = all.by_ref().take(CHUNK).collect();
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let bytes = chunk.iter().map(weight).sum();
+        producer.send(chunk, bytes)?;
     }
 }
 
@@ -157,17 +177,25 @@ fn sleep(watchers: &[Box<dyn Watcher>], shared: &Shared) {
 }
 
 /// About how much memory an observation takes while it waits.
-fn weight(_: &Observation) -> usize {
-    512
+fn weight(observation: &Observation) -> usize {
+    const BASE: usize = 384;
+    match observation {
+        Observation::Condition { condition, .. } => match &**condition {
+            Condition::User(user) => BASE + user.gecos.len() + user.home.len() + user.shell.len(),
+            Condition::Group(group) => BASE + group.members.len(),
+            _ => BASE,
+        },
+        _ => BASE,
+    }
 }
 
 /// A condition that began or changed now.
-pub fn begun(condition: crate::condition::Condition, origin: crate::observation::Origin) -> Observation {
+pub fn begun(condition: Condition, origin: crate::observation::Origin) -> Observation {
     Observation::Condition { at: clock::now(), condition: Box::new(condition), origin }
 }
 
 /// A condition that ended now.
-pub fn ended(condition: crate::condition::Condition) -> Observation {
+pub fn ended(condition: Condition) -> Observation {
     Observation::ConditionEnd { at: clock::now(), condition: Box::new(condition) }
 }
 

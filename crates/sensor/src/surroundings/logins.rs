@@ -1,0 +1,174 @@
+//! Logins as those tell who keep records of them: the records of utmp(5), and the session files of systemd-logind where there are any. The kernel's
+//! own login sessions come with the processes.
+
+mod logind;
+mod utmp;
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Read,
+    os::{fd::BorrowedFd, unix::ffi::OsStrExt},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::fs::inotify::WatchFlags;
+
+use super::{
+    Watcher, begun,
+    directories::{Directories, Happening},
+    ended,
+};
+use crate::{
+    clock,
+    condition::{Condition, ConditionKind, Login, LoginSource},
+    observation::{Coverage, Inventory, Loss, Observation, Origin, Watch},
+};
+
+/// How many records of the one and files of the other kind are read.
+const LIMIT: usize = 8192;
+/// Between two looks without a cause.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// Where the records are, below the root: the first that exists counts.
+const UTMP: [&str; 2] = ["run/utmp", "var/run/utmp"];
+const SESSIONS: &str = "run/systemd/sessions";
+
+/// Watches the records of logins.
+pub(super) struct Logins {
+    root: PathBuf,
+    directories: Directories,
+    known: HashMap<(LoginSource, Vec<u8>), Login>,
+    /// How many more there were than are read, as told last.
+    beyond: u64,
+    looked: Instant,
+}
+
+impl Logins {
+    /// Those below `root`.
+    pub(super) fn new(root: &Path) -> Self {
+        // A record is written in place, whole; a session's file is replaced.
+        let flags = WatchFlags::MODIFY
+            | WatchFlags::CLOSE_WRITE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::DELETE;
+        let paths = [SESSIONS, "run", "var/run"].map(|path| root.join(path));
+        Self {
+            root: root.to_owned(),
+            directories: Directories::watch(paths.into(), flags),
+            known: HashMap::new(),
+            beyond: 0,
+            looked: Instant::now(),
+        }
+    }
+
+    /// All that are recorded now, and how many records were passed over because there are too many.
+    fn recorded(&self) -> (Vec<Login>, u64) {
+        let (mut logins, mut beyond) = self.utmp();
+        if let Ok(entries) = std::fs::read_dir(self.root.join(SESSIONS)) {
+            for (count, entry) in entries.flatten().enumerate() {
+                let name = entry.file_name();
+                // Files with a dot are on their way to replace another; those that end in .ref are pipes.
+                if name.as_bytes().contains(&b'.') || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                    continue;
+                }
+                if count >= LIMIT {
+                    beyond += 1;
+                    continue;
+                }
+                let mut file = Vec::new();
+                let read = File::open(entry.path())
+                    .and_then(|opened| opened.take(logind::LONGEST_FILE).read_to_end(&mut file));
+                if read.is_ok() {
+                    logins.extend(logind::login(name.as_bytes(), &file));
+                }
+            }
+        }
+        (logins, beyond)
+    }
+
+    fn utmp(&self) -> (Vec<Login>, u64) {
+        let mut bytes = Vec::new();
+        let opened = UTMP.iter().find_map(|path| File::open(self.root.join(path)).ok());
+        let Some(file) = opened else { return (Vec::new(), 0) };
+        let length = file.metadata().map_or(0, |meta| meta.len());
+        let limit = (LIMIT * utmp::RECORD) as u64;
+        if file.take(limit).read_to_end(&mut bytes).is_err() {
+            return (Vec::new(), 0);
+        }
+        let (records, _) = bytes.as_chunks::<{ utmp::RECORD }>();
+        let logins = records.iter().filter_map(utmp::login).filter(|login| self.is_alive(login));
+        (logins.collect(), length.saturating_sub(limit).div_ceil(utmp::RECORD as u64))
+    }
+
+    /// A record may outlast its login: whoever is killed does not clean up.
+    fn is_alive(&self, login: &Login) -> bool {
+        let key = (login.source, login.id.clone());
+        self.known.contains_key(&key) || self.root.join("proc").join(login.pid.to_string()).exists()
+    }
+
+    fn compare(&mut self, out: &mut Vec<Observation>, origin: Origin) {
+        let (logins, beyond) = self.recorded();
+        let mut before = std::mem::take(&mut self.known);
+        for login in logins {
+            let key = (login.source, login.id.clone());
+            if before.remove(&key).as_ref() != Some(&login) && self.known.get(&key) != Some(&login) {
+                out.push(begun(Condition::Login(login.clone()), origin));
+            }
+            self.known.insert(key, login);
+        }
+        out.extend(before.into_values().map(|login| ended(Condition::Login(login))));
+        if beyond > self.beyond {
+            let (at, count) = (clock::now(), beyond - self.beyond);
+            out.push(Observation::Loss(Loss { class: "logins", cause: "table-full", count, from: at, until: at }));
+        }
+        self.beyond = beyond;
+    }
+}
+
+impl Watcher for Logins {
+    fn coverage(&self) -> Vec<Coverage> {
+        let utmp = UTMP.iter().find(|path| self.root.join(path).exists());
+        let logind = self.root.join(SESSIONS).is_dir().then_some(SESSIONS);
+        let sources: Vec<String> = utmp.copied().into_iter().chain(logind).map(|path| format!("/{path}")).collect();
+        let unheard = self.directories.error(1).map(|e| format!("cannot watch /run: {e}"));
+        let watch = if unheard.is_some() { Watch::Sampled } else { Watch::Watched };
+        let nothing = || "no records of logins here: they are known by the login uid of processes alone".to_owned();
+        let reason = unheard.or_else(|| sources.is_empty().then(nothing));
+        let hook = format!("inotify {}", sources.join(" "));
+        vec![Coverage { class: "logins", watch, sensor: "files", hook: hook.trim_end().to_owned(), reason }]
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.directories.descriptor().into_iter().collect()
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(LOOK)
+    }
+
+    fn inventory(&mut self, out: &mut Vec<Observation>) {
+        self.compare(out, Origin::Found);
+        out.push(Observation::Complete(Inventory::Conditions(ConditionKind::Login)));
+    }
+
+    fn changes(&mut self, out: &mut Vec<Observation>) {
+        let mut due = false;
+        self.directories.happenings(|happening| {
+            due |= match happening {
+                Happening::File(0, _) | Happening::Anything => true,
+                Happening::File(_, name) => name == b"utmp",
+            };
+        });
+        if self.looked.elapsed() >= LOOK {
+            self.looked = Instant::now();
+            self.directories.retry();
+            due = true;
+        }
+        if due {
+            self.compare(out, Origin::Event);
+        }
+    }
+}
