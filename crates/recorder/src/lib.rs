@@ -29,8 +29,13 @@ use luarm_sensor::{
 };
 
 use crate::{
-    condition::Conditions, context::Context, coverage::Intervals, endpoint::Endpoints, ledger::Ledger,
-    names::Names, process::Processes,
+    condition::Conditions,
+    context::Context,
+    coverage::Intervals,
+    endpoint::Endpoints,
+    ledger::Ledger,
+    names::Names,
+    process::Processes,
     session::{Met, Sessions},
 };
 pub use crate::{
@@ -175,11 +180,13 @@ impl Recorder {
             Observation::ConditionEnd { at, condition } => {
                 happened(ctx, at);
                 match *condition {
-                    Condition::Login(login) => sessions.logout(ctx, at, &login),
+                    Condition::Login(login) => sessions.logout(ctx, processes, at, &login),
                     condition => conditions.end(ctx, at, &condition),
                 }
             }
-            Observation::Complete(Inventory::Conditions(ConditionKind::Login)) => sessions.logins_complete(ctx),
+            Observation::Complete(Inventory::Conditions(ConditionKind::Login)) => {
+                sessions.logins_complete(ctx)
+            }
             Observation::Complete(Inventory::Conditions(kind)) => conditions.complete(ctx, kind),
             Observation::Reached(at) => {
                 ctx.clock.advance(at);

@@ -118,7 +118,7 @@ impl Sessions {
             return;
         }
         let before = match met {
-            Met::Fork => task.creator.filter(|&creator| processes.is_live(creator)),
+            Met::Fork => task.creator.and_then(|creator| processes.running_image(creator)),
             Met::Exec => processes.running_image(image),
             Met::There(_) => None,
         };
@@ -126,9 +126,14 @@ impl Sessions {
             self.leave(image.pid, at);
         }
         let before = before.filter(|before| {
-            !self.members.get(&before.pid).is_some_and(|(known, of)| *of == session && same_process(*known, *before))
+            !self
+                .members
+                .get(&before.pid)
+                .is_some_and(|(known, of)| *of == session && same_process(*known, *before))
         });
-        if !self.live.contains_key(&session) && !self.begin(ctx, processes, (at, task, met), (session, before)) {
+        if !self.live.contains_key(&session)
+            && !self.begin(ctx, processes, (at, task, met), (session, before))
+        {
             return;
         }
         if let Some(before) = before.filter(|before| before.pid != image.pid) {
@@ -256,11 +261,11 @@ impl Sessions {
         if known.row.is_none() {
             self.tell(ctx, processes, session);
         }
-        let over = |known: &mut Session| {
-            known.ended.is_some_and(|ended| ended.saturating_add(HELD_BACK) <= now)
-        };
+        let over =
+            |known: &mut Session| known.ended.is_some_and(|ended| ended.saturating_add(HELD_BACK) <= now);
         if self.live.get_mut(&session).is_some_and(over)
-            && let Some(Session { row: Some(number), ended: Some(ended), began, .. }) = self.live.remove(&session)
+            && let Some(Session { row: Some(number), ended: Some(ended), began, .. }) =
+                self.live.remove(&session)
         {
             let destroyed: Time = ctx.clock.time(ended.max(began));
             ctx.draft.end(number, end(destroyed, "exit"));

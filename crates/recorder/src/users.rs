@@ -141,7 +141,8 @@ fn ask_nss(answers: Arc<Mutex<Answers>>) -> Option<SyncSender<u32>> {
 
         use uzers::os::unix::UserExt;
         for uid in receiver {
-            let fresh = |answers: &Answers| answers.names.get(&uid).is_some_and(|(_, at)| at.elapsed() < LASTS);
+            let fresh =
+                |answers: &Answers| answers.names.get(&uid).is_some_and(|(_, at)| at.elapsed() < LASTS);
             if fresh(&answers.lock().unwrap_or_else(PoisonError::into_inner)) {
                 continue;
             }

@@ -37,7 +37,7 @@ pub(super) enum UserKey {
 impl From<&User> for UserState {
     fn from(user: &User) -> Self {
         let word = |state: fn(Password) -> &'static str| user.password.map(|p| Word::Borrowed(state(p)));
-        let day = |days: Option<u32>| days.map(|days| Time(i64::from(days) * DAY).storable());
+        let day = |days: Option<u32>| days.map(|days| Time(i64::from(days).saturating_mul(DAY)).storable());
         Self {
             name: escape(&user.name),
             uid: user.uid,

@@ -109,8 +109,16 @@ impl Sessions {
     }
 
     /// A record is no more.
-    pub(crate) fn logout(&mut self, ctx: &mut Context, at: BootNs, login: &Login) {
+    pub(crate) fn logout(&mut self, ctx: &mut Context, processes: &mut Processes, at: BootNs, login: &Login) {
         let key = (login.source, login.id.clone());
+        // What still waits is told of while the record is at hand.
+        match self.session_of(login) {
+            Some(session) if self.live.get(&session).is_some_and(|known| known.row.is_none()) => {
+                self.tell(ctx, processes, session);
+            }
+            Some(_) => {}
+            None => self.tell_login(ctx, processes, &key),
+        }
         self.logins.end_row(ctx, at, &key, "logout");
         self.logins.known.remove(&key);
     }
@@ -151,7 +159,8 @@ impl Sessions {
                 return;
             }
             let psentity = image.and_then(|image| processes.creator(ctx, Some(image)));
-            let created = if login.since > 0 { Time(login.since).min(ctx.clock.now()) } else { ctx.clock.time(at) };
+            let created =
+                if login.since > 0 { Time(login.since).min(ctx.clock.now()) } else { ctx.clock.time(at) };
             let number = ctx.numbers.next(created);
             let row = self.login_row(number, &login, (created, psentity));
             ctx.draft.push(row);

@@ -26,12 +26,16 @@ impl Sessions {
         let Some(known) = self.live.get(&session) else { return };
         let leader = known.leader;
         let found = known.origin != "event";
-        let mut keys: Vec<&Key> =
-            self.logins.known.keys().filter(|key| self.belongs(key, session)).collect();
-        keys.sort_by_key(|key| self.logins.known.get(*key).map(|k| (k.login.pid != leader.pid, k.login.since)));
+        let mut keys: Vec<&Key> = self.logins.known.keys().filter(|key| self.belongs(key, session)).collect();
+        keys.sort_by_key(|key| {
+            self.logins.known.get(*key).map(|k| (k.login.pid != leader.pid, k.login.since))
+        });
         let keys: Vec<Key> = keys.into_iter().cloned().collect();
-        let records: Vec<&Login> = keys.iter().filter_map(|key| Some(&self.logins.known.get(key)?.login)).collect();
-        let text = |of: fn(&Login) -> Option<&Vec<u8>>| records.iter().find_map(|record| of(record)).map(|t| escape(t));
+        let records: Vec<&Login> =
+            keys.iter().filter_map(|key| Some(&self.logins.known.get(key)?.login)).collect();
+        let text = |of: fn(&Login) -> Option<&Vec<u8>>| {
+            records.iter().find_map(|record| of(record)).map(|t| escape(t))
+        };
         let service = text(|login| login.service.as_ref());
         let tty = records.iter().find_map(|record| record.tty.as_deref()).map(terminal);
         let host = text(|login| login.host.as_ref());
@@ -58,8 +62,10 @@ impl Sessions {
             created,
             end: None,
         };
-        if found && row.psentity.is_none() && processes.is_live(leader) {
-            row.psentity = processes.creator(ctx, Some(leader));
+        if row.psentity.is_none()
+            && let Some(image) = processes.running_image(leader)
+        {
+            row.psentity = processes.creator(ctx, Some(image));
             row.service = row.service.or_else(|| processes.application(leader));
         }
         ctx.draft.push(row);

@@ -1,9 +1,11 @@
 //! What rows come of what observations.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod accounts;
 mod anything;
 mod endpoints;
 mod names;
 mod processes;
 mod restart;
 mod scene;
+mod sessions;

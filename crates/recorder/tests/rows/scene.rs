@@ -174,6 +174,9 @@ tables! {
     lossinfo: LossInfo;
     coverage: CoverageInfo;
     hostinfo: HostInfo;
+    userinfo: UserInfo;
+    groupinfo: GroupInfo;
+    sessioninfo: SessionInfo;
 }
 
 /// Keeps batches as a store does, and panics at what a store would refuse.
@@ -217,6 +220,7 @@ impl Memory {
                 Row::RenameInfo(row) => Some(row.psentity),
                 Row::PrivInfo(row) => Some(row.psentity),
                 Row::NameInfo(row) => row.psentity,
+                Row::SessionInfo(row) => row.psentity,
                 _ => None,
             };
             if let Some(psentity) = psentity {

@@ -122,18 +122,29 @@ struct Change<'a> {
 }
 
 impl Told {
-    fn begin<'a>(&mut self, out: &'a mut Vec<Observation>, class: &'static str, origin: Origin) -> Change<'a> {
+    fn begin<'a>(
+        &mut self,
+        out: &'a mut Vec<Observation>,
+        class: &'static str,
+        origin: Origin,
+    ) -> Change<'a> {
         let before = std::mem::take(&mut self.known);
         Change { out, at: clock::now(), origin, class, before, overfull: 0 }
     }
 
     /// Tells of one member, unless it was told of with the same values.
-    fn meet(&mut self, change: &mut Change<'_>, (name, values): (&[u8], u64), condition: impl FnOnce() -> Condition) {
+    fn meet(
+        &mut self,
+        change: &mut Change<'_>,
+        (name, values): (&[u8], u64),
+        condition: impl FnOnce() -> Condition,
+    ) {
         if self.known.len() >= LIMIT {
             change.overfull += 1;
             return;
         }
-        let (name, known) = change.before.remove_entry(name).map_or_else(|| (name.into(), None), |(n, v)| (n, Some(v)));
+        let (name, known) =
+            change.before.remove_entry(name).map_or_else(|| (name.into(), None), |(n, v)| (n, Some(v)));
         self.known.insert(name, values);
         if known != Some(values) {
             let condition = Box::new(condition());
@@ -265,8 +276,7 @@ impl Watcher for Accounts {
         let watch = if self.directories.error(0).is_some() { Watch::Sampled } else { Watch::Watched };
         let hook = "inotify /etc".to_owned();
         let watching = self.directories.error(0).map(|e| format!("cannot watch /etc: {e}"));
-        let coverage =
-            |class, reason| Coverage { class, watch, sensor: "files", hook: hook.clone(), reason };
+        let coverage = |class, reason| Coverage { class, watch, sensor: "files", hook: hook.clone(), reason };
         let unreadable = match File::open(&self.shadow.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Some(format!("passwords' state is not known: cannot read /etc/shadow: {e}"))

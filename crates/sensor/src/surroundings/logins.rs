@@ -122,7 +122,13 @@ impl Logins {
         out.extend(before.into_values().map(|login| ended(Condition::Login(login))));
         if beyond > self.beyond {
             let (at, count) = (clock::now(), beyond - self.beyond);
-            out.push(Observation::Loss(Loss { class: "logins", cause: "table-full", count, from: at, until: at }));
+            out.push(Observation::Loss(Loss {
+                class: "logins",
+                cause: "table-full",
+                count,
+                from: at,
+                until: at,
+            }));
         }
         self.beyond = beyond;
     }
@@ -132,10 +138,12 @@ impl Watcher for Logins {
     fn coverage(&self) -> Vec<Coverage> {
         let utmp = UTMP.iter().find(|path| self.root.join(path).exists());
         let logind = self.root.join(SESSIONS).is_dir().then_some(SESSIONS);
-        let sources: Vec<String> = utmp.copied().into_iter().chain(logind).map(|path| format!("/{path}")).collect();
+        let sources: Vec<String> =
+            utmp.copied().into_iter().chain(logind).map(|path| format!("/{path}")).collect();
         let unheard = self.directories.error(1).map(|e| format!("cannot watch /run: {e}"));
         let watch = if unheard.is_some() { Watch::Sampled } else { Watch::Watched };
-        let nothing = || "no records of logins here: they are known by the login uid of processes alone".to_owned();
+        let nothing =
+            || "no records of logins here: they are known by the login uid of processes alone".to_owned();
         let reason = unheard.or_else(|| sources.is_empty().then(nothing));
         let hook = format!("inotify {}", sources.join(" "));
         vec![Coverage { class: "logins", watch, sensor: "files", hook: hook.trim_end().to_owned(), reason }]

@@ -185,10 +185,8 @@ mod tests {
             groups_told.push((group.name, group.gid, group.members));
         });
         assert_eq!(flaws, Flaws { malformed: 1, repeated: 1 });
-        let expected =
-            [("a", 1, ""), ("b", 2, "u,v,"), ("d", 4, "u"), ("long", 5, "")].map(|(name, gid, members)| {
-                (name.as_bytes().to_vec(), gid, members.as_bytes().to_vec())
-            });
+        let expected = [("a", 1, ""), ("b", 2, "u,v,"), ("d", 4, "u"), ("long", 5, "")]
+            .map(|(name, gid, members)| (name.as_bytes().to_vec(), gid, members.as_bytes().to_vec()));
         assert_eq!(groups_told, expected);
     }
 

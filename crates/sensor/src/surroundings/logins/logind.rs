@@ -29,7 +29,9 @@ pub(super) fn login(name: &[u8], file: &[u8]) -> Option<Login> {
         host,
         service: value("SERVICE"),
         pid: number("LEADER").and_then(|pid| pid.try_into().ok()).unwrap_or(0),
-        session: number("AUDIT").and_then(|id| id.try_into().ok()).filter(|&id: &u32| id != 0 && id != u32::MAX),
+        session: number("AUDIT")
+            .and_then(|id| id.try_into().ok())
+            .filter(|&id: &u32| id != 0 && id != u32::MAX),
         since: number("REALTIME").and_then(|us| us.try_into().ok()).unwrap_or(0),
     })
 }
@@ -61,7 +63,9 @@ mod tests {
     #[test]
     fn what_is_no_login_or_over_is_none() {
         let with = |from: &str, to: &str| String::from_utf8(FILE.to_vec()).unwrap().replace(from, to);
-        for (from, to) in [("CLASS=user", "CLASS=manager"), ("STATE=active", "STATE=closing"), ("USER=alice", "USER=")] {
+        for (from, to) in
+            [("CLASS=user", "CLASS=manager"), ("STATE=active", "STATE=closing"), ("USER=alice", "USER=")]
+        {
             assert_eq!(login(b"3", with(from, to).as_bytes()), None, "{to}");
         }
         let sparse = login(b"c1", b"CLASS=user\nUSER=bob\nAUDIT=4294967295\nLEADER=-1").unwrap();
