@@ -174,7 +174,16 @@ fn an_ordinary_user_records_by_polling() {
     let sleeper = Sleeper::start("seen-by-nobody");
     recording.sync();
     assert_eq!(found(&recording, "seen-by-nobody"), 1);
-    assert_eq!(recording.count("select count(*) from coverageinfo where state = 'watched'"), 0);
+    assert_eq!(
+        recording.count("select count(*) from coverageinfo where state = 'watched' and sensor <> 'files'"),
+        0
+    );
+    let reason =
+        "select count(*) from coverageinfo where class = 'users' and reason like '%cannot read /etc/shadow%'";
+    assert_eq!(recording.count(reason), 1);
+    assert!(
+        recording.count("select count(*) from userinfo where username = 'nobody' and locked is null") == 1
+    );
     sleeper.end();
     assert!(recording.stop().success());
 }

@@ -35,6 +35,9 @@ const LIMIT: usize = 1 << 18;
 /// Between two looks without a cause.
 const LOOK: Duration = Duration::from_secs(20);
 
+/// How long a new user's line in the shadow file is waited for: tools replace the one file after the other.
+const FOLLOWS: Duration = Duration::from_millis(200);
+
 /// Which content a file has: device, inode, size, time of the last change.
 type Fingerprint = Option<(u64, u64, u64, i64, i64)>;
 
@@ -152,6 +155,15 @@ impl Told {
         }
     }
 
+    /// Whether a user who was not told of yet has no line in the shadow file where one belongs.
+    fn lacks(&self, passwd: &[u8], shadow: &HashMap<&[u8], lines::Shadow>) -> bool {
+        let mut lacks = false;
+        lines::users(whole(passwd), Some(shadow), |user| {
+            lacks |= user.password.is_none() && !self.known.contains_key(&user.name[..]);
+        });
+        lacks
+    }
+
     /// Ends those that are no more, and tells of what could not be taken, once.
     fn end(&mut self, change: Change<'_>, flaws: Flaws, condition: impl Fn(Vec<u8>) -> Condition) {
         let Change { out, at, class, before, overfull, .. } = change;
@@ -182,6 +194,8 @@ pub(super) struct Accounts {
     groups: Told,
     hasher: RandomState,
     looked: Instant,
+    /// Since when a new user's line in the shadow file is waited for.
+    awaited: Option<Instant>,
 }
 
 impl Accounts {
@@ -197,6 +211,7 @@ impl Accounts {
             groups: Told::default(),
             hasher: RandomState::new(),
             looked: Instant::now(),
+            awaited: None,
         }
     }
 
@@ -208,6 +223,14 @@ impl Accounts {
         // Not for everyone to read; who may not is told less.
         let shadow = content(&mut self.shadow);
         let shadow = shadow.as_deref().map(lines::shadow);
+        if let Some(shadow) = shadow.as_ref().filter(|_| origin == Origin::Event)
+            && self.users.lacks(&passwd, shadow)
+            && self.awaited.get_or_insert_with(Instant::now).elapsed() < FOLLOWS
+        {
+            self.passwd.due = true;
+            return false;
+        }
+        self.awaited = None;
         let mut change = self.users.begin(out, "users", origin);
         let (told, hasher) = (&mut self.users, &self.hasher);
         let flaws = lines::users(whole(&passwd), shadow.as_ref(), |user| {
@@ -291,7 +314,7 @@ impl Watcher for Accounts {
     }
 
     fn patience(&self) -> Option<Duration> {
-        Some(LOOK)
+        Some(if self.awaited.is_some() { FOLLOWS } else { LOOK })
     }
 
     fn inventory(&mut self, out: &mut Vec<Observation>) {
