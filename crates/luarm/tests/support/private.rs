@@ -20,7 +20,7 @@ impl Private {
         let script = format!(
             "cp -a /etc {etc} && mount --bind {etc} /etc && mkdir -p /var/lib/extrausers /var/mail &&
             for d in /run /home /var/log /var/mail /var/lib/extrausers; do mount -t tmpfs -o mode=755 luarm-test $d || exit 1; done &&
-            mkdir -p /run/sshd /run/lock && echo ready && read end",
+            mkdir -p /run/sshd /run/lock && touch /run/utmp /var/log/wtmp /var/log/lastlog && echo ready && read end",
             etc = etc.display()
         );
         let mut anchor = Command::new("unshare")
