@@ -180,3 +180,71 @@ impl Watcher for Logins {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{utmp::tests::record, *};
+
+    fn told(out: &mut Vec<Observation>) -> Vec<String> {
+        let line = |observation| match observation {
+            Observation::Condition { condition, .. } => format!("+{}", name(&condition)),
+            Observation::ConditionEnd { condition, .. } => format!("-{}", name(&condition)),
+            Observation::Loss(loss) => format!("{} {}", loss.count, loss.cause),
+            other => format!("{other:?}"),
+        };
+        std::mem::take(out).into_iter().map(line).collect()
+    }
+
+    fn name(condition: &Condition) -> String {
+        let Condition::Login(login) = condition else { panic!("{condition:?}") };
+        format!("{} {}", String::from_utf8_lossy(&login.user), login.pid)
+    }
+
+    #[test]
+    fn records_are_followed_where_their_processes_live() {
+        let tree = tempfile::tempdir().unwrap();
+        let at = |path: &str| tree.path().join(path);
+        for path in ["run/systemd/sessions", "proc/41", "proc/42"] {
+            fs::create_dir_all(at(path)).unwrap();
+        }
+        let stale = record(7, 7, "pts/7", "ghost", "");
+        fs::write(at("run/utmp"), [stale, record(7, 41, "pts/1", "alice", "")].concat()).unwrap();
+        let (mut watcher, mut out) = (Logins::new(tree.path()), Vec::new());
+        watcher.inventory(&mut out);
+        assert_eq!(told(&mut out), ["+alice 41", "Complete(Conditions(Login))"]);
+        watcher.changes(&mut out);
+        assert!(out.is_empty());
+        // Another user on the terminal, in the same place of the file; half a record behind it.
+        let mut bytes = [stale, record(7, 42, "pts/1", "bob", "")].concat();
+        bytes.extend(&stale[..100]);
+        fs::write(at("run/utmp"), bytes).unwrap();
+        watcher.changes(&mut out);
+        assert_eq!(told(&mut out), ["+bob 42", "-alice 41"]);
+        let session = "CLASS=user\nUSER=carol\nLEADER=43\nAUDIT=3\n";
+        fs::write(at("run/systemd/sessions/.#3"), session).unwrap();
+        fs::rename(at("run/systemd/sessions/.#3"), at("run/systemd/sessions/3")).unwrap();
+        watcher.changes(&mut out);
+        assert_eq!(told(&mut out), ["+carol 43"]);
+        fs::remove_file(at("run/systemd/sessions/3")).unwrap();
+        fs::write(at("run/utmp"), record(8, 42, "pts/1", "", "")).unwrap();
+        watcher.changes(&mut out);
+        let mut ends = told(&mut out);
+        ends.sort_unstable();
+        assert_eq!(ends, ["-bob 42", "-carol 43"]);
+    }
+
+    #[test]
+    fn more_records_than_are_kept_are_counted() {
+        let tree = tempfile::tempdir().unwrap();
+        fs::create_dir_all(tree.path().join("run")).unwrap();
+        let records = vec![record(8, 1, "pts/1", "", ""); LIMIT + 3].concat();
+        fs::write(tree.path().join("run/utmp"), records).unwrap();
+        let (mut watcher, mut out) = (Logins::new(tree.path()), Vec::new());
+        watcher.inventory(&mut out);
+        assert_eq!(told(&mut out), ["3 table-full", "Complete(Conditions(Login))"]);
+        watcher.compare(&mut out, Origin::Event);
+        assert!(out.is_empty());
+    }
+}

@@ -138,6 +138,8 @@ fn number(field: &[u8]) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection, sample};
+
     use super::*;
 
     const PASSWD: &[u8] = b"root:x:0:0:root,,,:/root:/bin/sh\n# remark\n\nshort:x:7:8\n:x:5:5\nbad:x:-1:0\nnone\n+::::\nroot:x:0:0::/:/evil\n\
@@ -200,10 +202,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn anything_can_stand_in_the_files(a in "(?s-u:[:\n,!x0-9+#\\x00-\\xff]{0,200})", b: Vec<u8>) {
-            told(a.as_bytes(), &b);
-            told(&b, a.as_bytes());
-            groups(a.as_bytes(), |_| {});
+        fn anything_can_stand_in_the_files(a in collection::vec(sample::select(&b":\n,!x059+#-a\xff"[..]), 0..200), b: Vec<u8>) {
+            told(&a, &b);
+            told(&b, &a);
+            groups(&a, |_| {});
             groups(&b, |_| {});
         }
     }
