@@ -122,8 +122,8 @@ pub(crate) struct Conditions {
 
 impl Conditions {
     /// Takes up the rows that an earlier run left open.
-    pub(crate) fn new(rows: Vec<Row>) -> Self {
-        Self { routes: Kind::new(&rows), users: Kind::new(&rows), groups: Kind::new(&rows) }
+    pub(crate) fn new(rows: &[Row]) -> Self {
+        Self { routes: Kind::new(rows), users: Kind::new(rows), groups: Kind::new(rows) }
     }
 
     pub(crate) fn set(&mut self, ctx: &mut Context, at: BootNs, condition: Condition, origin: Origin) {

@@ -185,7 +185,7 @@ impl Recorder {
                 }
             }
             Observation::Complete(Inventory::Conditions(ConditionKind::Login)) => {
-                sessions.logins_complete(ctx)
+                sessions.logins_complete(ctx);
             }
             Observation::Complete(Inventory::Conditions(kind)) => conditions.complete(ctx, kind),
             Observation::Reached(at) => {

@@ -63,6 +63,8 @@ struct Session {
 /// All logins.
 pub(crate) struct Sessions {
     bootentity: i64,
+    /// The time before this run for which another one was there to tell.
+    gap: Option<(Time, Time)>,
     /// The processes that belong to a session, by pid.
     members: QuickMap<u32, (ImageId, u32)>,
     live: HashMap<u32, Session>,
@@ -75,8 +77,8 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Takes up the rows of this boot that an earlier run left open.
-    pub(crate) fn new(bootentity: i64, rows: &[Row]) -> Self {
+    /// Takes up the rows of this boot that an earlier run left open; `gap` is from its last batch to now.
+    pub(crate) fn new(bootentity: i64, gap: Option<(Time, Time)>, rows: &[Row]) -> Self {
         let (mut remembered, mut logins) = (HashMap::new(), Logins::default());
         for row in rows {
             if let Row::SessionInfo(row) = row {
@@ -87,7 +89,7 @@ impl Sessions {
             }
         }
         let (members, live, waiting) = Default::default();
-        Self { bootentity, members, live, remembered, waiting, logins, peers: Peers::new() }
+        Self { bootentity, gap, members, live, remembered, waiting, logins, peers: Peers::new() }
     }
 
     /// A connection was accepted.

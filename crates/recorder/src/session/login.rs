@@ -105,7 +105,20 @@ impl Logins {
 impl Sessions {
     /// A record exists, or says something else from now on.
     pub(crate) fn login(&mut self, ctx: &mut Context, at: BootNs, login: Login) {
-        self.logins.set(ctx, at, login);
+        match login.until {
+            Some(until) => self.past_login(ctx, &login, (Time(login.since), Time(until))),
+            None => self.logins.set(ctx, at, login),
+        }
+    }
+
+    /// A login that began and ended while nothing watched; what began or ended at another time has its row by other means.
+    fn past_login(&mut self, ctx: &mut Context, login: &Login, (created, destroyed): (Time, Time)) {
+        if self.gap.is_some_and(|(from, to)| from < created && created <= destroyed && destroyed < to) {
+            let number = ctx.numbers.next(created);
+            let row = self.login_row(number, login, (created, None));
+            ctx.draft.push(row);
+            ctx.draft.end(number, end(destroyed, "logout"));
+        }
     }
 
     /// A record is no more.

@@ -104,6 +104,7 @@ impl Sessions {
             psentity,
             origin: Word::Borrowed(match login.source {
                 LoginSource::Utmp => "utmp",
+                LoginSource::Wtmp => "wtmp",
                 LoginSource::Logind => "logind",
             }),
             created,

@@ -88,6 +88,7 @@ fn conditions() -> impl Strategy<Value = Condition> {
                 pid,
                 session,
                 since: i64::from(value),
+                until: (value == 2).then_some(i64::from(pid)),
             }),
         }
     })

@@ -23,6 +23,7 @@ const RECORD: Login = Login {
     pid: 0,
     session: None,
     since: 0,
+    until: None,
 };
 
 /// The task with a name and, if a login stands behind it, its session.
@@ -288,6 +289,32 @@ fn a_restart_goes_on_with_a_session_that_lasts_and_ends_one_that_is_gone() {
         );
         memory.check_references();
     }
+}
+
+#[test]
+fn what_took_place_while_nothing_watched_is_told_by_records() {
+    let past = |user: &str, since: u64, until: u64| Login {
+        source: LoginSource::Wtmp,
+        since: wall(since).0,
+        until: Some(wall(until).0),
+        ..record_of(70, user, "pts/4")
+    };
+    let story = || {
+        let known = past("known", 3 * SECOND, 4 * SECOND);
+        let seen = past("seen", 3 * SECOND, 30 * SECOND);
+        let missed = past("missed", 30 * SECOND, 31 * SECOND);
+        [known, seen, missed].map(|record| login(60 * SECOND, record))
+    };
+    let mut memory = first_run();
+    let mut recorder = start(memory.resume(), host(), 60 * SECOND);
+    story().into_iter().for_each(|observation| recorder.observe(observation));
+    memory.append(recorder.stop(61 * SECOND));
+    // The next run reads the same records, and others may be there when nothing is known of any run before.
+    let mut recorder = start(memory.resume(), host(), 100 * SECOND);
+    story().into_iter().for_each(|observation| recorder.observe(observation));
+    memory.append(recorder.stop(101 * SECOND));
+    assert_eq!(sessions(&memory)[1..], [r#"- missed "-" by - of 70 on pts4 from -/- wtmp @30 logout@31"#]);
+    assert!(sessions(&record(self::recorder(), story())).is_empty());
 }
 
 #[test]

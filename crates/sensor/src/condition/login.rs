@@ -5,13 +5,15 @@ use std::net::IpAddr;
 /// Who keeps the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LoginSource {
-    /// utmp(5).
+    /// utmp(5): who is logged in.
     Utmp,
+    /// wtmp(5): who was.
+    Wtmp,
     /// systemd-logind.
     Logind,
 }
 
-/// A login that lasts.
+/// A login that lasts, or is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     /// Where it is recorded.
@@ -34,4 +36,6 @@ pub struct Login {
     pub session: Option<u32>,
     /// When it began by the wall clock, microseconds since 1970-01-01; 0 where unknown.
     pub since: i64,
+    /// When it ended, where it has; such a one is told of once, and never ends.
+    pub until: Option<i64>,
 }

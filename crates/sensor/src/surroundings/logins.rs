@@ -1,5 +1,5 @@
 //! Logins as those tell who keep records of them: the records of utmp(5), and the session files of systemd-logind where there are any. The kernel's
-//! own login sessions come with the processes.
+//! own login sessions come with the processes. What took place while nothing watched is told at the start by wtmp(5).
 
 mod logind;
 mod utmp;
@@ -7,7 +7,7 @@ mod utmp;
 use std::{
     collections::HashMap,
     fs::File,
-    io::Read,
+    io::{Read, Seek, SeekFrom},
     os::{fd::BorrowedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -33,6 +33,7 @@ const LOOK: Duration = Duration::from_secs(20);
 
 /// Where the records are, below the root: the first that exists counts.
 const UTMP: [&str; 2] = ["run/utmp", "var/run/utmp"];
+const WTMP: &str = "var/log/wtmp";
 const SESSIONS: &str = "run/systemd/sessions";
 
 /// Watches the records of logins.
@@ -103,6 +104,19 @@ impl Logins {
         (logins.collect(), length.saturating_sub(limit).div_ceil(utmp::RECORD as u64))
     }
 
+    /// Logins that are over, by the latest records.
+    fn past(&self) -> Vec<Login> {
+        let limit = (LIMIT * utmp::RECORD) as u64;
+        let mut bytes = Vec::new();
+        let read = File::open(self.root.join(WTMP)).and_then(|mut file| {
+            let whole = file.metadata()?.len() / utmp::RECORD as u64 * utmp::RECORD as u64;
+            file.seek(SeekFrom::Start(whole.saturating_sub(limit)))?;
+            file.take(limit).read_to_end(&mut bytes)
+        });
+        let (records, _) = bytes.as_chunks::<{ utmp::RECORD }>();
+        if read.is_ok() { utmp::past(records) } else { Vec::new() }
+    }
+
     /// A record may outlast its login: whoever is killed does not clean up.
     fn is_alive(&self, login: &Login) -> bool {
         let key = (login.source, login.id.clone());
@@ -158,6 +172,7 @@ impl Watcher for Logins {
     }
 
     fn inventory(&mut self, out: &mut Vec<Observation>) {
+        out.extend(self.past().into_iter().map(|login| begun(Condition::Login(login), Origin::Found)));
         self.compare(out, Origin::Found);
         out.push(Observation::Complete(Inventory::Conditions(ConditionKind::Login)));
     }
@@ -210,10 +225,13 @@ mod tests {
             fs::create_dir_all(at(path)).unwrap();
         }
         let stale = record(7, 7, "pts/7", "ghost", "");
+        fs::create_dir_all(at("var/log")).unwrap();
+        let past = [record(7, 40, "pts/2", "eve", ""), record(8, 40, "pts/2", "", "")].concat();
+        fs::write(at("var/log/wtmp"), [&past[..], &stale[..9]].concat()).unwrap();
         fs::write(at("run/utmp"), [stale, record(7, 41, "pts/1", "alice", "")].concat()).unwrap();
         let (mut watcher, mut out) = (Logins::new(tree.path()), Vec::new());
         watcher.inventory(&mut out);
-        assert_eq!(told(&mut out), ["+alice 41", "Complete(Conditions(Login))"]);
+        assert_eq!(told(&mut out), ["+eve 40", "+alice 41", "Complete(Conditions(Login))"]);
         watcher.changes(&mut out);
         assert!(out.is_empty());
         // Another user on the terminal, in the same place of the file; half a record behind it.

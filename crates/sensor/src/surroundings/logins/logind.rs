@@ -33,6 +33,7 @@ pub(super) fn login(name: &[u8], file: &[u8]) -> Option<Login> {
             .and_then(|id| id.try_into().ok())
             .filter(|&id: &u32| id != 0 && id != u32::MAX),
         since: number("REALTIME").and_then(|us| us.try_into().ok()).unwrap_or(0),
+        until: None,
     })
 }
 
@@ -56,6 +57,7 @@ mod tests {
             pid: 812,
             session: Some(3),
             since: 1_700_000_000_000_005,
+            until: None,
         };
         assert_eq!(login(b"3", FILE), Some(expected));
     }

@@ -1,35 +1,80 @@
 //! Records of utmp(5), as glibc lays them out on x86-64 and every other machine whose records keep 32-bit times: 384 bytes each.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use crate::condition::{Login, LoginSource};
 
 /// Length of a record.
 pub(super) const RECORD: usize = 384;
+const RUN_LVL: i16 = 1;
+const BOOT_TIME: i16 = 2;
 const USER_PROCESS: i16 = 7;
+const DEAD_PROCESS: i16 = 8;
+
+/// The logins that began and ended, in the order of their ends, by the records of a wtmp file: each ends with the next record of its terminal, or
+/// with the system.
+pub(super) fn past(records: &[[u8; RECORD]]) -> Vec<Login> {
+    let mut open: HashMap<Vec<u8>, Login> = HashMap::new();
+    let mut past = Vec::new();
+    for record in records {
+        let at = time(record);
+        let mut close = |login: Login| {
+            past.push(Login { source: LoginSource::Wtmp, until: Some(at.max(login.since)), ..login })
+        };
+        match i16::from_ne_bytes([record[0], record[1]]) {
+            BOOT_TIME => open.drain().for_each(|(_, login)| close(login)),
+            RUN_LVL if text(record, 44, 32) == b"shutdown" => {
+                open.drain().for_each(|(_, login)| close(login))
+            }
+            USER_PROCESS | DEAD_PROCESS => {
+                let line = text(record, 8, 32);
+                if let Some(before) = open.remove(line) {
+                    close(before);
+                }
+                if let Some(login) = login(record) {
+                    open.insert(line.to_vec(), login);
+                }
+            }
+            _ => {}
+        }
+    }
+    past
+}
+
+/// The text in a field.
+fn text(record: &[u8; RECORD], from: usize, length: usize) -> &[u8] {
+    let field = &record[from..from + length];
+    &field[..field.iter().position(|&b| b == 0).unwrap_or(length)]
+}
+
+fn number(record: &[u8; RECORD], at: usize) -> i32 {
+    i32::from_ne_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]])
+}
+
+/// When a record was written, microseconds since 1970-01-01. Seconds are 32 bits without sign, see the end of utmp(5).
+fn time(record: &[u8; RECORD]) -> i64 {
+    let seconds = u32::from_ne_bytes(number(record, 340).to_ne_bytes());
+    i64::from(seconds) * 1_000_000 + i64::from(number(record, 344).clamp(0, 999_999))
+}
 
 /// The login in a record; `None` for a record of something else, and for one that names nobody.
 pub(super) fn login(record: &[u8; RECORD]) -> Option<Login> {
-    let number = |at: usize| i32::from_ne_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]]);
-    let text = |from: usize, length: usize| {
-        let field = &record[from..from + length];
-        &field[..field.iter().position(|&b| b == 0).unwrap_or(length)]
-    };
     let some = |field: &[u8]| (!field.is_empty()).then(|| field.to_vec());
     if i16::from_ne_bytes([record[0], record[1]]) != USER_PROCESS {
         return None;
     }
-    let (line, user, host) = (text(8, 32), text(44, 32), text(76, 256));
-    let pid = u32::try_from(number(4)).ok().filter(|&pid| pid > 0)?;
+    let (line, user, host) = (text(record, 8, 32), text(record, 44, 32), text(record, 76, 256));
+    let pid = u32::try_from(number(record, 4)).ok().filter(|&pid| pid > 0)?;
     if user.is_empty() {
         return None;
     }
-    // Seconds are 32 bits without sign, see the end of utmp(5).
-    let seconds = u32::from_ne_bytes(number(340).to_ne_bytes());
-    let micros = number(344).clamp(0, 999_999);
+    let since = time(record);
     Some(Login {
         source: LoginSource::Utmp,
-        id: [line, format!("\0{pid}\0{seconds}\0{micros}").as_bytes()].concat(),
+        id: [line, format!("\0{pid}\0{since}").as_bytes()].concat(),
         user: user.to_vec(),
         tty: some(line),
         host: some(host),
@@ -37,7 +82,8 @@ pub(super) fn login(record: &[u8; RECORD]) -> Option<Login> {
         service: None,
         pid,
         session: None,
-        since: i64::from(seconds) * 1_000_000 + i64::from(micros),
+        since,
+        until: None,
     })
 }
 
@@ -91,6 +137,31 @@ pub(super) mod tests {
         assert_eq!(login(&record(2, 0, "~", "reboot", "6.18")), None);
     }
 
+    #[test]
+    fn past_logins_end_with_the_next_record_of_their_terminal_or_with_the_system() {
+        let mut seconds = 0u8;
+        let mut at = |mut record: [u8; RECORD]| {
+            seconds += 1;
+            record[340..344].copy_from_slice(&[seconds, 0, 0, 0]);
+            record
+        };
+        let records = [
+            at(record(7, 10, "pts/1", "alice", "")),
+            at(record(7, 11, "pts/2", "bob", "")),
+            at(record(8, 10, "pts/1", "", "")),
+            at(record(7, 12, "pts/2", "carol", "")),
+            at(record(8, 99, "pts/9", "", "")),
+            at(record(1, 53, "~", "runlevel", "")),
+            at(record(2, 0, "~", "reboot", "")),
+            at(record(7, 13, "pts/2", "dave", "")),
+        ];
+        let told: Vec<_> = past(&records)
+            .into_iter()
+            .map(|login| (login.user, login.since / 1_000_000, login.until.unwrap() / 1_000_000))
+            .collect();
+        assert_eq!(told, [(b"alice".to_vec(), 1, 3), (b"bob".to_vec(), 2, 4), (b"carol".to_vec(), 4, 7)]);
+    }
+
     proptest::proptest! {
         #[test]
         fn any_bytes_can_stand_in_a_record(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), RECORD)) {
@@ -98,6 +169,7 @@ pub(super) mod tests {
             login(&record);
             record[..2].copy_from_slice(&USER_PROCESS.to_ne_bytes());
             login(&record);
+            past(&[record, record]);
         }
     }
 }
