@@ -280,6 +280,19 @@ fn a_login_by_ssh_is_told_with_its_remote_host() {
         ),
         ["root", "sshd", "-", "-", "127.0.0.1", "exit"]
     );
+
+    // While nothing watches: the server's own records tell of it.
+    recording.kill();
+    server.ssh(dir.path(), &["-tt"], "true");
+    while host.shell("utmpdump /var/log/wtmp 2> /dev/null").matches("[8]").count() < 2 {}
+    let recording = Launch::on(data.path()).under(&host.prefix()).start();
+    recording.sync();
+    let rows = recording.sql("select * from sessioninfo where origin = 'wtmp'");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(
+        text(&rows[0], &["username", "remotehost", "remoteaddress", "ended"]),
+        ["root", "127.0.0.1", "127.0.0.1", "logout"]
+    );
     drop(server);
     assert!(recording.stop().success());
 }

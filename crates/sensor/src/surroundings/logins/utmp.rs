@@ -22,12 +22,12 @@ pub(super) fn past(records: &[[u8; RECORD]]) -> Vec<Login> {
     for record in records {
         let at = time(record);
         let mut close = |login: Login| {
-            past.push(Login { source: LoginSource::Wtmp, until: Some(at.max(login.since)), ..login })
+            past.push(Login { source: LoginSource::Wtmp, until: Some(at.max(login.since)), ..login });
         };
         match i16::from_ne_bytes([record[0], record[1]]) {
             BOOT_TIME => open.drain().for_each(|(_, login)| close(login)),
             RUN_LVL if text(record, 44, 32) == b"shutdown" => {
-                open.drain().for_each(|(_, login)| close(login))
+                open.drain().for_each(|(_, login)| close(login));
             }
             USER_PROCESS | DEAD_PROCESS => {
                 let line = text(record, 8, 32);
