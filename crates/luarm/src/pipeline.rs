@@ -146,6 +146,10 @@ pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyho
     let ready = events.clone();
     let sensors = Arc::new(Mutex::new(Some(Sensors { sensor, surroundings })));
     let probe = Probe { meters: Arc::clone(&meters), sensors, asks };
+    let recorder = spawn("recorder", events, move || recording.run())?;
+    let store = spawn("store", events, move || storing::run(writer, &backlog, &meters))?;
+    // What is there belongs to what existed at the start. It may be more than the queue holds: the recorder has to take it meanwhile.
+    probe.drain_surroundings();
     probe.ask(Ask {
         wanted: Wanted::Inventory(clock::now()),
         until: None,
@@ -154,13 +158,7 @@ pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyho
         }),
     });
     probe.drain();
-    Ok(Pipeline {
-        host,
-        sensor: name,
-        probe,
-        recording: spawn("recorder", events, move || recording.run())?,
-        storing: spawn("store", events, move || storing::run(writer, &backlog, &meters))?,
-    })
+    Ok(Pipeline { host, sensor: name, probe, recording: recorder, storing: store })
 }
 
 impl Pipeline {

@@ -89,7 +89,5 @@ fn beside(
     let (watchers, unwatched) = surroundings::watchers();
     let surroundings = surroundings::start(watchers, unwatched, producer)
         .context("cannot start what watches the surroundings")?;
-    // What is there belongs to what existed at the start.
-    surroundings.drain();
     Ok(Started { sensor, surroundings, consumer, name })
 }

@@ -176,6 +176,12 @@ fn an_ordinary_user_records_by_polling() {
     assert_eq!(found(&recording, "seen-by-nobody"), 1);
     let events = "select count(*) from coverageinfo where state = 'watched' and class in ('process', 'tcp', 'udp', 'names')";
     assert_eq!(recording.count(events), 0);
+    let reason =
+        "select count(*) from coverageinfo where class = 'users' and reason like '%cannot read /etc/shadow%'";
+    assert_eq!(recording.count(reason), 1);
+    assert!(
+        recording.count("select count(*) from userinfo where username = 'nobody' and locked is null") == 1
+    );
     sleeper.end();
     assert!(recording.stop().success());
 }

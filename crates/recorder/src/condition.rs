@@ -1,19 +1,25 @@
 //! Conditions of the host: which hold, under which row. A condition whose values change ends one row and begins another.
 
+mod account;
 mod fact;
 mod interface;
 mod route;
 
 use std::{collections::HashMap, hash::Hash};
 
-use luarm_schema::{End, Row, Time, Word};
+use luarm_schema::{End, Row, Time, Word, escape::escape};
 use luarm_sensor::{
     BootNs,
-    condition::{Condition, ConditionKind},
+    condition::{Condition, ConditionKind, User},
     observation::Origin,
 };
 
-use self::{fact::FactState, interface::InterfaceState, route::RouteState};
+use self::{
+    account::{GroupState, UserKey, UserState},
+    fact::FactState,
+    interface::InterfaceState,
+    route::RouteState,
+};
 use crate::context::Context;
 
 /// How many conditions of a kind may hold at once. Only root makes them.
@@ -35,6 +41,11 @@ trait State: PartialEq + Sized {
 
     /// What ends its row.
     fn end(destroyed: Time, ended: Word) -> End;
+
+    /// Whether it is among those that an inventory meets as long as it holds.
+    fn is_listed(&self) -> bool {
+        true
+    }
 }
 
 /// When and how a condition ended.
@@ -103,15 +114,23 @@ impl<S: State> Kind<S> {
         self.holding.insert(key, (number, state));
     }
 
-    fn end(&mut self, ctx: &mut Context, at: Ending, key: &S::Key) {
+    fn end(&mut self, ctx: &mut Context, ending: Ending, key: &S::Key) {
+        self.end_as(ctx, ending.at, key, ending.ended);
+    }
+
+    fn end_as(&mut self, ctx: &mut Context, at: BootNs, key: &S::Key, ended: &'static str) {
         if let Some((number, _)) = self.holding.remove(key).or_else(|| self.remembered.remove(key)) {
-            ctx.draft.end(number, S::end(ctx.clock.time(at.at), Word::Borrowed(at.ended)));
+            ctx.draft.end(number, S::end(ctx.clock.time(at), Word::Borrowed(ended)));
         }
     }
 
     /// Ends what an earlier run remembers and an inventory did not meet.
     fn complete(&mut self, ctx: &mut Context) {
-        for (_, (number, _)) in self.remembered.drain() {
+        for (key, (number, state)) in self.remembered.drain() {
+            if !state.is_listed() {
+                self.holding.insert(key, (number, state));
+                continue;
+            }
             ctx.draft.end(number, S::end(ctx.clock.now(), Word::Borrowed("unseen")));
         }
     }
@@ -122,12 +141,20 @@ pub(crate) struct Conditions {
     facts: Kind<FactState>,
     interfaces: Kind<InterfaceState>,
     routes: Kind<RouteState>,
+    users: Kind<UserState>,
+    groups: Kind<GroupState>,
 }
 
 impl Conditions {
     /// Takes up the rows that an earlier run left open.
     pub(crate) fn new(rows: &[Row]) -> Self {
-        Self { facts: Kind::new(rows), interfaces: Kind::new(rows), routes: Kind::new(rows) }
+        Self {
+            facts: Kind::new(rows),
+            interfaces: Kind::new(rows),
+            routes: Kind::new(rows),
+            users: Kind::new(rows),
+            groups: Kind::new(rows),
+        }
     }
 
     pub(crate) fn set(&mut self, ctx: &mut Context, at: BootNs, condition: Condition, origin: Origin) {
@@ -135,6 +162,30 @@ impl Conditions {
             Condition::Fact(fact) => self.facts.set(ctx, at, (&fact).into(), origin),
             Condition::Interface(interface) => self.interfaces.set(ctx, at, (&interface).into(), origin),
             Condition::Route(route) => self.routes.set(ctx, at, (&route).into(), origin),
+            Condition::User(user) => self.set_user(ctx, at, &user, origin),
+            Condition::Group(group) => self.groups.set(ctx, at, (&group).into(), origin),
+            Condition::Login(_) => {}
+        }
+    }
+
+    fn set_user(&mut self, ctx: &mut Context, at: BootNs, user: &User, origin: Origin) {
+        let state = UserState::from(user);
+        if user.remote {
+            let local = self.users.holding.get(&UserKey::File(escape(&user.name)));
+            if local.is_some_and(|(_, local)| local.uid == user.uid) {
+                return;
+            }
+        } else {
+            self.users.end_as(ctx, at, &UserKey::Nss(user.uid), "changed");
+        }
+        self.users.set(ctx, at, state, origin);
+    }
+
+    /// What other sources than the local files say of a user who was met; `None` when they know nothing, or no more.
+    pub(crate) fn met(&mut self, ctx: &mut Context, at: BootNs, uid: u32, user: Option<User>) {
+        match user {
+            Some(user) => self.set_user(ctx, at, &user, Origin::Event),
+            None => self.users.end_as(ctx, at, &UserKey::Nss(uid), "unseen"),
         }
     }
 
@@ -145,6 +196,9 @@ impl Conditions {
                 self.interfaces.end(ctx, at, &InterfaceState::from(interface).key());
             }
             Condition::Route(route) => self.routes.end(ctx, at, &RouteState::from(route).key()),
+            Condition::User(user) => self.users.end(ctx, at, &UserState::from(user).key()),
+            Condition::Group(group) => self.groups.end(ctx, at, &GroupState::from(group).key()),
+            Condition::Login(_) => {}
         }
     }
 
@@ -153,13 +207,23 @@ impl Conditions {
             ConditionKind::Fact => self.facts.complete(ctx),
             ConditionKind::Interface => self.interfaces.complete(ctx),
             ConditionKind::Route => self.routes.complete(ctx),
+            ConditionKind::User => self.users.complete(ctx),
+            ConditionKind::Group => self.groups.complete(ctx),
+            ConditionKind::Login => {}
         }
     }
 }
 
 /// Ends the rows of an earlier boot: what is still so is told anew.
 pub(crate) fn end_all(ctx: &mut Context, rows: Vec<Row>, boottime: Time) {
-    let kinds = [boot::<FactState>, boot::<InterfaceState>, boot::<RouteState>];
+    let kinds = [
+        boot::<FactState>,
+        boot::<InterfaceState>,
+        boot::<RouteState>,
+        boot::<UserState>,
+        boot::<GroupState>,
+        crate::session::boot,
+    ];
     for row in rows {
         if let Some(end) = kinds.iter().find_map(|kind| kind(&row, boottime)) {
             ctx.draft.end(row.key(), end);

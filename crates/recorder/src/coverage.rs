@@ -11,7 +11,7 @@ use luarm_sensor::observation::{Coverage, Watch};
 use crate::context::Context;
 
 /// Classes that the model knows and no sensor sees yet.
-const NOT_YET: &[&str] = &["hardware", "groups", "logins"];
+const NOT_YET: &[&str] = &["hardware"];
 
 pub(crate) struct Intervals(HashMap<&'static str, (i64, Coverage)>);
 

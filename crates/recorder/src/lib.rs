@@ -17,6 +17,7 @@ mod identity;
 mod ledger;
 mod names;
 mod process;
+mod session;
 mod start;
 mod users;
 
@@ -25,7 +26,8 @@ use std::path::PathBuf;
 use luarm_schema::{Batch, Resume, Time, Word};
 use luarm_sensor::{
     BootNs, HostFacts, Observation,
-    observation::{Inventory, Loss},
+    condition::{Condition, ConditionKind},
+    observation::{Inventory, Loss, Origin},
 };
 
 use crate::{
@@ -37,6 +39,7 @@ use crate::{
     ledger::Ledger,
     names::Names,
     process::Processes,
+    session::{Met, Sessions},
 };
 pub use crate::{
     names::dns,
@@ -99,6 +102,7 @@ pub struct Recorder {
     names: Names,
     files: Files,
     conditions: Conditions,
+    sessions: Sessions,
     coverage: Intervals,
     ledger: Ledger,
     reached: Option<BootNs>,
@@ -114,18 +118,22 @@ impl Recorder {
     /// Takes one observation.
     pub fn observe(&mut self, observation: Observation) {
         self.observations += 1;
-        let Self { ctx, processes, endpoints, names, files, conditions, coverage, .. } = self;
+        let Self { ctx, processes, endpoints, names, files, conditions, sessions, coverage, .. } = self;
         match observation {
             Observation::Fork { at, task } => {
                 happened(ctx, at);
+                sessions.met(ctx, processes, (at, &task, Met::Fork));
                 processes.fork(ctx, at, task);
             }
             Observation::Exec { at, task, program } => {
                 happened(ctx, at);
+                sessions.met(ctx, processes, (at, &task, Met::Exec));
                 processes.exec(ctx, at, task, &program);
             }
             Observation::Found { at, task, program, origin } => {
                 ctx.clock.advance(at);
+                let met = if origin == Origin::Poll { "poll" } else { "found" };
+                sessions.met(ctx, processes, (at, &task, Met::There(met)));
                 processes.found(ctx, at, task, &program, origin);
             }
             Observation::ExecDenied { at, actor, path, arguments, errno } => {
@@ -134,6 +142,7 @@ impl Recorder {
             }
             Observation::Exit { at, image, status, usage } => {
                 happened(ctx, at);
+                sessions.exit(ctx, at, image);
                 processes.exit(ctx, at, image, status, usage.as_ref());
             }
             Observation::Rename { at, actor, old } => {
@@ -150,6 +159,7 @@ impl Recorder {
             }
             Observation::Endpoint(endpoint) => {
                 ctx.clock.advance(endpoint.at);
+                sessions.accepted(&endpoint);
                 endpoints.begin(ctx, processes, names, &endpoint);
             }
             Observation::EndpointEnd { at, endpoint, end } => {
@@ -175,19 +185,31 @@ impl Recorder {
                 ledger::loss(ctx, (class, cause), count, from, until);
             }
             Observation::Coverage(change) => coverage.observe(ctx, change),
-            Observation::Complete(Inventory::Processes) => processes.complete(ctx),
+            Observation::Complete(Inventory::Processes) => {
+                processes.complete(ctx);
+                sessions.complete(ctx, processes);
+            }
             Observation::Complete(Inventory::Sockets) => endpoints.complete(ctx),
             Observation::Condition { at, condition, origin } => {
                 ctx.clock.advance(at);
-                conditions.set(ctx, at, *condition, origin);
+                match *condition {
+                    Condition::Login(login) => sessions.login(ctx, at, login),
+                    condition => conditions.set(ctx, at, condition, origin),
+                }
             }
             Observation::ConditionEnd { at, condition } => {
                 happened(ctx, at);
-                conditions.end(ctx, Ending::seen(at), &condition);
+                match *condition {
+                    Condition::Login(login) => sessions.logout(ctx, processes, at, &login),
+                    condition => conditions.end(ctx, Ending::seen(at), &condition),
+                }
             }
             Observation::ConditionGone { at, condition } => {
                 ctx.clock.advance(at);
                 conditions.end(ctx, Ending::unseen(at), &condition);
+            }
+            Observation::Complete(Inventory::Conditions(ConditionKind::Login)) => {
+                sessions.logins_complete(ctx);
             }
             Observation::Complete(Inventory::Conditions(kind)) => conditions.complete(ctx, kind),
             Observation::Reached(at) => {
@@ -209,6 +231,10 @@ impl Recorder {
         // The exec of a fork may be on its way to us: the time that counts is the one that the sensors have reached.
         let settled = self.reached.map_or(now, |reached| reached.max(now.saturating_sub(SILENCE)));
         self.processes.settle(&mut self.ctx, settled.min(now));
+        self.sessions.settle(&mut self.ctx, &mut self.processes, settled.min(now));
+        for (uid, user) in self.ctx.users.met() {
+            self.conditions.met(&mut self.ctx, now, uid, user);
+        }
     }
 
     /// Gives what is to be stored; `None` when there is nothing, and it was said less than a minute ago that we are alive.
@@ -221,9 +247,10 @@ impl Recorder {
         Some(self.close())
     }
 
-    /// Whether a fork that happened before that instant is still held back: its row is in no batch yet.
+    /// Whether a fork or a login that happened before that instant is still held back: its row is in no batch yet.
     pub fn unsettled(&self, before: BootNs) -> bool {
-        self.processes.oldest_pending().is_some_and(|oldest| oldest < before)
+        let sessions = self.sessions.oldest_waiting();
+        self.processes.oldest_pending().into_iter().chain(sessions).any(|oldest| oldest < before)
     }
 
     /// How many rows and ends of rows wait for the next batch.
@@ -257,6 +284,7 @@ impl Recorder {
     /// Ends the run: the last batch.
     pub fn stop(&mut self, now: BootNs) -> Batch {
         self.tick(now);
+        self.sessions.settle_all(&mut self.ctx, &mut self.processes);
         self.processes.settle_all(&mut self.ctx);
         self.files.settle_all(&mut self.ctx);
         self.ledger.losses(&mut self.ctx, (&mut self.names, &mut self.endpoints, &mut self.files), true);

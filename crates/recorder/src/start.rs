@@ -23,6 +23,7 @@ use crate::{
     ledger::Ledger,
     names::Names,
     process::{Processes, plain_end},
+    session::Sessions,
 };
 
 pub(crate) fn start(setup: Setup<'_>) -> Recorder {
@@ -62,12 +63,15 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
     let mut names = Names::new(hosts_file);
     let now = ctx.clock.latest();
     names.refresh(&mut ctx, now);
+    // Of what took place in it, at most records tell.
+    let gap = resume.last_batch.map(|(_, last)| (last.max(ctx.clock.time(0)), run));
     Recorder {
         processes: Processes::new(resume.processes, horizon),
         endpoints: Endpoints::new(resume.endpoints),
         names,
         files: Files::new(),
         conditions,
+        sessions: Sessions::new(base, gap, &resume.conditions),
         coverage,
         ledger,
         ctx,

@@ -14,6 +14,7 @@ use std::{
 };
 
 use luarm_schema::escape::escape;
+use luarm_sensor::condition::User;
 
 use crate::bounded::Generations;
 
@@ -29,6 +30,11 @@ const LASTS: Duration = Duration::from_secs(600);
 pub trait Users: Send {
     /// The user's name; the number as text where the host knows none, or does not know it yet.
     fn name(&mut self, uid: u32) -> Arc<str>;
+
+    /// Users that are in no local file and were met since this was asked last; `None` for one that nobody knows, or knows any more.
+    fn met(&mut self) -> Vec<(u32, Option<User>)> {
+        Vec::new()
+    }
 }
 
 /// Which content of a file was read.
@@ -40,7 +46,11 @@ pub(crate) fn fingerprint(path: &Path) -> Option<Fingerprint> {
     Some((meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
 }
 
-type Answers = Generations<u32, (Option<Arc<str>>, Instant)>;
+struct Answers {
+    names: Generations<u32, (Option<Arc<str>>, Instant)>,
+    /// Those that came since they were asked for last.
+    met: Vec<(u32, Option<User>)>,
+}
 
 /// The users of this host: those of the passwd file at once, all others after a background thread asked NSS.
 pub struct SystemUsers {
@@ -56,7 +66,7 @@ pub struct SystemUsers {
 impl SystemUsers {
     /// Reads `passwd`, which is /etc/passwd or stands for it, whenever it changes.
     pub fn new(passwd: impl Into<PathBuf>) -> Self {
-        let answers = Arc::new(Mutex::new(Generations::new(ANSWERS)));
+        let answers = Arc::new(Mutex::new(Answers { names: Generations::new(ANSWERS), met: Vec::new() }));
         Self {
             passwd: passwd.into(),
             read: None,
@@ -99,7 +109,7 @@ impl Users for SystemUsers {
         if let Some(name) = self.names.get(&uid) {
             return Arc::clone(name);
         }
-        let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).touch(&uid).cloned();
+        let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).names.touch(&uid).cloned();
         if answer.as_ref().is_none_or(|(_, at)| at.elapsed() > LASTS)
             && let Some(questions) = &self.questions
         {
@@ -111,19 +121,48 @@ impl Users for SystemUsers {
             _ => self.number(uid),
         }
     }
+
+    fn met(&mut self) -> Vec<(u32, Option<User>)> {
+        let mut met = std::mem::take(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner).met);
+        if !met.is_empty() {
+            // The user may have come into the file meanwhile.
+            self.checked = None;
+            self.refresh();
+            met.retain(|(uid, _)| !self.names.contains_key(uid));
+        }
+        met
+    }
 }
 
 fn ask_nss(answers: Arc<Mutex<Answers>>) -> Option<SyncSender<u32>> {
     let (sender, receiver) = sync_channel::<u32>(QUESTIONS);
     let answerer = move || {
         use std::os::unix::ffi::OsStrExt;
+
+        use uzers::os::unix::UserExt;
         for uid in receiver {
-            let fresh = |answers: &Answers| answers.get(&uid).is_some_and(|(_, at)| at.elapsed() < LASTS);
+            let fresh =
+                |answers: &Answers| answers.names.get(&uid).is_some_and(|(_, at)| at.elapsed() < LASTS);
             if fresh(&answers.lock().unwrap_or_else(PoisonError::into_inner)) {
                 continue;
             }
-            let name = uzers::get_user_by_uid(uid).map(|user| escape(user.name().as_bytes()).into());
-            answers.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, (name, Instant::now()));
+            let user = uzers::get_user_by_uid(uid).map(|user| User {
+                name: user.name().as_bytes().to_vec(),
+                uid,
+                gid: user.primary_group_id(),
+                gecos: user.gecos().as_bytes().to_vec(),
+                home: user.home_dir().as_os_str().as_bytes().to_vec(),
+                shell: user.shell().as_os_str().as_bytes().to_vec(),
+                remote: true,
+                ..User::default()
+            });
+            let name = user.as_ref().map(|user| escape(&user.name).into());
+            let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+            // While nobody takes them the answers are not kept either: the user is asked for again when it is met again.
+            if answers.met.len() < ANSWERS {
+                answers.names.insert(uid, (name, Instant::now()));
+                answers.met.push((uid, user));
+            }
         }
     };
     match thread::Builder::new().name("luarm-users".to_owned()).spawn(answerer) {

@@ -1,5 +1,6 @@
 //! The declarations, by subject.
 
+mod account;
 mod file;
 mod hardware;
 mod host;
@@ -7,6 +8,7 @@ mod ledger;
 mod network;
 mod process;
 
+pub use account::*;
 pub use file::*;
 pub use hardware::*;
 pub use host::*;
@@ -18,6 +20,8 @@ tables! {
     FactInfo, FactInfoEnd;
     FileInfo, FileInfoEnd;
     GroupInfo, GroupInfoEnd;
+    UserInfo, UserInfoEnd;
+    SessionInfo, SessionInfoEnd;
     HostInfo, HostInfoEnd;
     HwInfo, HwInfoEnd;
     NetInfo, NetInfoEnd;
@@ -35,8 +39,15 @@ tables! {
 }
 
 /// The tables of conditions: what is true of a host for a time. A recorder gets their open rows back whole when it starts.
-pub const CONDITIONS: &[&crate::TableDef] =
-    &[FactInfo::TABLE, GroupInfo::TABLE, HwInfo::TABLE, NetInt::TABLE, NetRoute::TABLE];
+pub const CONDITIONS: &[&crate::TableDef] = &[
+    FactInfo::TABLE,
+    GroupInfo::TABLE,
+    UserInfo::TABLE,
+    SessionInfo::TABLE,
+    HwInfo::TABLE,
+    NetInt::TABLE,
+    NetRoute::TABLE,
+];
 
 /// The declaration of the table of that name.
 pub fn table(name: &str) -> Option<&'static crate::TableDef> {

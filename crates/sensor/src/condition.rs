@@ -1,11 +1,15 @@
 //! Conditions: what is true of the host for a time. An interface has an address, a route leads somewhere, a device is attached.
 
+mod account;
 mod fact;
 mod interface;
+mod login;
 mod route;
 
+pub use account::{Group, Password, PasswordKind, User};
 pub use fact::Fact;
 pub use interface::{Interface, InterfaceAddress};
+pub use login::{Login, LoginSource};
 pub use route::Route;
 
 /// A condition: what it is, and which values it has.
@@ -17,6 +21,12 @@ pub enum Condition {
     Interface(Interface),
     /// A route.
     Route(Route),
+    /// A user.
+    User(User),
+    /// A group.
+    Group(Group),
+    /// A login.
+    Login(Login),
 }
 
 /// The kinds of conditions; a sensor reports all of a kind that hold, then says that they are complete.
@@ -26,4 +36,7 @@ pub enum ConditionKind {
     Fact,
     Interface,
     Route,
+    User,
+    Group,
+    Login,
 }

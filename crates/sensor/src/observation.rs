@@ -495,7 +495,7 @@ pub struct Coverage {
     pub class: &'static str,
     /// How.
     pub watch: Watch,
-    /// `ebpf`, `poll`, `netlink`, `proc` or `none`.
+    /// `ebpf`, `poll`, `netlink`, `proc`, `files` (they tell of what changes in them) or `none`.
     pub sensor: &'static str,
     /// The kernel's name for the hook.
     pub hook: String,

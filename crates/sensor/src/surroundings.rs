@@ -3,7 +3,10 @@
 //!
 //! Whatever it takes, the thread sleeps until the kernel tells of a change: a watcher gives a descriptor that becomes readable then.
 
+mod accounts;
+mod directories;
 pub mod host;
+mod logins;
 pub mod network;
 
 use std::{
@@ -21,12 +24,16 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::{
     clock,
+    condition::Condition,
     observation::{Coverage, Observation},
-    queue::Producer,
+    queue::{Closed, Producer},
 };
 
 /// How long a drain waits for the watchers: they have little to do, and whoever asks is told of a timeout by then anyway.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many observations are handed over at once.
+const CHUNK: usize = 1024;
 
 /// What tells of one kind of conditions.
 pub trait Watcher: Send {
@@ -81,13 +88,15 @@ impl Shared {
 
 /// Every watcher that this host can have; what cannot be watched is said as [`Coverage`].
 pub fn watchers() -> (Vec<Box<dyn Watcher>>, Vec<Coverage>) {
-    let mut watchers: Vec<Box<dyn Watcher>> = Vec::new();
+    let root = Path::new("/");
+    let mut watchers: Vec<Box<dyn Watcher>> =
+        vec![Box::new(accounts::Accounts::new(root)), Box::new(logins::Logins::new(root))];
     let mut unwatched = Vec::new();
     match network::Network::open() {
         Ok(network) => watchers.push(Box::new(network)),
         Err(coverage) => unwatched.extend(coverage),
     }
-    match host::Host::open(Path::new("/")) {
+    match host::Host::open(root) {
         Ok(host) => watchers.push(Box::new(host)),
         Err(coverage) => unwatched.extend(coverage),
     }
@@ -151,10 +160,7 @@ fn run(mut watchers: Vec<Box<dyn Watcher>>, unwatched: Vec<Coverage>, shared: &S
             for watcher in &mut watchers {
                 watcher.changes(&mut out);
             }
-            let closed = !out.is_empty() && {
-                let bytes = out.iter().map(weight).sum();
-                producer.send(std::mem::take(&mut out), bytes).is_err()
-            };
+            let closed = send(&mut out, producer).is_err();
             if closed || !watchers.iter().any(|watcher| watcher.is_behind()) {
                 break closed;
             }
@@ -165,6 +171,19 @@ fn run(mut watchers: Vec<Box<dyn Watcher>>, unwatched: Vec<Coverage>, shared: &S
             return;
         }
         sleep(&watchers, shared);
+    }
+}
+
+/// Hands over what was told, a part at a time: a file of many users is more than the queue is to hold at once.
+fn send(out: &mut Vec<Observation>, producer: &Producer) -> Result<(), Closed> {
+    let mut all = std::mem::take(out).into_iter();
+    loop {
+        let chunk: Vec<Observation> = all.by_ref().take(CHUNK).collect();
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let bytes = chunk.iter().map(weight).sum();
+        producer.send(chunk, bytes)?;
     }
 }
 
@@ -182,17 +201,25 @@ fn sleep(watchers: &[Box<dyn Watcher>], shared: &Shared) {
 }
 
 /// About how much memory an observation takes while it waits.
-fn weight(_: &Observation) -> usize {
-    512
+fn weight(observation: &Observation) -> usize {
+    const BASE: usize = 384;
+    match observation {
+        Observation::Condition { condition, .. } => match &**condition {
+            Condition::User(user) => BASE + user.gecos.len() + user.home.len() + user.shell.len(),
+            Condition::Group(group) => BASE + group.members.len(),
+            _ => BASE,
+        },
+        _ => BASE,
+    }
 }
 
 /// A condition that began or changed now.
-pub fn begun(condition: crate::condition::Condition, origin: crate::observation::Origin) -> Observation {
+pub fn begun(condition: Condition, origin: crate::observation::Origin) -> Observation {
     Observation::Condition { at: clock::now(), condition: Box::new(condition), origin }
 }
 
 /// A condition that ended now.
-pub fn ended(condition: crate::condition::Condition) -> Observation {
+pub fn ended(condition: Condition) -> Observation {
     Observation::ConditionEnd { at: clock::now(), condition: Box::new(condition) }
 }
 

@@ -2,13 +2,33 @@
 
 use std::{cmp::Ordering, sync::Arc};
 
-use luarm_schema::End;
+use luarm_schema::{End, escape::escape};
 use luarm_sensor::{BootNs, observation::ImageId};
 
 use super::{Place, Process, Processes, State, image::Image, plain_end};
 use crate::{context::Context, identity::same_process};
 
 impl Processes {
+    /// Whether a process is known to live.
+    pub(crate) fn is_live(&self, image: ImageId) -> bool {
+        self.live.get(&image.pid).is_some_and(|p| same_process(p.image, image))
+    }
+
+    /// The image that the process of `image` runs, as far as was told until now.
+    pub(crate) fn running_image(&self, image: ImageId) -> Option<ImageId> {
+        self.live.get(&image.pid).map(|p| p.image).filter(|&known| same_process(known, image))
+    }
+
+    /// The image that the process of that pid runs now: for records of others, who know a process by its pid.
+    pub(crate) fn with_pid(&self, pid: u32) -> Option<ImageId> {
+        self.live.get(&pid).map(|p| p.image)
+    }
+
+    /// The task name of a process that lives.
+    pub(crate) fn application(&self, image: ImageId) -> Option<String> {
+        self.live.get(&image.pid).filter(|p| same_process(p.image, image)).map(|p| escape(&p.task.comm))
+    }
+
     pub(super) fn is_pending(&self, image: ImageId) -> bool {
         self.live.get(&image.pid).is_some_and(|p| p.image == image && p.state == State::Pending)
     }
@@ -72,7 +92,7 @@ impl Processes {
     }
 
     /// The image that created a process. Something refers to it from now on, so it has a row.
-    pub(super) fn creator(&mut self, ctx: &mut Context, creator: Option<ImageId>) -> Option<i64> {
+    pub(crate) fn creator(&mut self, ctx: &mut Context, creator: Option<ImageId>) -> Option<i64> {
         let image = creator?;
         let now = ctx.clock.latest();
         self.recall(ctx, image, now);

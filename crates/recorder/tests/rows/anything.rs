@@ -3,7 +3,7 @@
 use luarm_schema::Resume;
 use luarm_sensor::{
     BootNs, Observation,
-    condition::{Condition, ConditionKind, Interface, Route},
+    condition::{Condition, ConditionKind, Group, Interface, Login, LoginSource, Route, User},
     observation::*,
 };
 use proptest::prelude::*;
@@ -57,7 +57,7 @@ fn dns() -> impl Strategy<Value = Dns> {
 }
 
 /// Few of each kind, with few values.
-fn conditions() -> impl Strategy<Value = Condition> {
+fn network() -> impl Strategy<Value = Condition> {
     (0u8..3, any::<bool>(), any::<bool>()).prop_map(|(n, value, route)| {
         if route {
             let weight = if value { 2 } else { 1 };
@@ -69,16 +69,66 @@ fn conditions() -> impl Strategy<Value = Condition> {
     })
 }
 
+/// A session's id now and then.
+fn logged_in(mut task: Box<Task>, session: Option<u32>) -> Box<Task> {
+    (task.session, task.auid, task.tty) = (session, session, session.map(|_| b"pts0".to_vec()));
+    task
+}
+
+fn sessions() -> impl Strategy<Value = Option<u32>> {
+    prop_oneof![2 => Just(None), 1 => (3u32..6).prop_map(Some)]
+}
+
+/// Few users and logins, with few values.
+fn conditions() -> impl Strategy<Value = Condition> {
+    (0u32..3, 0u32..3, any::<bool>(), sessions(), 1u32..6).prop_map(|(kind, value, flag, session, pid)| {
+        match kind {
+            0 => Condition::User(User {
+                name: vec![b'a' + pid as u8 % 2],
+                uid: value,
+                remote: flag,
+                ..User::default()
+            }),
+            1 => Condition::Group(Group { name: b"g".to_vec(), gid: value, members: Vec::new() }),
+            _ => Condition::Login(Login {
+                source: if flag { LoginSource::Utmp } else { LoginSource::Logind },
+                id: vec![value as u8],
+                user: b"u".to_vec(),
+                tty: Some(b"pts/0".to_vec()),
+                host: None,
+                address: None,
+                service: None,
+                pid,
+                session,
+                since: i64::from(value),
+                until: (value == 2).then_some(i64::from(pid)),
+            }),
+        }
+    })
+}
+
 fn observations() -> impl Strategy<Value = Observation> {
+    let kinds = vec![ConditionKind::User, ConditionKind::Group, ConditionKind::Login];
     prop_oneof![
-        4 => (images(), prop::option::of(images())).prop_map(|(new, creator)| {
-            let image = ImageId { execs: 0, ..new };
-            Observation::Fork { at: 0, task: task(image, creator) }
+        3 => (conditions(), any::<bool>()).prop_map(|(condition, ends)| {
+            let condition = Box::new(condition);
+            if ends {
+                Observation::ConditionEnd { at: 0, condition }
+            } else {
+                Observation::Condition { at: 0, condition, origin: Origin::Event }
+            }
         }),
-        4 => images().prop_map(|image| exec(0, image, "/bin/x")),
-        2 => (images(), prop::option::of(images()), any::<bool>()).prop_map(|(image, creator, poll)| {
+        1 => prop::sample::select(kinds).prop_map(|kind| Observation::Complete(Inventory::Conditions(kind))),
+        4 => (images(), prop::option::of(images()), sessions()).prop_map(|(new, creator, session)| {
+            let image = ImageId { execs: 0, ..new };
+            Observation::Fork { at: 0, task: logged_in(task(image, creator), session) }
+        }),
+        4 => (images(), sessions()).prop_map(|(image, session)| Observation::Exec {
+            at: 0, task: logged_in(task(image, None), session), program: program("/bin/x", &["x"]),
+        }),
+        2 => (images(), prop::option::of(images()), any::<bool>(), sessions()).prop_map(|(image, creator, poll, session)| {
             let origin = if poll { Origin::Poll } else { Origin::Found };
-            Observation::Found { at: 0, task: task(image, creator), program: program("/bin/y", &["y"]), origin }
+            Observation::Found { at: 0, task: logged_in(task(image, creator), session), program: program("/bin/y", &["y"]), origin }
         }),
         4 => images().prop_map(|image| exit(0, image, 0)),
         1 => images().prop_map(|image| rename(0, image)),
@@ -96,7 +146,7 @@ fn observations() -> impl Strategy<Value = Observation> {
             ends(0, endpoint, EndpointEnd { idle, ..EndpointEnd::default() })
         }),
         1 => dns().prop_map(|dns| Observation::Dns(Box::new(dns))),
-        3 => (conditions(), any::<bool>()).prop_map(|(condition, ends)| {
+        3 => (network(), any::<bool>()).prop_map(|(condition, ends)| {
             if ends { conditions::ended(0, condition) } else { conditions::begun(0, condition) }
         }),
         1 => any::<bool>().prop_map(|routes| {
@@ -158,14 +208,14 @@ fn dated(observation: Observation, now: BootNs, run: u64) -> Observation {
             act.at = now;
             Observation::Privilege(act)
         }
-        Observation::Dns(mut dns) => {
-            dns.at = now;
-            Observation::Dns(dns)
-        }
         Observation::Condition { condition, origin, .. } => {
             Observation::Condition { at: now, condition, origin }
         }
         Observation::ConditionEnd { condition, .. } => Observation::ConditionEnd { at: now, condition },
+        Observation::Dns(mut dns) => {
+            dns.at = now;
+            Observation::Dns(dns)
+        }
         other => other,
     }
 }

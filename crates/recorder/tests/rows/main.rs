@@ -1,6 +1,7 @@
 //! What rows come of what observations.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod accounts;
 mod anything;
 mod conditions;
 mod endpoints;
@@ -9,3 +10,4 @@ mod privileges;
 mod processes;
 mod restart;
 mod scene;
+mod sessions;

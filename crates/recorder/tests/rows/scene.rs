@@ -210,6 +210,9 @@ tables! {
     factinfo: FactInfo;
     netint: NetInt;
     netroute: NetRoute;
+    userinfo: UserInfo;
+    groupinfo: GroupInfo;
+    sessioninfo: SessionInfo;
 }
 
 /// Keeps batches as a store does, and panics at what a store would refuse.
@@ -253,6 +256,7 @@ impl Memory {
                 Row::RenameInfo(row) => Some(row.psentity),
                 Row::PrivInfo(row) => Some(row.psentity),
                 Row::NameInfo(row) => row.psentity,
+                Row::SessionInfo(row) => row.psentity,
                 _ => None,
             };
             let target = if let Row::PrivInfo(row) = row { row.targetentity } else { None };

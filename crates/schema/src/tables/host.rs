@@ -1,4 +1,4 @@
-//! The audited computers and their users.
+//! The audited computers.
 
 use crate::{Time, Word};
 
@@ -77,27 +77,4 @@ table! {
     }
     derived {}
     index { (fact) }
-}
-
-table! {
-    /// Groups of the host and their members over time. Declared, not recorded yet: `coverageinfo` says so.
-    groupinfo: GroupInfo, GroupInfoEnd, key groupentity;
-    begin {
-        /// Number of the row, ordered by time.
-        groupentity: i64,
-        /// Name of the group.
-        groupname: Word,
-        /// Group id.
-        gid: u32,
-        /// Members, separated by commas.
-        members: String,
-        /// When it came to be so.
-        created: Time,
-    }
-    end {
-        /// When it ceased to be so.
-        destroyed: Time,
-    }
-    derived {}
-    index {}
 }

@@ -13,7 +13,7 @@ table! {
         class: Word,
         /// `watched`, every event; `sampled`, what was there when the sensor looked; `unwatched`, nothing; `gap`, the recorder was down.
         state: Word,
-        /// `ebpf`, `poll`, `netlink`, `proc`, or `none`.
+        /// `ebpf`; `poll`; `netlink`; `proc`; `files`, which tell of their changes; or `none`.
         sensor: Word,
         /// The hook that sees the class: the kernel's name for it.
         hook: Option<String>,

@@ -91,8 +91,10 @@ CREATE TABLE groupinfo (
     groupname mediumtext NOT NULL,
     gid bigint NOT NULL,
     members mediumtext NOT NULL,
+    origin mediumtext NOT NULL,
     created datetime(6) NOT NULL,
     destroyed datetime(6),
+    ended mediumtext,
     md5sum mediumtext NOT NULL,
     batch bigint NOT NULL,
     dbatch bigint,
@@ -110,6 +112,83 @@ CREATE TABLE groupinfo (
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, groupentity)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX groupinfo_groupname ON groupinfo (groupname(64));
+CREATE INDEX groupinfo_gid ON groupinfo (gid);
+
+CREATE TABLE userinfo (
+    host int NOT NULL,
+    userentity bigint NOT NULL,
+    username mediumtext NOT NULL,
+    uid bigint NOT NULL,
+    gid bigint NOT NULL,
+    gecos mediumtext NOT NULL,
+    home mediumtext NOT NULL,
+    shell mediumtext NOT NULL,
+    password mediumtext,
+    locked mediumtext,
+    passwordchanged datetime(6),
+    expires datetime(6),
+    origin mediumtext NOT NULL,
+    created datetime(6) NOT NULL,
+    destroyed datetime(6),
+    ended mediumtext,
+    md5sum mediumtext NOT NULL,
+    batch bigint NOT NULL,
+    dbatch bigint,
+    cyear smallint GENERATED ALWAYS AS (year(created)) VIRTUAL,
+    cmonth smallint GENERATED ALWAYS AS (month(created)) VIRTUAL,
+    cday smallint GENERATED ALWAYS AS (day(created)) VIRTUAL,
+    chour smallint GENERATED ALWAYS AS (hour(created)) VIRTUAL,
+    cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
+    csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
+    dyear smallint GENERATED ALWAYS AS (year(destroyed)) VIRTUAL,
+    dmonth smallint GENERATED ALWAYS AS (month(destroyed)) VIRTUAL,
+    dday smallint GENERATED ALWAYS AS (day(destroyed)) VIRTUAL,
+    dhour smallint GENERATED ALWAYS AS (hour(destroyed)) VIRTUAL,
+    dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
+    dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
+    PRIMARY KEY (host, userentity)
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX userinfo_username ON userinfo (username(64));
+CREATE INDEX userinfo_uid ON userinfo (uid);
+
+CREATE TABLE sessioninfo (
+    host int NOT NULL,
+    sessionentity bigint NOT NULL,
+    bootentity bigint NOT NULL,
+    session bigint,
+    username mediumtext NOT NULL,
+    loginname mediumtext,
+    auid bigint,
+    service mediumtext,
+    tty mediumtext,
+    remotehost mediumtext,
+    remoteaddress mediumtext,
+    pid bigint,
+    psentity bigint,
+    origin mediumtext NOT NULL,
+    created datetime(6) NOT NULL,
+    destroyed datetime(6),
+    ended mediumtext,
+    md5sum mediumtext NOT NULL,
+    batch bigint NOT NULL,
+    dbatch bigint,
+    cyear smallint GENERATED ALWAYS AS (year(created)) VIRTUAL,
+    cmonth smallint GENERATED ALWAYS AS (month(created)) VIRTUAL,
+    cday smallint GENERATED ALWAYS AS (day(created)) VIRTUAL,
+    chour smallint GENERATED ALWAYS AS (hour(created)) VIRTUAL,
+    cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
+    csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
+    dyear smallint GENERATED ALWAYS AS (year(destroyed)) VIRTUAL,
+    dmonth smallint GENERATED ALWAYS AS (month(destroyed)) VIRTUAL,
+    dday smallint GENERATED ALWAYS AS (day(destroyed)) VIRTUAL,
+    dhour smallint GENERATED ALWAYS AS (hour(destroyed)) VIRTUAL,
+    dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
+    dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
+    PRIMARY KEY (host, sessionentity)
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX sessioninfo_session ON sessioninfo (session);
+CREATE INDEX sessioninfo_username ON sessioninfo (username(64));
 
 CREATE TABLE hostinfo (
     host int NOT NULL,

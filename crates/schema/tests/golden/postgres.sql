@@ -148,13 +148,17 @@ CREATE TABLE groupinfo_stored (
     groupname text COLLATE "C" NOT NULL,
     gid bigint NOT NULL,
     members text COLLATE "C" NOT NULL,
+    origin text COLLATE "C" NOT NULL,
     created timestamp(6) NOT NULL,
     destroyed timestamp(6),
+    ended text COLLATE "C",
     md5sum text COLLATE "C" NOT NULL,
     batch bigint NOT NULL,
     dbatch bigint,
     PRIMARY KEY (host, groupentity)
 );
+CREATE INDEX groupinfo_groupname ON groupinfo_stored (groupname);
+CREATE INDEX groupinfo_gid ON groupinfo_stored (gid);
 CREATE INDEX groupinfo_open ON groupinfo_stored (host, groupentity) WHERE destroyed IS NULL;
 CREATE VIEW groupinfo AS SELECT
     host,
@@ -162,8 +166,10 @@ CREATE VIEW groupinfo AS SELECT
     groupname,
     gid,
     members,
+    origin,
     created,
     destroyed,
+    ended,
     md5sum,
     batch,
     dbatch,
@@ -180,6 +186,126 @@ CREATE VIEW groupinfo AS SELECT
     CAST(floor(extract(minute FROM destroyed)) AS smallint) AS dmin,
     CAST(floor(extract(second FROM destroyed)) AS smallint) AS dsec
 FROM groupinfo_stored;
+
+CREATE TABLE userinfo_stored (
+    host integer NOT NULL,
+    userentity bigint NOT NULL,
+    username text COLLATE "C" NOT NULL,
+    uid bigint NOT NULL,
+    gid bigint NOT NULL,
+    gecos text COLLATE "C" NOT NULL,
+    home text COLLATE "C" NOT NULL,
+    shell text COLLATE "C" NOT NULL,
+    password text COLLATE "C",
+    locked text COLLATE "C",
+    passwordchanged timestamp(6),
+    expires timestamp(6),
+    origin text COLLATE "C" NOT NULL,
+    created timestamp(6) NOT NULL,
+    destroyed timestamp(6),
+    ended text COLLATE "C",
+    md5sum text COLLATE "C" NOT NULL,
+    batch bigint NOT NULL,
+    dbatch bigint,
+    PRIMARY KEY (host, userentity)
+);
+CREATE INDEX userinfo_username ON userinfo_stored (username);
+CREATE INDEX userinfo_uid ON userinfo_stored (uid);
+CREATE INDEX userinfo_open ON userinfo_stored (host, userentity) WHERE destroyed IS NULL;
+CREATE VIEW userinfo AS SELECT
+    host,
+    userentity,
+    username,
+    uid,
+    gid,
+    gecos,
+    home,
+    shell,
+    password,
+    locked,
+    passwordchanged,
+    expires,
+    origin,
+    created,
+    destroyed,
+    ended,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
+    CAST(floor(extract(month FROM created)) AS smallint) AS cmonth,
+    CAST(floor(extract(day FROM created)) AS smallint) AS cday,
+    CAST(floor(extract(hour FROM created)) AS smallint) AS chour,
+    CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
+    CAST(floor(extract(second FROM created)) AS smallint) AS csec,
+    CAST(floor(extract(year FROM destroyed)) AS smallint) AS dyear,
+    CAST(floor(extract(month FROM destroyed)) AS smallint) AS dmonth,
+    CAST(floor(extract(day FROM destroyed)) AS smallint) AS dday,
+    CAST(floor(extract(hour FROM destroyed)) AS smallint) AS dhour,
+    CAST(floor(extract(minute FROM destroyed)) AS smallint) AS dmin,
+    CAST(floor(extract(second FROM destroyed)) AS smallint) AS dsec
+FROM userinfo_stored;
+
+CREATE TABLE sessioninfo_stored (
+    host integer NOT NULL,
+    sessionentity bigint NOT NULL,
+    bootentity bigint NOT NULL,
+    session bigint,
+    username text COLLATE "C" NOT NULL,
+    loginname text COLLATE "C",
+    auid bigint,
+    service text COLLATE "C",
+    tty text COLLATE "C",
+    remotehost text COLLATE "C",
+    remoteaddress text COLLATE "C",
+    pid bigint,
+    psentity bigint,
+    origin text COLLATE "C" NOT NULL,
+    created timestamp(6) NOT NULL,
+    destroyed timestamp(6),
+    ended text COLLATE "C",
+    md5sum text COLLATE "C" NOT NULL,
+    batch bigint NOT NULL,
+    dbatch bigint,
+    PRIMARY KEY (host, sessionentity)
+);
+CREATE INDEX sessioninfo_session ON sessioninfo_stored (session);
+CREATE INDEX sessioninfo_username ON sessioninfo_stored (username);
+CREATE INDEX sessioninfo_open ON sessioninfo_stored (host, sessionentity) WHERE destroyed IS NULL;
+CREATE VIEW sessioninfo AS SELECT
+    host,
+    sessionentity,
+    bootentity,
+    session,
+    username,
+    loginname,
+    auid,
+    service,
+    tty,
+    remotehost,
+    remoteaddress,
+    pid,
+    psentity,
+    origin,
+    created,
+    destroyed,
+    ended,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
+    CAST(floor(extract(month FROM created)) AS smallint) AS cmonth,
+    CAST(floor(extract(day FROM created)) AS smallint) AS cday,
+    CAST(floor(extract(hour FROM created)) AS smallint) AS chour,
+    CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
+    CAST(floor(extract(second FROM created)) AS smallint) AS csec,
+    CAST(floor(extract(year FROM destroyed)) AS smallint) AS dyear,
+    CAST(floor(extract(month FROM destroyed)) AS smallint) AS dmonth,
+    CAST(floor(extract(day FROM destroyed)) AS smallint) AS dday,
+    CAST(floor(extract(hour FROM destroyed)) AS smallint) AS dhour,
+    CAST(floor(extract(minute FROM destroyed)) AS smallint) AS dmin,
+    CAST(floor(extract(second FROM destroyed)) AS smallint) AS dsec
+FROM sessioninfo_stored;
 
 CREATE TABLE hostinfo_stored (
     host integer NOT NULL,

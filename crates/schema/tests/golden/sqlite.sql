@@ -148,13 +148,17 @@ CREATE TABLE groupinfo_stored (
     groupname TEXT NOT NULL,
     gid INTEGER NOT NULL,
     members TEXT NOT NULL,
+    origin TEXT NOT NULL,
     created TEXT NOT NULL,
     destroyed TEXT,
+    ended TEXT,
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     dbatch INTEGER,
     PRIMARY KEY (host, groupentity)
 ) STRICT;
+CREATE INDEX groupinfo_groupname ON groupinfo_stored (groupname);
+CREATE INDEX groupinfo_gid ON groupinfo_stored (gid);
 CREATE INDEX groupinfo_open ON groupinfo_stored (host, groupentity) WHERE destroyed IS NULL;
 CREATE VIEW groupinfo AS SELECT
     host,
@@ -162,8 +166,10 @@ CREATE VIEW groupinfo AS SELECT
     groupname,
     gid,
     members,
+    origin,
     created,
     destroyed,
+    ended,
     md5sum,
     batch,
     dbatch,
@@ -180,6 +186,126 @@ CREATE VIEW groupinfo AS SELECT
     CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
     CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
 FROM groupinfo_stored;
+
+CREATE TABLE userinfo_stored (
+    host INTEGER NOT NULL,
+    userentity INTEGER NOT NULL,
+    username TEXT NOT NULL,
+    uid INTEGER NOT NULL,
+    gid INTEGER NOT NULL,
+    gecos TEXT NOT NULL,
+    home TEXT NOT NULL,
+    shell TEXT NOT NULL,
+    password TEXT,
+    locked TEXT,
+    passwordchanged TEXT,
+    expires TEXT,
+    origin TEXT NOT NULL,
+    created TEXT NOT NULL,
+    destroyed TEXT,
+    ended TEXT,
+    md5sum TEXT NOT NULL,
+    batch INTEGER NOT NULL,
+    dbatch INTEGER,
+    PRIMARY KEY (host, userentity)
+) STRICT;
+CREATE INDEX userinfo_username ON userinfo_stored (username);
+CREATE INDEX userinfo_uid ON userinfo_stored (uid);
+CREATE INDEX userinfo_open ON userinfo_stored (host, userentity) WHERE destroyed IS NULL;
+CREATE VIEW userinfo AS SELECT
+    host,
+    userentity,
+    username,
+    uid,
+    gid,
+    gecos,
+    home,
+    shell,
+    password,
+    locked,
+    passwordchanged,
+    expires,
+    origin,
+    created,
+    destroyed,
+    ended,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec,
+    CAST(substr(destroyed, 1, 4) AS INTEGER) AS dyear,
+    CAST(substr(destroyed, 6, 2) AS INTEGER) AS dmonth,
+    CAST(substr(destroyed, 9, 2) AS INTEGER) AS dday,
+    CAST(substr(destroyed, 12, 2) AS INTEGER) AS dhour,
+    CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
+    CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
+FROM userinfo_stored;
+
+CREATE TABLE sessioninfo_stored (
+    host INTEGER NOT NULL,
+    sessionentity INTEGER NOT NULL,
+    bootentity INTEGER NOT NULL,
+    session INTEGER,
+    username TEXT NOT NULL,
+    loginname TEXT,
+    auid INTEGER,
+    service TEXT,
+    tty TEXT,
+    remotehost TEXT,
+    remoteaddress TEXT,
+    pid INTEGER,
+    psentity INTEGER,
+    origin TEXT NOT NULL,
+    created TEXT NOT NULL,
+    destroyed TEXT,
+    ended TEXT,
+    md5sum TEXT NOT NULL,
+    batch INTEGER NOT NULL,
+    dbatch INTEGER,
+    PRIMARY KEY (host, sessionentity)
+) STRICT;
+CREATE INDEX sessioninfo_session ON sessioninfo_stored (session);
+CREATE INDEX sessioninfo_username ON sessioninfo_stored (username);
+CREATE INDEX sessioninfo_open ON sessioninfo_stored (host, sessionentity) WHERE destroyed IS NULL;
+CREATE VIEW sessioninfo AS SELECT
+    host,
+    sessionentity,
+    bootentity,
+    session,
+    username,
+    loginname,
+    auid,
+    service,
+    tty,
+    remotehost,
+    remoteaddress,
+    pid,
+    psentity,
+    origin,
+    created,
+    destroyed,
+    ended,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec,
+    CAST(substr(destroyed, 1, 4) AS INTEGER) AS dyear,
+    CAST(substr(destroyed, 6, 2) AS INTEGER) AS dmonth,
+    CAST(substr(destroyed, 9, 2) AS INTEGER) AS dday,
+    CAST(substr(destroyed, 12, 2) AS INTEGER) AS dhour,
+    CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
+    CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
+FROM sessioninfo_stored;
 
 CREATE TABLE hostinfo_stored (
     host INTEGER NOT NULL,
