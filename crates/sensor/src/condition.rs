@@ -1,12 +1,20 @@
 //! Conditions: what is true of the host for a time. An interface has an address, a route leads somewhere, a device is attached.
 
+mod device;
+mod mount;
 mod route;
 
+pub use device::Device;
+pub use mount::Mount;
 pub use route::Route;
 
 /// A condition: what it is, and which values it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
+    /// A device.
+    Device(Device),
+    /// A mount.
+    Mount(Mount),
     /// A route.
     Route(Route),
 }
@@ -15,5 +23,7 @@ pub enum Condition {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "they say it all")]
 pub enum ConditionKind {
+    Device,
+    Mount,
     Route,
 }

@@ -3,8 +3,16 @@
 //!
 //! Whatever it takes, the thread sleeps until the kernel tells of a change: a watcher gives a descriptor that becomes readable then.
 
+mod hardware;
+mod hwdata;
+mod mounts;
+mod sysfs;
+mod uevent;
+pub mod utmp;
+
 use std::{
     os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +25,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::{
     clock,
-    observation::{Coverage, Observation},
+    observation::{Coverage, Observation, Watch},
     queue::Producer,
 };
 
@@ -42,6 +50,9 @@ pub trait Watcher: Send {
 
     /// Tells of what changed since. Called when a descriptor is readable, when its patience is over, and when somebody asks.
     fn changes(&mut self, out: &mut Vec<Observation>);
+
+    /// Tells of what it holds back because more of it may come: somebody asks, or the end is near. Called after `changes`.
+    fn flush(&mut self, _out: &mut Vec<Observation>) {}
 }
 
 /// The running thread.
@@ -71,7 +82,19 @@ impl Shared {
 
 /// Every watcher that this host can have; what cannot be watched is said as [`Coverage`].
 pub fn watchers() -> (Vec<Box<dyn Watcher>>, Vec<Coverage>) {
-    (Vec::new(), Vec::new())
+    let root = Path::new("/");
+    let (mut watchers, mut unwatched): (Vec<Box<dyn Watcher>>, _) = (Vec::new(), Vec::new());
+    match hardware::Hardware::open(root) {
+        Ok(hardware) => watchers.push(Box::new(hardware)),
+        Err(error) => unwatched.extend(["hardware", "mounts"].map(|class| missing(class, &error))),
+    }
+    (watchers, unwatched)
+}
+
+/// What is said of a class whose watcher could not be had.
+fn missing(class: &'static str, error: &std::io::Error) -> Coverage {
+    let reason = Some(error.to_string());
+    Coverage { class, watch: Watch::Unwatched, sensor: "none", hook: String::new(), reason }
 }
 
 /// Starts the thread: reports what is there, and from then on what changes.
@@ -126,9 +149,12 @@ fn run(mut watchers: Vec<Box<dyn Watcher>>, unwatched: Vec<Coverage>, shared: &S
     loop {
         let stop = shared.stopping.load(Ordering::Acquire);
         let _ = rustix::io::read(&shared.wake, &mut [0u8; 8]);
-        let asked = shared.drains().0;
+        let (asked, done) = *shared.drains();
         for watcher in &mut watchers {
             watcher.changes(&mut out);
+            if stop || asked > done {
+                watcher.flush(&mut out);
+            }
         }
         let closed = !out.is_empty() && {
             let bytes = out.iter().map(weight).sum();
@@ -174,10 +200,7 @@ pub fn ended(condition: crate::condition::Condition) -> Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        observation::{Loss, Watch},
-        queue,
-    };
+    use crate::{observation::Loss, queue};
 
     /// Counts the bytes that came through a pipe.
     struct Pipe(OwnedFd);
