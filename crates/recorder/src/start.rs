@@ -49,7 +49,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         processes: Processes::new(resume.processes, horizon),
         endpoints: Endpoints::new(resume.endpoints),
         names,
-        conditions: Conditions::new(resume.conditions),
+        conditions: Conditions::new(&resume.conditions),
         coverage,
         ledger,
         ctx,

@@ -19,6 +19,7 @@ tables! {
     GroupInfo, GroupInfoEnd;
     HostInfo, HostInfoEnd;
     HwInfo, HwInfoEnd;
+    MountInfo, MountInfoEnd;
     NetInfo, NetInfoEnd;
     NetInt, NetIntEnd;
     NetRoute, NetRouteEnd;
@@ -34,7 +35,7 @@ tables! {
 
 /// The tables of conditions: what is true of a host for a time. A recorder gets their open rows back whole when it starts.
 pub const CONDITIONS: &[&crate::TableDef] =
-    &[GroupInfo::TABLE, HwInfo::TABLE, NetInt::TABLE, NetRoute::TABLE];
+    &[GroupInfo::TABLE, HwInfo::TABLE, MountInfo::TABLE, NetInt::TABLE, NetRoute::TABLE];
 
 /// The declaration of the table of that name.
 pub fn table(name: &str) -> Option<&'static crate::TableDef> {
