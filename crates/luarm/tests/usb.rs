@@ -17,7 +17,7 @@ use support::{
     guest::{Guest, Kernel, Machine},
 };
 
-const MODULES: [&str; 10] = [
+const MODULES: [&str; 11] = [
     "xhci_pci",
     "usb_storage",
     "sd_mod",
@@ -28,6 +28,7 @@ const MODULES: [&str; 10] = [
     "tcp_diag",
     "udp_diag",
     "usbhid",
+    "hid_generic",
 ];
 /// Where the partition of a stick begins, and how long it is, in sectors.
 const PARTITION: (u32, u32) = (2048, 14 << 10);
@@ -89,7 +90,11 @@ fn a_stick_is_told_of_from_the_plug_to_the_pull() {
     assert_eq!(before[0]["n"], 0);
     plug(&mut guest, "first", "LUARM-0815");
     guest.until("test -b /dev/sda1");
-    guest.sh("mount -t vfat /dev/sda1 /mnt && echo secret >/mnt/copied && umount /mnt");
+    guest.sh("mount -t vfat /dev/sda1 /mnt && echo secret >/mnt/copied");
+    let open = "select count(*) as n from mountinfo where location = '/mnt' and destroyed is null";
+    assert_eq!(guest.sql(open)[0]["n"], 1);
+    guest.sh("umount /mnt");
+    assert_eq!(guest.sql(open)[0]["n"], 0);
     pull(&mut guest, "first");
 
     // The last row of each attachment has all that became known.
@@ -139,6 +144,7 @@ fn a_stick_is_told_of_from_the_plug_to_the_pull() {
     plug(&mut guest, "second", "LUARM-0815");
     guest.until("test -b /dev/sda1");
     guest.sh("mount -t vfat /dev/sda1 /mnt");
+    assert_eq!(guest.sql(open)[0]["n"], 1);
     pull(&mut guest, "second");
     let again = guest.sql(device);
     let last = again.last().unwrap();

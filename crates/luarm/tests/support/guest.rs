@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::{Row, program, skip};
 
 /// An answer that takes longer never comes: emulation is slow, but not so slow.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What runs first in the guest: file systems, modules in the order of their dependencies, then whatever the second serial line says.
 const INIT: &str = r#"#!/bin/busybox sh

@@ -59,6 +59,8 @@ pub(super) struct Hardware {
     waiting: BTreeMap<Vec<u8>, Waiting>,
     /// Up to when nothing was lost.
     sound: BootNs,
+    /// When the list of mounts was read.
+    looked: BootNs,
     forged: u64,
     malformed: u64,
     refused: u64,
@@ -76,6 +78,7 @@ impl Hardware {
             known: BTreeMap::new(),
             waiting: BTreeMap::new(),
             sound: clock::now(),
+            looked: clock::now(),
             forged: 0,
             malformed: 0,
             refused: 0,
@@ -167,12 +170,12 @@ impl Hardware {
             return;
         };
         match (self.waiting.get_mut(path), self.known.get(path)) {
-            (Some(waiting), _) => {
+            (Some(waiting), _) if self.sysfs.exists(path) => {
                 waiting.due = at.saturating_add(SETTLE).min(waiting.since.saturating_add(LONGEST));
                 device.logged_in = waiting.device.logged_in.take();
                 waiting.device = device;
             }
-            (None, known) => {
+            (None, known) if known.is_none() || self.sysfs.exists(path) => {
                 if known.is_none() && self.known.len() + self.waiting.len() >= DEVICES {
                     self.refused += 1;
                     return;
@@ -184,6 +187,8 @@ impl Hardware {
                 let due = at.saturating_add(SETTLE);
                 self.waiting.insert(path.to_vec(), Waiting { since: at, due, device });
             }
+            // Read while it went: what was known before says more.
+            _ => self.defer(at, path),
         }
     }
 
@@ -284,6 +289,7 @@ impl Hardware {
         for path in due {
             // Not all that a driver finds is announced.
             if let Some(mut device) = self.read(&path, &Variables::default(), &blocks)
+                && self.sysfs.exists(&path)
                 && let Some(waiting) = self.waiting.get_mut(&path)
             {
                 device.logged_in = waiting.device.logged_in.take();
@@ -309,9 +315,32 @@ impl Hardware {
     }
 
     /// Tells of mounts that came, changed or went.
-    fn remount(&mut self, origin: Origin, out: &mut Vec<Observation>) {
-        let Ok(mounts) = &mut self.mounts else { return };
-        let at = clock::now();
+    fn remount(&mut self, out: &mut Vec<Observation>) {
+        for round in 0..ROUNDS {
+            let changed = self.mounts.as_ref().ok().map(Mounts::have_changed);
+            if matches!(changed, None | Some(Some(false))) || changed == Some(None) && round > 0 {
+                return;
+            }
+            let at = clock::now();
+            let unchanged = self.look(at, Origin::Event, out);
+            // In a later round this may be because the list was read after the change already.
+            if unchanged && round == 0 && changed == Some(Some(true)) {
+                let (from, until) = (self.looked, at);
+                out.push(Observation::Loss(Loss {
+                    class: "mounts",
+                    cause: "came-and-went",
+                    count: 1,
+                    from,
+                    until,
+                }));
+            }
+            self.looked = at;
+        }
+    }
+
+    /// Reads the list of mounts; says whether it is as it was.
+    fn look(&mut self, at: BootNs, origin: Origin, out: &mut Vec<Observation>) -> bool {
+        let Ok(mounts) = &mut self.mounts else { return true };
         let difference = mounts.look(&self.sysfs);
         for mount in difference.gone {
             out.push(Observation::ConditionEnd { at, condition: Box::new(Condition::Mount(mount)) });
@@ -324,14 +353,16 @@ impl Hardware {
             out.push(Observation::Condition { at, condition: Box::new(Condition::Mount(mount)), origin });
         }
         if difference.cut {
+            let from = self.looked;
             out.push(Observation::Loss(Loss {
                 class: "mounts",
                 cause: "list-cut",
                 count: 1,
-                from: at,
+                from,
                 until: at,
             }));
         }
+        difference.none
     }
 
     fn loss(&self, cause: &'static str, count: u64) -> Observation {
@@ -363,7 +394,8 @@ impl Watcher for Hardware {
             class("mounts", hook.map_err(|error| format!("cannot watch the list of mounts: {error}")));
         if mounts.watch == Watch::Watched {
             mounts.sensor = "proc";
-            mounts.reason = Some("what is mounted and unmounted at once may be missed".to_owned());
+            mounts.reason =
+                Some("what is mounted and unmounted at once may only be counted as lost".to_owned());
         }
         vec![class("hardware", Ok("NETLINK_KOBJECT_UEVENT, /sys".to_owned())), mounts]
     }
@@ -392,14 +424,14 @@ impl Watcher for Hardware {
         }
         out.push(Observation::Complete(Inventory::Conditions(ConditionKind::Device)));
         if self.mounts.is_ok() {
-            self.remount(Origin::Found, out);
+            self.look(at, Origin::Found, out);
             out.push(Observation::Complete(Inventory::Conditions(ConditionKind::Mount)));
         }
     }
 
     fn changes(&mut self, out: &mut Vec<Observation>) {
         self.listen(out);
-        self.remount(Origin::Event, out);
+        self.remount(out);
         self.settle(clock::now(), out);
         self.losses(out);
     }

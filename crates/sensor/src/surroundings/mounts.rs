@@ -40,6 +40,8 @@ pub(super) struct Difference {
     pub(super) gone: Vec<Mount>,
     /// Mounts that are new or have other values.
     pub(super) new: Vec<Mount>,
+    /// The list is as it was.
+    pub(super) none: bool,
     /// The list was longer than was read.
     pub(super) cut: bool,
 }
@@ -79,19 +81,20 @@ impl Mounts {
         self.alarm.as_fd()
     }
 
+    /// Whether mounts changed since this was asked before; `None` where that is not to be known.
+    pub(super) fn have_changed(&self) -> Option<bool> {
+        let asked = self.asked.as_ref()?;
+        Some(poll(&mut [PollFd::new(asked, PollFlags::PRI)], Some(&Timespec::default())) != Ok(0))
+    }
+
     /// Reads the list, and finds what changed.
     pub(super) fn look(&mut self, sysfs: &Sysfs) -> Difference {
-        if let Some(asked) = &self.asked
-            && !self.last.is_empty()
-            && poll(&mut [PollFd::new(asked, PollFlags::PRI)], Some(&Timespec::default())) == Ok(0)
-        {
-            return Difference::default();
-        }
         let mut bytes = Vec::with_capacity(self.last.len());
         let read =
             File::open(self.root.join(self.file)).and_then(|file| file.take(LIMIT).read_to_end(&mut bytes));
         let mut difference = Difference::default();
         if read.is_err() || bytes == self.last {
+            difference.none = true;
             return difference;
         }
         difference.cut = bytes.len() as u64 == LIMIT;

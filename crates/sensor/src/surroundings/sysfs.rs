@@ -87,9 +87,9 @@ impl Sysfs {
         (path.starts_with(b"/devices/") && is_plain(&path)).then_some(path)
     }
 
-    /// Whether a device is there.
+    /// Whether a device is there, and is not about to go: this link is among the first that the kernel removes.
     pub(super) fn exists(&self, path: &[u8]) -> bool {
-        self.at(path).join("uevent").exists()
+        self.at(path).join("subsystem").is_symlink()
     }
 
     /// The paths of all devices that may be told of.
