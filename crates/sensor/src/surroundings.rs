@@ -3,6 +3,8 @@
 //!
 //! Whatever it takes, the thread sleeps until the kernel tells of a change: a watcher gives a descriptor that becomes readable then.
 
+mod describe;
+mod devices;
 mod hardware;
 mod hwdata;
 mod mounts;

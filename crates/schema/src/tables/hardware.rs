@@ -4,7 +4,7 @@ use crate::{Time, Word};
 
 table! {
     /// Hardware that is attached to the host, from when it was connected until it was disconnected: everything on the USB and PCI buses, disks (loop
-    /// devices and the like while there is a medium in them), network interfaces (virtual ones too), input devices, sound and graphics cards, serial
+    /// devices and the like while there is a medium in them), network interfaces of the host's namespace (virtual ones too), input devices, sound and graphics cards, serial
     /// lines on USB or PCI.
     ///
     /// A row is written when nothing was heard of the device for two seconds (at the latest after ten), when something on it is mounted, when it
