@@ -360,10 +360,10 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            if let Ok(console) = self.console.lock() {
-                eprintln!("the guest's console:\n{}", console.join("\n"));
-            }
+        if std::thread::panicking()
+            && let Ok(console) = self.console.lock()
+        {
+            eprintln!("the guest's console:\n{}", console.join("\n"));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
