@@ -30,6 +30,8 @@ const MODULES: [&str; 11] = [
     "usbhid",
     "hid_generic",
 ];
+/// A record of utmp(5), as glibc has it on x86-64, and where in it type and user stand.
+const UTMP: (usize, usize, usize) = (384, 0, 44);
 /// Where the partition of a stick begins, and how long it is, in sectors.
 const PARTITION: (u32, u32) = (2048, 14 << 10);
 
@@ -77,10 +79,15 @@ fn a_stick_is_told_of_from_the_plug_to_the_pull() {
     let Some(kernel) = Kernel::fetched("stock") else { return };
     let ids = tempfile::NamedTempFile::new().unwrap();
     fs::write(&ids, "46f4  QEMU, by the database\n\t0001  Stick, by the database\n").unwrap();
+    let utmp = tempfile::NamedTempFile::new().unwrap();
+    let mut record = vec![0; UTMP.0];
+    record[UTMP.1] = 7;
+    record[UTMP.2..UTMP.2 + 7].copy_from_slice(b"mallory");
+    fs::write(&utmp, record).unwrap();
     let machine = Machine {
         kernel: &kernel,
         modules: &MODULES,
-        files: &[(ids.path(), "/usr/share/misc/usb.ids")],
+        files: &[(ids.path(), "/usr/share/misc/usb.ids"), (utmp.path(), "/etc/utmp")],
         arguments: &["-device", "qemu-xhci,id=usb"],
     };
     let mut guest = machine.boot();
@@ -88,6 +95,7 @@ fn a_stick_is_told_of_from_the_plug_to_the_pull() {
 
     let before = guest.sql("select count(*) as n from hwinfo where devbus = 'usb' and serial like 'LUARM%'");
     assert_eq!(before[0]["n"], 0);
+    guest.sh("cp /etc/utmp /run/utmp");
     plug(&mut guest, "first", "LUARM-0815");
     guest.until("test -b /dev/sda1");
     guest.sh("mount -t vfat /dev/sda1 /mnt && echo secret >/mnt/copied");
@@ -114,7 +122,8 @@ fn a_stick_is_told_of_from_the_plug_to_the_pull() {
             "usb-storage"
         ]
     );
-    assert_eq!(texts(last, &["blockdevices", "origin", "ended"]), ["sda sda1", "event", "event"]);
+    let wanted = ["sda sda1", "mallory", "event", "event"];
+    assert_eq!(texts(last, &["blockdevices", "userslogged", "origin", "ended"]), wanted);
     let attachment = last["attachment"].as_i64().unwrap();
     assert_eq!(rows[0]["hwdevid"].as_i64(), Some(attachment));
     assert!(rows.iter().all(|row| row["attachment"] == attachment), "{rows:?}");
@@ -141,6 +150,7 @@ fn a_stick_is_told_of_from_the_plug_to_the_pull() {
     assert!(instants[0] < instants[3], "{instants:?}");
 
     // The same stick again is another attachment; one that is torn out while it is mounted ends all the same.
+    guest.sh("rm /run/utmp");
     plug(&mut guest, "second", "LUARM-0815");
     guest.until("test -b /dev/sda1");
     guest.sh("mount -t vfat /dev/sda1 /mnt");
@@ -148,7 +158,7 @@ fn a_stick_is_told_of_from_the_plug_to_the_pull() {
     pull(&mut guest, "second");
     let again = guest.sql(device);
     let last = again.last().unwrap();
-    assert_eq!(texts(last, &["blockdevices", "ended"]), ["sda sda1", "event"]);
+    assert_eq!(texts(last, &["blockdevices", "userslogged", "ended"]), ["sda sda1", "NULL", "event"]);
     assert!(last["attachment"].as_i64() > Some(attachment));
     guest.sh("umount /mnt");
     let mounts =

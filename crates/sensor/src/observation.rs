@@ -275,11 +275,11 @@ pub enum Watch {
 /// What a sensor sees of one class of events, and by what means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coverage {
-    /// The class: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`…
+    /// The class: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`, `hardware`, `mounts`…
     pub class: &'static str,
     /// How.
     pub watch: Watch,
-    /// `ebpf`, `poll` or `none`.
+    /// `ebpf`, `poll`, `netlink`, `proc` or `none`.
     pub sensor: &'static str,
     /// The kernel's name for the hook.
     pub hook: String,
