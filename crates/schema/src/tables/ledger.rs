@@ -13,7 +13,7 @@ table! {
         class: Word,
         /// `watched`, every event; `sampled`, what was there when the sensor looked; `unwatched`, nothing; `gap`, the recorder was down.
         state: Word,
-        /// `ebpf`, `poll`, or `none`.
+        /// `ebpf`, `poll`, `netlink` (the kernel's messages), `proc` (a file of /proc that tells of its changes), or `none`.
         sensor: Word,
         /// The hook that sees the class: the kernel's name for it.
         hook: Option<String>,
