@@ -49,6 +49,7 @@ run() {
 # Builds as this user; runs the tests as root where that is possible, because the eBPF sensor wants it.
 run_tests() {
     scripts/setup test
+    scripts/kernel
     sudo=$(elevate) || step "not root and no sudo: tests that need root will say SKIPPED"
     if [ -n "${sudo:-}" ]; then
         triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')

@@ -1,8 +1,10 @@
 //! Conditions of the host: which hold, under which row. A condition whose values change ends one row and begins another.
 
 mod account;
+mod device;
 mod fact;
 mod interface;
+mod mount;
 mod route;
 
 use std::{collections::HashMap, hash::Hash};
@@ -16,8 +18,10 @@ use luarm_sensor::{
 
 use self::{
     account::{GroupState, UserKey, UserState},
+    device::DeviceState,
     fact::FactState,
     interface::InterfaceState,
+    mount::MountState,
     route::RouteState,
 };
 use crate::context::Context;
@@ -32,6 +36,9 @@ trait State: PartialEq + Sized {
 
     /// Which it is.
     fn key(&self) -> Self::Key;
+
+    /// Takes over what stays of the condition's row before, whose number is given.
+    fn follow(&mut self, _before: &Self, _number: i64) {}
 
     /// Its row.
     fn row(&self, number: i64, created: Time, origin: Word) -> Row;
@@ -81,7 +88,7 @@ impl<S: State> Kind<S> {
         Self { holding: HashMap::new(), remembered }
     }
 
-    fn set(&mut self, ctx: &mut Context, at: BootNs, state: S, origin: Origin) {
+    fn set(&mut self, ctx: &mut Context, at: BootNs, mut state: S, origin: Origin) {
         let key = state.key();
         if self.holding.get(&key).is_some_and(|(_, known)| *known == state) {
             return;
@@ -94,10 +101,12 @@ impl<S: State> Kind<S> {
             // Seen now, it may have changed at any time since the recorder ended.
             let end = S::end(ctx.clock.time(at), Word::Borrowed("unseen"));
             ctx.draft.end(same.0, end);
+            state.follow(&same.1, same.0);
         }
         let created = ctx.clock.time(at);
-        if let Some((number, _)) = self.holding.remove(&key) {
+        if let Some((number, before)) = self.holding.remove(&key) {
             ctx.draft.end(number, S::end(created, Word::Borrowed("changed")));
+            state.follow(&before, number);
         }
         if self.holding.len() >= LIMIT {
             let now = ctx.clock.now();
@@ -140,6 +149,8 @@ impl<S: State> Kind<S> {
 pub(crate) struct Conditions {
     facts: Kind<FactState>,
     interfaces: Kind<InterfaceState>,
+    devices: Kind<DeviceState>,
+    mounts: Kind<MountState>,
     routes: Kind<RouteState>,
     users: Kind<UserState>,
     groups: Kind<GroupState>,
@@ -154,6 +165,8 @@ impl Conditions {
             routes: Kind::new(rows),
             users: Kind::new(rows),
             groups: Kind::new(rows),
+            devices: Kind::new(rows),
+            mounts: Kind::new(rows),
         }
     }
 
@@ -161,6 +174,14 @@ impl Conditions {
         match condition {
             Condition::Fact(fact) => self.facts.set(ctx, at, (&fact).into(), origin),
             Condition::Interface(interface) => self.interfaces.set(ctx, at, (&interface).into(), origin),
+            Condition::Device(device) => self.devices.set(ctx, at, (&device).into(), origin),
+            Condition::Mount(mount) => {
+                let attachment = mount.attached_to.as_ref().and_then(|path| {
+                    let (number, device) = self.devices.holding.get(path)?;
+                    Some(device.attachment(*number))
+                });
+                self.mounts.set(ctx, at, MountState::new(&mount, attachment), origin);
+            }
             Condition::Route(route) => self.routes.set(ctx, at, (&route).into(), origin),
             Condition::User(user) => self.set_user(ctx, at, &user, origin),
             Condition::Group(group) => self.groups.set(ctx, at, (&group).into(), origin),
@@ -195,6 +216,8 @@ impl Conditions {
             Condition::Interface(interface) => {
                 self.interfaces.end(ctx, at, &InterfaceState::from(interface).key());
             }
+            Condition::Device(device) => self.devices.end(ctx, at, &device.path),
+            Condition::Mount(mount) => self.mounts.end(ctx, at, &mount.id),
             Condition::Route(route) => self.routes.end(ctx, at, &RouteState::from(route).key()),
             Condition::User(user) => self.users.end(ctx, at, &UserState::from(user).key()),
             Condition::Group(group) => self.groups.end(ctx, at, &GroupState::from(group).key()),
@@ -206,6 +229,8 @@ impl Conditions {
         match kind {
             ConditionKind::Fact => self.facts.complete(ctx),
             ConditionKind::Interface => self.interfaces.complete(ctx),
+            ConditionKind::Device => self.devices.complete(ctx),
+            ConditionKind::Mount => self.mounts.complete(ctx),
             ConditionKind::Route => self.routes.complete(ctx),
             ConditionKind::User => self.users.complete(ctx),
             ConditionKind::Group => self.groups.complete(ctx),
@@ -222,6 +247,8 @@ pub(crate) fn end_all(ctx: &mut Context, rows: Vec<Row>, boottime: Time) {
         boot::<RouteState>,
         boot::<UserState>,
         boot::<GroupState>,
+        boot::<DeviceState>,
+        boot::<MountState>,
         crate::session::boot,
     ];
     for row in rows {

@@ -10,9 +10,6 @@ use luarm_sensor::observation::{Coverage, Watch};
 
 use crate::context::Context;
 
-/// Classes that the model knows and no sensor sees yet.
-const NOT_YET: &[&str] = &["hardware"];
-
 pub(crate) struct Intervals(HashMap<&'static str, (i64, Coverage)>);
 
 impl Intervals {
@@ -37,14 +34,7 @@ impl Intervals {
             };
             ctx.draft.push(row);
         }
-        let mut intervals = Self(HashMap::new());
-        for &class in NOT_YET {
-            let reason = Some("not part of this version".to_owned());
-            let coverage =
-                Coverage { class, watch: Watch::Unwatched, sensor: "none", hook: String::new(), reason };
-            intervals.observe(ctx, coverage);
-        }
-        intervals
+        Self(HashMap::new())
     }
 
     pub(crate) fn observe(&mut self, ctx: &mut Context, coverage: Coverage) {

@@ -24,6 +24,7 @@ tables! {
     SessionInfo, SessionInfoEnd;
     HostInfo, HostInfoEnd;
     HwInfo, HwInfoEnd;
+    MountInfo, MountInfoEnd;
     NetInfo, NetInfoEnd;
     NetInt, NetIntEnd;
     NetRoute, NetRouteEnd;
@@ -45,6 +46,7 @@ pub const CONDITIONS: &[&crate::TableDef] = &[
     UserInfo::TABLE,
     SessionInfo::TABLE,
     HwInfo::TABLE,
+    MountInfo::TABLE,
     NetInt::TABLE,
     NetRoute::TABLE,
 ];

@@ -1,15 +1,19 @@
 //! Conditions: what is true of the host for a time. An interface has an address, a route leads somewhere, a device is attached.
 
 mod account;
+mod device;
 mod fact;
 mod interface;
 mod login;
+mod mount;
 mod route;
 
 pub use account::{Group, Password, PasswordKind, User};
+pub use device::Device;
 pub use fact::Fact;
 pub use interface::{Interface, InterfaceAddress};
 pub use login::{Login, LoginSource};
+pub use mount::Mount;
 pub use route::Route;
 
 /// A condition: what it is, and which values it has.
@@ -19,6 +23,10 @@ pub enum Condition {
     Fact(Fact),
     /// An interface with an address.
     Interface(Interface),
+    /// A device.
+    Device(Device),
+    /// A mount.
+    Mount(Mount),
     /// A route.
     Route(Route),
     /// A user.
@@ -35,6 +43,8 @@ pub enum Condition {
 pub enum ConditionKind {
     Fact,
     Interface,
+    Device,
+    Mount,
     Route,
     User,
     Group,

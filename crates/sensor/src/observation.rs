@@ -491,7 +491,7 @@ pub enum Watch {
 /// What a sensor sees of one class of events, and by what means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coverage {
-    /// The class: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`…
+    /// The class: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`, `hardware`, `mounts`…
     pub class: &'static str,
     /// How.
     pub watch: Watch,

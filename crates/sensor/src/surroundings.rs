@@ -4,10 +4,18 @@
 //! Whatever it takes, the thread sleeps until the kernel tells of a change: a watcher gives a descriptor that becomes readable then.
 
 mod accounts;
+mod describe;
+mod devices;
 mod directories;
+mod hardware;
 pub mod host;
+mod hwdata;
 mod logins;
+mod mounts;
 pub mod network;
+mod sysfs;
+mod uevent;
+pub mod utmp;
 
 use std::{
     os::fd::{BorrowedFd, OwnedFd},
@@ -25,7 +33,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use crate::{
     clock,
     condition::Condition,
-    observation::{Coverage, Observation},
+    observation::{Coverage, Observation, Watch},
     queue::{Closed, Producer},
 };
 
@@ -59,6 +67,9 @@ pub trait Watcher: Send {
     fn is_behind(&self) -> bool {
         false
     }
+
+    /// Tells of what it holds back because more of it may come: somebody asks, or the end is near. Called after `changes`.
+    fn flush(&mut self, _out: &mut Vec<Observation>) {}
 }
 
 /// The running thread.
@@ -100,7 +111,17 @@ pub fn watchers() -> (Vec<Box<dyn Watcher>>, Vec<Coverage>) {
         Ok(host) => watchers.push(Box::new(host)),
         Err(coverage) => unwatched.extend(coverage),
     }
+    match hardware::Hardware::open(root) {
+        Ok(hardware) => watchers.push(Box::new(hardware)),
+        Err(error) => unwatched.extend(["hardware", "mounts"].map(|class| missing(class, &error))),
+    }
     (watchers, unwatched)
+}
+
+/// What is said of a class whose watcher could not be had.
+fn missing(class: &'static str, error: &std::io::Error) -> Coverage {
+    let reason = Some(error.to_string());
+    Coverage { class, watch: Watch::Unwatched, sensor: "none", hook: String::new(), reason }
 }
 
 /// Starts the thread: reports what is there, and from then on what changes.
@@ -155,10 +176,13 @@ fn run(mut watchers: Vec<Box<dyn Watcher>>, unwatched: Vec<Coverage>, shared: &S
     loop {
         let stop = shared.stopping.load(Ordering::Acquire);
         let _ = rustix::io::read(&shared.wake, &mut [0u8; 8]);
-        let asked = shared.drains().0;
+        let (asked, done) = *shared.drains();
         let closed = loop {
             for watcher in &mut watchers {
                 watcher.changes(&mut out);
+                if stop || asked > done {
+                    watcher.flush(&mut out);
+                }
             }
             let closed = send(&mut out, producer).is_err();
             if closed || !watchers.iter().any(|watcher| watcher.is_behind()) {
@@ -226,10 +250,7 @@ pub fn ended(condition: Condition) -> Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        observation::{Loss, Watch},
-        queue,
-    };
+    use crate::{observation::Loss, queue};
 
     /// Counts the bytes that came through a pipe.
     struct Pipe(OwnedFd);
