@@ -70,8 +70,17 @@ fn the_demonstration_answers_and_leaves_nothing_behind() {
         "luarm> select command,username,arguments,pid,ppid from psinfo where username='nobody' \\G;",
         "arguments: ./x 79.125.109.171 0 0",
         "luarm> select n.application, p.command, p.username, p.pid, p.arguments, count(n.destfqdn) as connections",
+        "luarm> select distinct f.location, f.filename, f.device, f.inode, p.pid, p.arguments",
     ] {
         assert!(said.lines().any(|one| one == line), "no {line:?} in {said}");
+    }
+    // What came before: who wrote the bot, from which connection, behind which login.
+    for beginning in [
+        "| create    | fetch       | nobody   | nobody    |",
+        "| fetch       | out       | 127.0.0.1 |",
+        "| nobody   | login   |",
+    ] {
+        assert!(said.lines().any(|line| line.starts_with(beginning)), "no {beginning:?} in {said}");
     }
     assert!(!said.contains("29312'"), "{said}");
     left_nothing(temporary.path());

@@ -24,7 +24,7 @@ struct Facts {
     filesystem: String,
     source: String,
     options: String,
-    device: String,
+    device: u32,
     blockdevice: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl MountState {
             filesystem: escape(&mount.filesystem),
             source: escape(&mount.source),
             options: escape(&mount.options),
-            device: format!("{}:{}", mount.device.0, mount.device.1),
+            device: mount.device.0 << 20 | mount.device.1 & 0xf_ffff,
             blockdevice: mount.block_device.as_deref().map(escape),
         };
         Self { mount: mount.id, facts, attachment }
@@ -67,7 +67,7 @@ impl State for MountState {
             filesystem: filesystem.clone(),
             source: source.clone(),
             options: options.clone(),
-            device: device.clone(),
+            device: *device,
             blockdevice: blockdevice.clone(),
             attachment: self.attachment,
             origin,
@@ -85,7 +85,7 @@ impl State for MountState {
             filesystem: row.filesystem.clone(),
             source: row.source.clone(),
             options: row.options.clone(),
-            device: row.device.clone(),
+            device: row.device,
             blockdevice: row.blockdevice.clone(),
         };
         Some(Self { mount: row.mount, facts, attachment: row.attachment })

@@ -89,5 +89,5 @@ table! {
         position: Option<u64>,
     }
     derived {}
-    index { (filename) (location) (psentity) }
+    index { (filename) (inode) (psentity) }
 }

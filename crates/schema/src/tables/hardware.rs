@@ -80,8 +80,8 @@ table! {
         source: String,
         /// Options of the mount, then those of the file system.
         options: String,
-        /// Device number of its files, `major:minor`.
-        device: String,
+        /// Device of its files, as major * 2^20 + minor: `fileinfo.device` leads here.
+        device: u32,
         /// Name of the block device that it lies on.
         blockdevice: Option<String>,
         /// The hardware that it lies on, as `hwinfo.attachment`: the USB device by which it is plugged in, else the disk.

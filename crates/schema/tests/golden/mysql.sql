@@ -82,7 +82,7 @@ CREATE TABLE fileinfo (
     PRIMARY KEY (host, fileaccessid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX fileinfo_filename ON fileinfo (filename(64));
-CREATE INDEX fileinfo_location ON fileinfo (location(64));
+CREATE INDEX fileinfo_inode ON fileinfo (inode);
 CREATE INDEX fileinfo_psentity ON fileinfo (psentity);
 
 CREATE TABLE groupinfo (
@@ -278,7 +278,7 @@ CREATE TABLE mountinfo (
     filesystem mediumtext NOT NULL,
     source mediumtext NOT NULL,
     options mediumtext NOT NULL,
-    device mediumtext NOT NULL,
+    device bigint NOT NULL,
     blockdevice mediumtext,
     attachment bigint,
     origin mediumtext NOT NULL,

@@ -84,7 +84,7 @@ CREATE TABLE fileinfo_stored (
     PRIMARY KEY (host, fileaccessid)
 );
 CREATE INDEX fileinfo_filename ON fileinfo_stored (filename);
-CREATE INDEX fileinfo_location ON fileinfo_stored (location);
+CREATE INDEX fileinfo_inode ON fileinfo_stored (inode);
 CREATE INDEX fileinfo_psentity ON fileinfo_stored (psentity);
 CREATE INDEX fileinfo_open ON fileinfo_stored (host, fileaccessid) WHERE destroyed IS NULL;
 CREATE VIEW fileinfo AS SELECT
@@ -447,7 +447,7 @@ CREATE TABLE mountinfo_stored (
     filesystem text COLLATE "C" NOT NULL,
     source text COLLATE "C" NOT NULL,
     options text COLLATE "C" NOT NULL,
-    device text COLLATE "C" NOT NULL,
+    device bigint NOT NULL,
     blockdevice text COLLATE "C",
     attachment bigint,
     origin text COLLATE "C" NOT NULL,

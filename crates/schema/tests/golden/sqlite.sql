@@ -84,7 +84,7 @@ CREATE TABLE fileinfo_stored (
     PRIMARY KEY (host, fileaccessid)
 ) STRICT;
 CREATE INDEX fileinfo_filename ON fileinfo_stored (filename);
-CREATE INDEX fileinfo_location ON fileinfo_stored (location);
+CREATE INDEX fileinfo_inode ON fileinfo_stored (inode);
 CREATE INDEX fileinfo_psentity ON fileinfo_stored (psentity);
 CREATE INDEX fileinfo_open ON fileinfo_stored (host, fileaccessid) WHERE destroyed IS NULL;
 CREATE VIEW fileinfo AS SELECT
@@ -447,7 +447,7 @@ CREATE TABLE mountinfo_stored (
     filesystem TEXT NOT NULL,
     source TEXT NOT NULL,
     options TEXT NOT NULL,
-    device TEXT NOT NULL,
+    device INTEGER NOT NULL,
     blockdevice TEXT,
     attachment INTEGER,
     origin TEXT NOT NULL,
