@@ -67,7 +67,6 @@ fn pull(guest: &mut Guest, name: &str) {
     guest.qmp("device_del", &json!({"id": name}));
     guest.qmp_event("DEVICE_DELETED");
     guest.until("! test -e /sys/class/block/sda");
-    guest.qmp("blockdev-del", &json!({"node-name": name}));
 }
 
 fn texts<'a>(row: &'a Row, columns: &[&str]) -> Vec<&'a str> {
