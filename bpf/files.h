@@ -389,6 +389,29 @@ static __always_inline void end_access(u64 address, struct file *file, bool exit
 	give(&r, sizeof(r), CLASS_FILE);
 }
 
+/* Whether an open at this instant goes on with an access that is known. */
+static __always_inline bool is_same(struct access *a, u64 now)
+{
+	return (s32)a->open > 0 || now - a->last < AGAIN;
+}
+
+/* Counts it, and says once that more is to be asked for. */
+static __always_inline int again(struct access *a, struct access_key *key, u64 now)
+{
+	struct file_end_record r = {};
+
+	__sync_fetch_and_add(&a->opens, 1);
+	__sync_fetch_and_add(&a->open, 1);
+	a->last = now;
+	if (a->again)
+		return 0;
+	a->again = 1;
+	r.h = header(KIND_FILE_AGAIN);
+	r.key = *key;
+	give(&r, sizeof(r), CLASS_FILE);
+	return 0;
+}
+
 static __always_inline int on_opened(long ret, s32 dfd, u64 name, u32 flags)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -436,22 +459,11 @@ static __always_inline int on_opened(long ret, s32 dfd, u64 name, u32 flags)
 	end_access(address, NULL, false);
 	bpf_map_update_elem(&opened, &address, &o, BPF_ANY);
 
-	struct access *a = bpf_map_lookup_elem(&accesses, &o.key);
+	/* In this order, so that the verifier of Linux 6.1 sees that the pointer is none. */
+	struct access *a = mode & FMODE_CREATED ? NULL : bpf_map_lookup_elem(&accesses, &o.key);
 
-	if (a && !(mode & FMODE_CREATED) && ((s32)a->open > 0 || now - a->last < AGAIN)) {
-		__sync_fetch_and_add(&a->opens, 1);
-		__sync_fetch_and_add(&a->open, 1);
-		a->last = now;
-		if (!a->again) {
-			struct file_end_record r = {};
-
-			a->again = 1;
-			r.h = header(KIND_FILE_AGAIN);
-			r.key = o.key;
-			give(&r, sizeof(r), CLASS_FILE);
-		}
-		return 0;
-	}
+	if (a && is_same(a, now))
+		return again(a, &o.key, now);
 	struct access fresh = { .last = now, .opens = 1, .open = 1 };
 
 	bpf_map_update_elem(&accesses, &o.key, &fresh, BPF_ANY);
