@@ -43,7 +43,7 @@ pub(crate) fn run(floor: Floor) -> anyhow::Result<()> {
         Floor::Rings => {
             let mut all = 0;
             let mut ready = false;
-            ebpf::discard(EbpfConfig::default(), |records| {
+            ebpf::discard(&EbpfConfig::default(), |records| {
                 if !std::mem::replace(&mut ready, true) {
                     println!("ready");
                 }

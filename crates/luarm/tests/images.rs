@@ -49,7 +49,7 @@ fn each_content_that_ran_has_its_digest() {
     let program = programs::exit_program(&dir.path().canonicalize().unwrap());
     let first = sha256sum(&program);
     run(&program);
-    assert_eq!(digests(&recording, &program, 1), [first.clone()]);
+    assert_eq!(digests(&recording, &program, 1), std::slice::from_ref(&first));
     // Once known, it is in the row of every further run.
     let pid = run(&program);
     recording.sync();

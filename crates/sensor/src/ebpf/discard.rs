@@ -11,9 +11,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Loads and attaches the programs as [`super::start`] does, and empties the rings ten times a second without a look at what is in them.
 /// Each time, `turn` is told how many records there were, and says whether to go on.
-pub fn discard(config: EbpfConfig, mut turn: impl FnMut(u64) -> ControlFlow<()>) -> Result<(), EbpfError> {
+pub fn discard(config: &EbpfConfig, mut turn: impl FnMut(u64) -> ControlFlow<()>) -> Result<(), EbpfError> {
     let refused = |e: libbpf_rs::Error| EbpfError::Refused(format!("{e:#}"));
-    let attached = Attached::new(&config)?;
+    let attached = Attached::new(config)?;
     let records = Rc::new(Cell::new(0));
     let mut builder = RingBufferBuilder::new();
     let maps = [attached.map("events")?, attached.map("bulk")?];
