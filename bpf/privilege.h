@@ -16,7 +16,7 @@ enum operation {
 	OP_SETUID, OP_SETGID, OP_SETREUID, OP_SETREGID, OP_SETRESUID, OP_SETRESGID, OP_SETFSUID, OP_SETFSGID, OP_CAPSET,
 	OP_INIT_MODULE, OP_FINIT_MODULE, OP_DELETE_MODULE, OP_KEXEC_LOAD, OP_KEXEC_FILE_LOAD, OP_BPF_LOAD, OP_BPF_ATTACH,
 	OP_PTRACE, OP_PROCESS_VM_READV, OP_PROCESS_VM_WRITEV, OP_PIDFD_GETFD, OP_SETNS, OP_UNSHARE, OP_CLONE, OP_SIGNAL,
-	OP_SETGROUPS,
+	OP_SETGROUPS, OP_IO_URING,
 };
 
 static __always_inline bool refused(long ret)
@@ -141,6 +141,20 @@ int on_kexec_file_load(struct syscall_exit *ctx)
 	if (!r)
 		return 0;
 	put_file_name(r->text, sizeof(r->text), file_of(FIRST(registers())));
+	return told_of(r);
+}
+
+/* Whoever has a ring can open and rename files past the system calls that are watched. */
+SEC("tp/syscalls/sys_exit_io_uring_setup")
+int on_io_uring_setup(struct syscall_exit *ctx)
+{
+	if (ctx->ret < 0 && !refused(ctx->ret))
+		return 0;
+	struct privilege_record *r = privilege(OP_IO_URING, ctx->ret, CLASS_FILE);
+
+	if (!r)
+		return 0;
+	r->arguments[0] = FIRST(registers());
 	return told_of(r);
 }
 

@@ -146,6 +146,30 @@ fn libraries_are_left_out_and_what_pries_is_not() {
 }
 
 #[test]
+fn who_makes_a_ring_is_told_and_warned_of() {
+    if !has_ebpf() {
+        return;
+    }
+    let scene = Scene::start();
+    // io_uring_setup(8, parameters) has the same number on every architecture.
+    let mut child = Command::new("perl")
+        .args(["-e", "my $p = \"\\0\" x 120; exit(syscall(425, 8, $p) < 0)"])
+        .spawn()
+        .unwrap();
+    let allowed = child.wait().unwrap().success();
+    scene.recording.sync();
+    let rows = scene.recording.sql(&format!(
+        "select detail, result from privinfo where operation = 'io_uring_setup' and pid = {}",
+        child.id()
+    ));
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!((text(&rows[0], "detail"), number(&rows[0], "result") == 0), ("8 entries", allowed));
+    scene.recording.wait_for("uses io_uring");
+    let limits = "select count(*) from coverageinfo where class = 'file' and reason like '%through io_uring are not seen%'";
+    assert_eq!(scene.recording.count(limits), 1);
+}
+
+#[test]
 fn a_descriptor_that_was_passed_on_is_told_with_the_file_that_it_is() {
     if !has_ebpf() {
         return;

@@ -245,6 +245,13 @@ pub(super) const CLASSES: &[Class] = &[
         ),
     },
     Class {
+        name: "io-uring",
+        hooks: &[perhaps("on_io_uring_setup", "sys_exit_io_uring_setup")],
+        limits: Some(
+            "that a ring is made is told, not what goes through it: connections are seen, operations on files are not",
+        ),
+    },
+    Class {
         name: "inventory",
         hooks: &[
             Hook { program: "on_task", attach: Attach::Iterator },

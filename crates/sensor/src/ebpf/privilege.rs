@@ -118,6 +118,7 @@ fn detail(operation: &str, r: &record::Privilege) -> Vec<u8> {
         "setreuid" | "setregid" => format!("{} {}", id(first), id(second)).into(),
         "setresuid" | "setresgid" => format!("{} {} {}", id(first), id(second), id(third)).into(),
         "setgroups" => groups(first, &r.text).into(),
+        "io_uring_setup" => format!("{first} entries").into(),
         "kexec_load" if first == 0 => b"unload".to_vec(),
         "bpf-attach" if first == 0 && text.is_empty() => text,
         "bpf-load" | "bpf-attach" => program(first, second, text),

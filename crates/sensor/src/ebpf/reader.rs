@@ -71,6 +71,8 @@ pub(super) struct Reader<'a> {
     exchanges: Exchanges,
     files: Files,
     digests: RefCell<Digests>,
+    /// Whether it was said that somebody uses io_uring.
+    warned: bool,
     failed: HashSet<u64>,
     failed_order: VecDeque<u64>,
     undecided: HashMap<u64, (BootNs, Endpoint, EndpointEnd)>,
@@ -131,6 +133,7 @@ impl<'a> Reader<'a> {
             messages,
             exchanges: Exchanges::default(),
             files: Files::new(own_mount_namespace()),
+            warned: false,
             digests: RefCell::new(Digests::new(producer.clone())),
             failed: HashSet::new(),
             failed_order: VecDeque::new(),
@@ -255,6 +258,13 @@ impl<'a> Reader<'a> {
                 }
             }
             Some(Observation::Exit { at, image, .. }) => self.files.exited(*at, *image),
+            Some(Observation::Privilege(act)) if act.operation == "io_uring_setup" && !self.warned => {
+                self.warned = true;
+                tracing::warn!(
+                    "process {} uses io_uring: what it does with files through it is not seen; privinfo tells of each that does",
+                    act.actor.image.pid
+                );
+            }
             _ => {}
         }
         self.out.extend(observation);

@@ -63,7 +63,7 @@ pub(super) const LOST: [(&str, &str); 16] = [
 ];
 
 /// The names of `enum operation`: system calls, where it is not one of several that do the same.
-pub(super) const OPERATIONS: [&str; 25] = [
+pub(super) const OPERATIONS: [&str; 26] = [
     "setuid",
     "setgid",
     "setreuid",
@@ -89,6 +89,7 @@ pub(super) const OPERATIONS: [&str; 25] = [
     "clone",
     "signal",
     "setgroups",
+    "io_uring_setup",
 ];
 
 /// `FILE.operation`.
