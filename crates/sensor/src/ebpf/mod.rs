@@ -9,6 +9,7 @@ mod attached;
 mod bulk;
 mod decode;
 mod discard;
+mod empty;
 mod exchanges;
 mod files;
 mod hooks;
@@ -31,6 +32,7 @@ use std::{
 
 use attached::Attached;
 pub use discard::discard;
+pub use empty::Empty;
 use reader::Reader;
 use rustix::event::{EventfdFlags, eventfd};
 
