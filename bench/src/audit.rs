@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 
-use crate::{Bench, cpu, cpu::CpuClock, storm::Storm};
+use crate::{Bench, cpu, cpu::CpuClock};
 
 const DEBIAN: &str = "/etc/audit/auditd.conf";
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -91,7 +91,7 @@ impl Drop for Audit {
     }
 }
 
-/// A running auditd with the rules of one storm.
+/// A running auditd with the rules for one measurement.
 pub(crate) struct Auditd<'a> {
     audit: &'a Audit,
     child: Child,
@@ -103,7 +103,8 @@ pub(crate) struct Auditd<'a> {
 }
 
 impl<'a> Auditd<'a> {
-    pub(crate) fn start(bench: &Bench, audit: &'a Audit, storm: Storm) -> anyhow::Result<Self> {
+    /// Starts it with these rules, each in the words of `auditctl -a always,exit`.
+    pub(crate) fn start(bench: &Bench, audit: &'a Audit, rules: &[String]) -> anyhow::Result<Self> {
         let dir = bench.empty_dir()?;
         let log = dir.path().join("audit.log");
         fs::write(dir.path().join("auditd.conf"), configuration(dir.path(), &log)?)?;
@@ -124,8 +125,9 @@ impl<'a> Auditd<'a> {
         wait_until("auditd to take over kernel audit", || Ok(state("pid")? == u64::from(pid)))?;
         auditctl(&["-b", &BACKLOG.to_string()])?;
         auditctl(&["--backlog_wait_time", &BACKLOG_WAIT.to_string()])?;
-        for (calls, key) in storm.audit_rules() {
-            auditctl(&["-a", "always,exit", "-F", "arch=b64", "-S", calls, "-k", key])?;
+        for rule in rules {
+            let words: Vec<&str> = ["-a", "always,exit"].into_iter().chain(rule.split_whitespace()).collect();
+            auditctl(&words)?;
         }
         auditd.lost = state("lost")?;
         Ok(auditd)
@@ -159,6 +161,13 @@ impl<'a> Auditd<'a> {
     /// Records that the kernel could not hand over.
     pub(crate) fn lost(&self) -> anyhow::Result<u64> {
         Ok(state("lost")? - self.lost)
+    }
+
+    /// How many lines and bytes were written to the log since the mark.
+    pub(crate) fn written(&self) -> anyhow::Result<(u64, u64)> {
+        let mut lines = 0;
+        self.lines(|_| lines += 1)?;
+        Ok((lines, fs::metadata(&self.log)?.len() - self.from))
     }
 
     /// How many programs with such an argument are in the log since the mark, and how many of these more than once.

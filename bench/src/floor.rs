@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::ValueEnum;
 use luarm_sensor::{
     Observation,
-    ebpf::{self, EbpfConfig},
+    ebpf::{self, EbpfConfig, Empty},
     queue,
 };
 
@@ -23,6 +23,8 @@ use crate::cpu::CpuClock;
 /// How little the reader does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Floor {
+    /// Nothing: an empty program stands at the hooks of system calls.
+    Empty,
     /// Reads the rings and throws the bytes away.
     Rings,
     /// Decodes what it reads, and throws the observations away.
@@ -40,6 +42,13 @@ pub(crate) fn run(floor: Floor) -> anyhow::Result<()> {
         }
     });
     match floor {
+        Floor::Empty => {
+            let _attached = Empty::attach()?;
+            println!("ready");
+            while asked.recv().is_ok() {
+                println!("0");
+            }
+        }
         Floor::Rings => {
             let mut all = 0;
             let mut ready = false;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod cpu;
+mod files;
 mod floor;
 mod idle;
 mod load;
@@ -29,11 +30,11 @@ use clap::{Parser, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tempfile::TempDir;
 
-use self::{floor::Floor, program::Programs, report::Report, storm::Storm};
+use self::{files::Kind, floor::Floor, program::Programs, report::Report, storm::Storm};
 
 /// Measures luarm against nothing, against kernel audit and against the least that any reader costs
 ///
-/// A full run takes about half an hour and keeps a copy in docs/bench. The machine should have nothing else to do.
+/// A full run takes about an hour and keeps a copy in docs/bench. The machine should have nothing else to do.
 #[derive(Debug, Parser)]
 #[command(name = "bench")]
 struct Options {
@@ -64,6 +65,8 @@ struct Options {
     /// Seconds of idling in each round
     #[arg(long, default_value_t = 30, value_name = "N")]
     seconds: u64,
+    #[command(flatten)]
+    sizes: files::Sizes,
     /// The program to measure [default: the luarm beside this program]
     #[arg(long, value_name = "PROGRAM")]
     luarm: Option<PathBuf>,
@@ -88,7 +91,24 @@ enum Part {
     Idle,
     /// Rows out of the console
     Sql,
+    /// What is done with files: all of the following
+    Files,
+    /// A source tree, unpacked and deleted
+    Tree,
+    /// A C project, compiled
+    Compile,
+    /// A mail server's files
+    Mail,
+    /// A walk over a file system
+    Find,
+    /// Bytes, read and written one by one
+    Bytes,
+    /// Requests to a web server
+    Web,
 }
+
+/// What is measured unless something else is asked for.
+const EVERYTHING: &[Part] = &[Part::Exec, Part::Connect, Part::Load, Part::Idle, Part::Sql, Part::Files];
 
 /// What every measurement needs.
 struct Bench {
@@ -124,6 +144,7 @@ fn main() -> ExitCode {
     if options.quick {
         options.rounds = options.rounds.min(2);
         options.seconds = options.seconds.div_ceil(10);
+        options.sizes.shrink();
         for size in [&mut options.execs, &mut options.connections, &mut options.rows, &mut options.lines] {
             *size = size.div_ceil(50);
         }
@@ -143,11 +164,12 @@ fn main() -> ExitCode {
 
 fn measure(options: &Options) -> anyhow::Result<()> {
     let bench = prepare(options)?;
-    let parts = if options.parts.is_empty() { Part::value_variants() } else { &options.parts };
+    let parts = if options.parts.is_empty() { EVERYTHING } else { &options.parts };
     let mut report = Report::default();
     machine::describe(&bench, &mut report);
     for part in parts {
         bench.go_on()?;
+        let mut files = |kinds| files::run(&bench, kinds, &options.sizes, &mut report);
         match part {
             Part::Exec => storm::run(&bench, Storm::Exec { programs: options.execs }, &mut report)?,
             Part::Connect => {
@@ -158,6 +180,13 @@ fn measure(options: &Options) -> anyhow::Result<()> {
             Part::Load => load::run(&bench, options.rows, &mut report)?,
             Part::Idle => idle::run(&bench, options.seconds, &mut report)?,
             Part::Sql => query::run(&bench, options.lines, &mut report)?,
+            Part::Files => files(&Kind::ALL)?,
+            Part::Tree => files(&[Kind::Tree])?,
+            Part::Compile => files(&[Kind::Project])?,
+            Part::Mail => files(&[Kind::Mail])?,
+            Part::Find => files(&[Kind::Find])?,
+            Part::Bytes => files(&[Kind::Bytes])?,
+            Part::Web => files(&[Kind::Web])?,
         }
     }
     report.goals();

@@ -1,6 +1,7 @@
-//! The programs that make the storms: small C, compiled when it is needed.
+//! The programs that give the contenders something to do: small C, compiled when it is needed.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -22,7 +23,15 @@ pub(crate) struct Programs(PathBuf);
 impl Programs {
     /// Compiles the sources of a directory into another one.
     pub(crate) fn compile(sources: &Path, into: &Path) -> anyhow::Result<Self> {
-        for (name, flags) in [("tiny", BARE), ("dial", BARE), ("spawner", &[]), ("acceptor", &[])] {
+        let programs: [(&str, &[&str]); 6] = [
+            ("tiny", BARE),
+            ("dial", BARE),
+            ("spawner", &[]),
+            ("acceptor", &[]),
+            ("mailbox", &[]),
+            ("bytes", &[]),
+        ];
+        for (name, flags) in programs {
             let output = Command::new("cc")
                 .args(["-O2", "-static"])
                 .args(flags)
@@ -42,6 +51,18 @@ impl Programs {
 
     fn path(&self, name: &str) -> String {
         self.0.join(name).to_string_lossy().into_owned()
+    }
+
+    /// Runs one of them to its end, and returns what it printed.
+    pub(crate) fn run(&self, name: &str, arguments: &[&OsStr]) -> anyhow::Result<String> {
+        let output = Command::new(self.path(name))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("cannot start {name}"))?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{name}: {}: {}", output.status, complaint.trim());
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Starts `tiny` so many times, from one driver for each processor. Returns how long they took.

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{Bench, cpu::CpuClock};
+use crate::{Bench, cpu::CpuClock, watcher::Stored};
 
 /// Long enough for a recorder that has a storm behind it.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -84,6 +84,17 @@ impl Recorder {
     /// The numbers in the one row that a query answers.
     pub(crate) fn ask(&self, query: &str) -> anyhow::Result<Vec<u64>> {
         ask(&self.luarm, self.dir.path(), query)
+    }
+
+    /// What it has stored since it began: rows of all tables, and the database with what is on its way into it.
+    pub(crate) fn stored(&self) -> anyhow::Result<Stored> {
+        let row = self.ask(
+            "SELECT (SELECT coalesce(sum(rowcount), 0) + count(*) FROM batchinfo),
+            (SELECT page_count * page_size FROM pragma_page_count, pragma_page_size),
+            (SELECT coalesce(sum(count), 0) FROM lossinfo)",
+        )?;
+        let [rows, bytes, lost] = row[..] else { bail!("a query answers {} numbers", row.len()) };
+        Ok(Stored { rows, bytes, lost })
     }
 
     /// Asks it to stop, and waits for its end.

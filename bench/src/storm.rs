@@ -48,12 +48,13 @@ impl Storm {
         }
     }
 
-    /// The system calls that auditd watches for it, with the keys of their rules.
-    pub(crate) fn audit_rules(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Storm::Exec { .. } => &[("execve,execveat", "luarm_exec"), ("exit_group", "luarm_exit")],
-            Storm::Connect { .. } => &[("connect", "luarm_connect"), ("accept,accept4", "luarm_accept")],
-        }
+    /// The rules with which auditd watches it.
+    fn audit_rules(self) -> Vec<String> {
+        let calls = match self {
+            Storm::Exec { .. } => [("execve,execveat", "luarm_exec"), ("exit_group", "luarm_exit")],
+            Storm::Connect { .. } => [("connect", "luarm_connect"), ("accept,accept4", "luarm_accept")],
+        };
+        calls.map(|(calls, key)| format!("-F arch=b64 -S {calls} -k {key}")).to_vec()
     }
 
     /// Asks luarm for the number of events, of different events, of accepted connections, and of what it knows to be lost.
@@ -101,10 +102,11 @@ struct Series {
 /// Measures all contenders, and reports.
 pub(crate) fn run(bench: &Bench, storm: Storm, report: &mut Report) -> anyhow::Result<()> {
     let audit = Audit::hold();
+    let rules = storm.audit_rules();
     let mut all: Vec<Series> = Vec::new();
-    for contender in Contender::ALL {
+    for contender in Contender::STORM {
         // What cannot even start is left out of the rounds.
-        let possible = Watcher::start(bench, contender, storm, &audit).and_then(Watcher::stop);
+        let possible = Watcher::start(bench, contender, &rules, &audit).and_then(Watcher::stop);
         all.push(Series { contender, rounds: possible.map(|()| Vec::new()) });
     }
     for round in 1..=bench.rounds {
@@ -129,7 +131,7 @@ fn measure(
 ) -> anyhow::Result<Measured> {
     // What the one before left to be written is not for this one to pay.
     rustix::fs::sync();
-    let mut watcher = Watcher::start(bench, contender, storm, audit)?;
+    let mut watcher = Watcher::start(bench, contender, &storm.audit_rules(), audit)?;
     storm.warm_up().rage(bench, "warm")?;
     watcher.mark()?;
     let before = watcher.cpu()?;

@@ -1,4 +1,4 @@
-//! What watches a storm: the contenders, and what all of them can be asked.
+//! What watches: the contenders, and what all of them can be asked.
 
 use std::time::Duration;
 
@@ -22,11 +22,12 @@ pub(crate) enum Contender {
     Rings,
     Observations,
     Poll,
+    Empty,
 }
 
 impl Contender {
-    /// In the order in which a round goes through them. The first is what the others are compared with.
-    pub(crate) const ALL: [Contender; 6] = [
+    /// Who watches a storm, in the order in which a round goes through them. The first is what the others are compared with.
+    pub(crate) const STORM: [Contender; 6] = [
         Contender::Nothing,
         Contender::Ebpf,
         Contender::Auditd,
@@ -34,6 +35,10 @@ impl Contender {
         Contender::Observations,
         Contender::Poll,
     ];
+
+    /// The same for what is done with files, of which the polling sensor knows nothing.
+    pub(crate) const FILES: [Contender; 5] =
+        [Contender::Nothing, Contender::Ebpf, Contender::Auditd, Contender::Empty, Contender::Rings];
 
     /// For people.
     pub(crate) fn name(self) -> &'static str {
@@ -44,6 +49,7 @@ impl Contender {
             Contender::Rings => "floor: eBPF, bytes thrown away",
             Contender::Observations => "floor: eBPF, decoded and thrown away",
             Contender::Poll => "luarm, polling, rows in SQLite",
+            Contender::Empty => "floor: empty program on the same system calls",
         }
     }
 }
@@ -54,6 +60,17 @@ pub(crate) enum Watcher<'a> {
     Luarm(Recorder),
     Auditd(Auditd<'a>),
     Reader { reader: Reader, before: u64 },
+}
+
+/// What a contender has stored since it was marked; a recorder, since it began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stored {
+    /// Rows of any table, lines of a log, or records that were read.
+    pub rows: u64,
+    /// By how much the database or the log grew; 0 for a floor.
+    pub bytes: u64,
+    /// How many events it says that it lost.
+    pub lost: u64,
 }
 
 /// What a contender has of a storm.
@@ -70,11 +87,11 @@ pub(crate) struct Found {
 }
 
 impl<'a> Watcher<'a> {
-    /// Starts it; returns when it watches.
+    /// Starts it, auditd with these rules; returns when it watches.
     pub(crate) fn start(
         bench: &Bench,
         contender: Contender,
-        storm: Storm,
+        rules: &[String],
         audit: &'a anyhow::Result<Audit>,
     ) -> anyhow::Result<Self> {
         let reader = |floor| Reader::start(floor).map(|reader| Watcher::Reader { reader, before: 0 });
@@ -83,9 +100,10 @@ impl<'a> Watcher<'a> {
             Contender::Ebpf => Recorder::start(bench, "ebpf").map(Watcher::Luarm),
             Contender::Poll => Recorder::start(bench, "poll").map(Watcher::Luarm),
             Contender::Auditd => match audit {
-                Ok(audit) => Auditd::start(bench, audit, storm).map(Watcher::Auditd),
+                Ok(audit) => Auditd::start(bench, audit, rules).map(Watcher::Auditd),
                 Err(error) => Err(anyhow::anyhow!("{error:#}")),
             },
+            Contender::Empty => reader(Floor::Empty),
             Contender::Rings => reader(Floor::Rings),
             Contender::Observations => reader(Floor::Observations),
         }
@@ -158,6 +176,21 @@ impl<'a> Watcher<'a> {
             }
             Watcher::Reader { reader, before } => {
                 Ok(Found { events: reader.read()? - *before, ..Found::default() })
+            }
+        }
+    }
+
+    /// How much it has stored.
+    pub(crate) fn stored(&mut self) -> anyhow::Result<Stored> {
+        match self {
+            Watcher::Nothing => Ok(Stored::default()),
+            Watcher::Luarm(recorder) => recorder.stored(),
+            Watcher::Auditd(auditd) => {
+                let (rows, bytes) = auditd.written()?;
+                Ok(Stored { rows, bytes, lost: auditd.lost()? })
+            }
+            Watcher::Reader { reader, before } => {
+                Ok(Stored { rows: reader.read()? - *before, ..Stored::default() })
             }
         }
     }
