@@ -37,8 +37,12 @@ impl Empty {
         let program = load().map_err(system("load an empty program"))?;
         let mut links = Vec::new();
         for hook in CLASSES.iter().flat_map(|c| c.hooks) {
-            let (Attach::Syscall(name) | Attach::Perhaps(name)) = hook.attach else { continue };
-            let event = match tracepoints.syscall(name) {
+            let path = match hook.attach {
+                Attach::Syscall(name) | Attach::Perhaps(name) => format!("syscalls/{name}"),
+                Attach::Feature(path, _) => path.to_owned(),
+                Attach::Trace | Attach::Cgroup | Attach::Iterator => continue,
+            };
+            let event = match tracepoints.event(&path) {
                 Ok(event) => event,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(EbpfError::System("open a tracepoint", e)),
