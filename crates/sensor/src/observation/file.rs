@@ -1,0 +1,144 @@
+//! What is done with files.
+
+use super::{Actor, BootNs, ImageId};
+
+/// Names an access to a file for as long as it lasts: which image, which file, how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AccessId {
+    /// Who.
+    pub image: ImageId,
+    /// Device of the file, major * 2^20 + minor.
+    pub dev: u32,
+    /// Its inode.
+    pub inode: u64,
+    /// How, in the kernel programs' own bits.
+    pub access: u32,
+    /// Which of the files that had this number one after the other, and by which name.
+    pub which: u32,
+    /// When it began: the same image may have the same file again later.
+    pub at: BootNs,
+}
+
+/// What was done with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "they are named after the system calls that do them")]
+pub enum FileOperation {
+    Open,
+    /// Opened, and made by that.
+    Create,
+    /// Opened, and emptied by that; or by truncate(2).
+    Truncate,
+    /// Mapped into memory to be executed.
+    Map,
+    Unlink,
+    Rmdir,
+    Rename,
+    Mkdir,
+    Mknod,
+    Symlink,
+    Link,
+    Chmod,
+    Chown,
+    Xattr,
+    Utimes,
+    Mount,
+    Umount,
+}
+
+/// How a path came to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathOrigin {
+    /// It is the kernel's own.
+    Kernel,
+    /// The process's words, resolved against the directory that the kernel had; directories within them were looked up right after.
+    Resolved,
+    /// The process's words, resolved against the directory that the kernel had, by their letters alone.
+    Named,
+}
+
+/// A path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePath {
+    /// From the root of the process's mount namespace.
+    pub path: Vec<u8>,
+    /// As the process sees it, where its root is another.
+    pub seen: Option<Vec<u8>>,
+    /// How it is known.
+    pub origin: PathOrigin,
+}
+
+/// A file, as the kernel has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFacts {
+    /// Device, major * 2^20 + minor.
+    pub dev: u32,
+    /// Inode.
+    pub inode: u64,
+    /// Type and permissions.
+    pub mode: u16,
+    /// Owner.
+    pub owner: u32,
+    /// Bytes.
+    pub size: u64,
+    /// It has no name any more.
+    pub deleted: bool,
+}
+
+/// Something that was done with a file: at one instant, or from then on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileAccess {
+    /// When.
+    pub at: BootNs,
+    /// Names it, if it lasts.
+    pub id: Option<AccessId>,
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub operation: FileOperation,
+    /// To be read.
+    pub reads: bool,
+    /// To be written.
+    pub writes: bool,
+    /// Which file.
+    pub path: FilePath,
+    /// The other path, of a rename, link or mount.
+    pub target: Option<FilePath>,
+    /// The text of a symbolic link, the name of an attribute, the source of a mount.
+    pub text: Option<Vec<u8>>,
+    /// The file, where the kernel had it at hand.
+    pub file: Option<FileFacts>,
+    /// The descriptor.
+    pub fd: Option<u32>,
+    /// The permissions that chmod, mkdir or mknod asked for.
+    pub permissions: Option<u16>,
+    /// The owner and the group that chown asked for; `None` for one that stays.
+    pub owners: Option<(Option<u32>, Option<u32>)>,
+    /// 0, or the error number of the refusal.
+    pub result: i32,
+    /// Mount namespace, 0 where unknown.
+    pub mntns: u32,
+}
+
+/// How an access ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessEnd {
+    /// Its process ended, rather than closed it.
+    pub exit: bool,
+    /// The process runs another image now, and the file was to be closed then.
+    pub exec: bool,
+    /// How often it was opened, folded into this one access.
+    pub opens: u32,
+    /// What the last close found; `None` where it was not seen.
+    pub closed: Option<Closed>,
+}
+
+/// What a close finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
+    /// Size in bytes.
+    pub size: u64,
+    /// The file's own position: how far it was read or written, unless by pread, pwrite or a mapping.
+    pub position: u64,
+    /// Its contents changed meanwhile.
+    pub modified: bool,
+}
