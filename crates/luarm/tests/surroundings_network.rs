@@ -598,7 +598,7 @@ fn whatever_is_done_in_the_end_it_knows_what_is_there() {
     let mut routes = 0;
     for round in 0..12 {
         let (mut v4, mut v6) = (String::new(), String::new());
-        for link in ["a", "b"] {
+        for link in ["east", "west"] {
             writeln!(v4, "link add {link} type veth peer {link}2\nlink set {link}2 up\nlink set {link} up")
                 .unwrap();
             writeln!(v4, "address add 10.1.{}.1/24 dev {link}", chance(3)).unwrap();
@@ -622,8 +622,8 @@ fn whatever_is_done_in_the_end_it_knows_what_is_there() {
                     0 => {
                         format!("nexthop {} nexthop {}", hop(prefix, to % 3, 7), hop(prefix, (to + 1) % 3, 8))
                     }
-                    1 => "dev a".to_owned(),
-                    2 => "dev b".to_owned(),
+                    1 => "dev east".to_owned(),
+                    2 => "dev west".to_owned(),
                     n => hop(prefix, n % 3, n),
                 };
                 let kind = if what == 3 { "blackhole" } else { "" };
@@ -632,17 +632,17 @@ fn whatever_is_done_in_the_end_it_knows_what_is_there() {
                     .unwrap();
             }
             match chance(12) {
-                0 => writeln!(v4, "link set a down\nlink set a up").unwrap(),
-                1 => writeln!(v4, "link set b down").unwrap(),
-                2 => writeln!(v4, "link set b up").unwrap(),
-                3 => writeln!(v4, "address del 10.1.1.1/24 dev a").unwrap(),
-                4 => writeln!(v4, "address add 10.1.1.1/24 dev a").unwrap(),
-                5 => writeln!(v6, "address del fd00:1::1/64 dev b").unwrap(),
+                0 => writeln!(v4, "link set east down\nlink set east up").unwrap(),
+                1 => writeln!(v4, "link set west down").unwrap(),
+                2 => writeln!(v4, "link set west up").unwrap(),
+                3 => writeln!(v4, "address del 10.1.1.1/24 dev east").unwrap(),
+                4 => writeln!(v4, "address add 10.1.1.1/24 dev east").unwrap(),
+                5 => writeln!(v6, "address del fd00:1::1/64 dev west").unwrap(),
                 _ => {}
             }
         }
         if round % 3 == 2 {
-            writeln!(v4, "link del a").unwrap();
+            writeln!(v4, "link del east").unwrap();
         }
         // What makes no sense at that moment is refused.
         namespace.try_batch("-4", &v4);
