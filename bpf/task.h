@@ -3,6 +3,7 @@
 #pragma once
 
 #include "maps.h"
+#include "syscalls.h"
 
 /* A path of PATH_MAX bytes has at most half as many components; mounts between them count as well. */
 #define PATH_DEPTH 4096
@@ -129,11 +130,6 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 
 #define EPERM 1
 #define EACCES 13
-
-static __always_inline struct pt_regs *registers(void)
-{
-	return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-}
 
 /* The file behind a descriptor of the task that runs. */
 static __always_inline struct file *file_of(u32 fd)

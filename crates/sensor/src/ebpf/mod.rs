@@ -17,6 +17,7 @@ mod mounts;
 mod privilege;
 mod reader;
 mod record;
+mod syscalls;
 
 use std::{
     io,
