@@ -57,8 +57,9 @@ impl Mariadb {
         // What another locale would do: it must not matter.
         command.args(["--character-set-server=latin1", "--default-time-zone=+05:30"]);
         command.args(options);
-        let answers = || self.client().args(["-e", "SELECT 1"]).output().unwrap().status.success();
-        self.server.start(command, answers);
+        let mut asking = self.client();
+        asking.args(["-e", "SELECT 1"]);
+        self.server.start(command, asking);
     }
 
     /// Ends the server as `kill -9` does.

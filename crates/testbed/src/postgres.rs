@@ -55,8 +55,9 @@ impl Postgres {
         for setting in settings {
             command.args(["-c", setting]);
         }
-        let answers = || self.client("postgres").args(["-c", "SELECT 1"]).output().unwrap().status.success();
-        self.server.start(command, answers);
+        let mut asking = self.client("postgres");
+        asking.args(["-c", "SELECT 1"]);
+        self.server.start(command, asking);
     }
 
     /// Ends the server without a checkpoint, as a crash does: its processes end at once (SIGQUIT reaches all of them; SIGKILL would leave the

@@ -72,11 +72,11 @@ impl Server {
         Server { child: None, log: directory.join("log") }
     }
 
-    /// Starts it and waits until it answers.
-    pub(crate) fn start(&mut self, mut command: Command, answers: impl Fn() -> bool) {
+    /// Starts it and waits until the client gets an answer.
+    pub(crate) fn start(&mut self, mut command: Command, mut asking: Command) {
         assert!(self.child.is_none(), "it runs");
         let mut child = command.spawn().unwrap();
-        while !answers() {
+        while !asking.output().unwrap().status.success() {
             if let Some(status) = child.try_wait().unwrap() {
                 panic!("the server has ended: {status}\n{}", fs::read_to_string(&self.log).unwrap());
             }
