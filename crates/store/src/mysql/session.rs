@@ -170,6 +170,11 @@ impl Session for Mysql {
         self.run(&format!("USE {}", Self::quoted(place.unwrap_or(own)))).await.map(drop)
     }
 
+    async fn close(self) {
+        // Who does not say goodbye is named in the server's log.
+        let _ = self.conn.disconnect().await;
+    }
+
     fn cancel(&self) -> Kill {
         Kill { opts: self.opts.clone(), id: self.conn.id() }
     }

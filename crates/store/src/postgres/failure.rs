@@ -25,7 +25,7 @@ impl From<Error> for Failure {
         };
         let trouble = if detail.contains("password missing") || detail.contains("authentication") {
             Trouble::Denied
-        } else if detail.starts_with("invalid configuration") {
+        } else if detail.starts_with("invalid con") {
             Trouble::Setting
         } else {
             Trouble::Lost

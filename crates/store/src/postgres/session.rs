@@ -8,6 +8,7 @@ use luarm_schema::{
     Dialect, TableDef,
     bulk::{Copy, CopyBinary},
 };
+use tokio::task::JoinHandle;
 use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage, types::ToSql};
 
 use super::value::Kind;
@@ -23,6 +24,7 @@ const CHUNK: usize = 256 << 10;
 /// A connection. Its other half runs as a task on the runtime that the session is used on.
 pub(crate) struct Postgres {
     client: Client,
+    other: JoinHandle<()>,
 }
 
 impl fmt::Debug for Postgres {
@@ -74,13 +76,13 @@ impl Session for Postgres {
         config.application_name("luarm").connect_timeout(Duration::from_secs(8));
         config.keepalives_idle(Duration::from_secs(30));
         let (client, connection) = config.connect(NoTls).await?;
-        tokio::spawn(async move {
+        let other = tokio::spawn(async move {
             // Whoever waits for an answer is told the same.
             if let Err(error) = connection.await {
                 tracing::debug!("the connection ended: {error}");
             }
         });
-        let mut session = Postgres { client };
+        let mut session = Postgres { client, other };
         // What the server's or the account's own settings might be.
         session
             .run(
@@ -182,6 +184,12 @@ impl Session for Postgres {
 
     async fn look_at(&mut self, _: &str, place: Option<&str>) -> Result<(), Failure> {
         self.run(&format!("SET search_path = {}", Self::quoted(place.unwrap_or("luarm")))).await.map(drop)
+    }
+
+    async fn close(self) {
+        // The other half says goodbye once it sees that this one is gone.
+        drop(self.client);
+        let _ = self.other.await;
     }
 
     fn cancel(&self) -> CancelToken {

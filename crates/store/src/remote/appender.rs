@@ -22,7 +22,7 @@ const TRIES: u32 = 4;
 
 /// The one who appends the batches of one host.
 #[derive(Debug)]
-pub(crate) struct Appender<S> {
+pub(crate) struct Appender<S: Session> {
     connection: Connection<S>,
     host: Known,
     appended: Appended,
@@ -152,7 +152,7 @@ async fn is_same<S: Session>(session: &mut S, host: i64, batch: &Batch) -> Resul
 }
 
 /// The inside of one transaction.
-struct Work<'a, S> {
+struct Work<'a, S: Session> {
     session: &'a mut S,
     host: i64,
     batch: i64,
@@ -187,11 +187,11 @@ impl<S: Session> Work<'_, S> {
             if count == 0 {
                 continue;
             }
-            self.session.run("SAVEPOINT load").await?;
+            self.session.run("SAVEPOINT loading").await?;
             match self.session.load(table, stream.finish(), count).await {
                 Ok(()) => self.done.rows += count,
                 Err(failure) if failure.class == Class::Row => {
-                    self.session.run("ROLLBACK TO SAVEPOINT load").await?;
+                    self.session.run("ROLLBACK TO SAVEPOINT loading").await?;
                     if let [row] = within[..] {
                         self.refuse(table, row.key(), failure.detail);
                     } else {

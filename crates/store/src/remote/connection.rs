@@ -3,13 +3,16 @@
 use std::{fmt, time::Duration};
 
 use luarm_schema::SCHEMA_VERSION;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::{Failure, Session, schema};
 use crate::{StoreError, StoreUrl, error::Trouble};
 
 /// How long a server may take to accept a connection.
 const CONNECTING: Duration = Duration::from_secs(10);
+
+/// How long taking leave may take.
+const LEAVING: Duration = Duration::from_secs(1);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +24,24 @@ pub(crate) enum Keeping {
 }
 
 /// A session, or none since the last one broke.
-pub(crate) struct Connection<S> {
+pub(crate) struct Connection<S: Session> {
     pub(crate) url: StoreUrl,
     text: String,
     keeping: Keeping,
     runtime: Runtime,
     session: Option<S>,
+}
+
+impl<S: Session> Drop for Connection<S> {
+    fn drop(&mut self) {
+        // Elsewhere a runtime may not block; the server finds out by itself then.
+        if let Some(session) = self.session.take()
+            && Handle::try_current().is_err()
+        {
+            let leave = async { tokio::time::timeout(LEAVING, session.close()).await };
+            let _ = self.runtime.block_on(leave);
+        }
+    }
 }
 
 impl<S: Session> Connection<S> {
@@ -159,7 +174,7 @@ async fn connected<S: Session>(text: &str, writes: bool) -> Result<S, Failure> {
     }
 }
 
-impl<S> fmt::Debug for Connection<S> {
+impl<S: Session> fmt::Debug for Connection<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("url", &self.url).finish_non_exhaustive()
     }

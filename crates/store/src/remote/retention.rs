@@ -126,6 +126,7 @@ async fn table_of<S: Dividing>(
     let lost = session.drop_parts(table, &over, days).await?;
     Ok(lost
         .into_iter()
+        .filter(|l| l.rows > l.open)
         .map(|l| Dropped { host: l.host, table: table.name, before: days.before, rows: l.rows - l.open, kept: l.open })
         .collect())
 }
@@ -202,7 +203,7 @@ pub(crate) fn records(dialect: Dialect, table: &TableDef, losses: &[Loss], days:
         };
         insert(dialect, loss.host, &info)
     };
-    losses.iter().map(record).collect()
+    losses.iter().filter(|l| l.rows > l.open).map(record).collect()
 }
 
 /// Values of ours, without any character that would have to be quoted.

@@ -106,6 +106,9 @@ pub(crate) trait Session: Sized {
     /// From now on names of tables without more mean those of this place; `None` for those of the store itself.
     async fn look_at(&mut self, url: &str, place: Option<&str>) -> Result<(), Failure>;
 
+    /// Takes leave of the server.
+    async fn close(self);
+
     /// What ends the running statement.
     fn cancel(&self) -> Self::Cancel;
 
