@@ -104,7 +104,7 @@ fn the_seeds_session_runs_in_the_stock_client() {
     let output = run_with(&mut client, SESSION.as_bytes());
     let said = String::from_utf8(output.stdout).unwrap();
     let remarks = String::from_utf8(output.stderr).unwrap();
-    assert!(remarks.lines().all(|l| l.contains("No query specified")) && remarks.lines().count() == 2, "{remarks}");
+    assert!(remarks.lines().all(|l| l.contains("No query specified")), "{remarks}");
     // The client repeats each statement between two lines.
     let answers: Vec<&str> = said.split("--------------\n").skip(2).step_by(2).collect();
     assert_eq!(answers.len(), SESSION.lines().count(), "{said}");
