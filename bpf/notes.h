@@ -208,7 +208,7 @@ int tell_note(struct call *c, s32 fd)
 	if (!c || !n)
 		return 0;
 	bool awaited = n->awaited;
-	u32 size = n->size;
+	u64 size = n->size;
 
 	n->awaited = 0;
 	if (!awaited || !size)
@@ -219,7 +219,11 @@ int tell_note(struct call *c, s32 fd)
 	if (n->is_long) {
 		struct long_note *l = noted_long();
 
-		if (!l || size > sizeof(l->room))
+		if (!l)
+			return 0;
+		/* What was on the stack meanwhile has no bound any more for the verifier of Linux 6.1, even if it is looked at again. */
+		asm volatile("" : "+r"(size));
+		if (size > sizeof(l->room))
 			return 0;
 		complete((struct file_record *)l->room, c, fd);
 		give(l->room, size, CLASS_FILE);

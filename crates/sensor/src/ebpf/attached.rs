@@ -58,8 +58,9 @@ impl Attached {
             if class.name == FILES && coverage.watch == Watch::Watched {
                 let quiet = attached.be_quiet(&config.quiet)?;
                 let origin = names::origin(&refused);
-                coverage.reason =
-                    coverage.reason.map(|limits| format!("{limits}; {origin}; reads below {quiet} by policy"));
+                coverage.reason = coverage
+                    .reason
+                    .map(|limits| format!("{limits}; {origin}; reads below {quiet} by policy"));
                 for hook in names::standing(&refused).filter_map(|hook| attached.name_of(hook)) {
                     coverage.hook = format!("{}, {hook}", coverage.hook);
                 }

@@ -54,7 +54,10 @@ pub(super) fn stands_at(function: u32) -> io::Result<()> {
     link(&program, None).map(drop)
 }
 
-fn load(kind: libbpf_sys::bpf_prog_type, options: *mut libbpf_sys::bpf_prog_load_opts) -> io::Result<OwnedFd> {
+fn load(
+    kind: libbpf_sys::bpf_prog_type,
+    options: *mut libbpf_sys::bpf_prog_load_opts,
+) -> io::Result<OwnedFd> {
     let instructions = NOTHING.map(|code| libbpf_sys::bpf_insn { code, ..Default::default() });
     // SAFETY: both texts end with NUL, the instructions are as many as said, and all of them live until the call returns, as do the options, if any.
     owned(unsafe {

@@ -34,7 +34,11 @@ const fn noting(
     Noting { hook, function: Some(function), operations, younger: false }
 }
 
-const fn younger(program: &'static str, function: &'static str, operations: &'static [&'static str]) -> Noting {
+const fn younger(
+    program: &'static str,
+    function: &'static str,
+    operations: &'static [&'static str],
+) -> Noting {
     Noting { younger: true, ..noting(program, function, operations) }
 }
 
@@ -144,11 +148,14 @@ pub(super) fn unusable() -> BTreeMap<String, String> {
 /// Whose names are told, in words for people.
 pub(super) fn origin(refused: &BTreeMap<String, String>) -> String {
     let missing = |n: &&Noting| {
-        refused.get(n.hook.program).is_some_and(|reason| !(n.younger && reason.starts_with("this kernel has no ")))
+        refused
+            .get(n.hook.program)
+            .is_some_and(|reason| !(n.younger && reason.starts_with("this kernel has no ")))
     };
     let absent: Vec<&Noting> = RUNG.iter().filter(missing).collect();
     let Some(first) = absent.first() else {
-        return "names are the kernel's own, or of what is refused before it is found the process's words".to_owned();
+        return "names are the kernel's own, or of what is refused before it is found the process's words"
+            .to_owned();
     };
     let reason = &refused[first.hook.program];
     if absent.iter().any(|n| n.function.is_none()) || absent.len() == RUNG.len() {
