@@ -335,6 +335,8 @@ int tell_name(struct call *c)
 		}
 		if (n < 0)
 			n = 0;
+		if (name && !n && (i == 0 || !c->text))
+			f->flags |= FILE_UNREAD;
 		at += n;
 		u32 len = 0, rooted = f->rooted;
 
@@ -526,22 +528,6 @@ int next_opened(struct syscall_exit *ctx)
 		return go_on(ctx, NEXT_NAME);
 	}
 	return has_opened(c, flags) ? go_on(ctx, NEXT_FILE) : 0;
-}
-
-ON_EXIT
-int next_name(struct syscall_exit *ctx)
-{
-	struct call *c = staged();
-
-	return c ? tell_name(c) : 0;
-}
-
-ON_EXIT
-int next_file(struct syscall_exit *ctx)
-{
-	struct call *c = staged();
-
-	return c ? tell_file(c) : 0;
 }
 
 /* A descriptor is about to be closed. */

@@ -199,7 +199,8 @@ static __always_inline bool put_component(struct walk *w, const void *name)
 	return true;
 }
 
-static long path_step(u32 turn, struct walk *w)
+/* One step up; `put` writes a component. */
+static __always_inline long climb(struct walk *w, bool (*put)(struct walk *w, const void *name))
 {
 	struct dentry *dentry = w->dentry;
 	struct mount *mount = w->mount;
@@ -218,12 +219,17 @@ static long path_step(u32 turn, struct walk *w)
 		w->mount = above;
 		return 0;
 	}
-	if (!put_component(w, BPF_CORE_READ(dentry, d_name.name)))
+	if (!put(w, BPF_CORE_READ(dentry, d_name.name)))
 		return 1;
 	/* Without a parent and not a root: a file that never had a name, like a memfd. What the kernel calls it stood there. */
 	w->whole = dentry == parent;
 	w->dentry = parent;
 	return w->whole;
+}
+
+static long path_step(u32 turn, struct walk *w)
+{
+	return climb(w, put_component);
 }
 
 static long cgroup_step(u32 turn, struct walk *w)
@@ -245,13 +251,18 @@ static long cgroup_step(u32 turn, struct walk *w)
 }
 
 /* Marks a path that did not fit: a component `...` stands in place of those that are missing. */
-static __always_inline u32 end_walk(struct walk *w)
+static __always_inline u32 end_climb(struct walk *w, bool (*put)(struct walk *w, const void *name))
 {
 	if (!w->whole) {
 		w->limit += sizeof("...");
-		put_component(w, "...");
+		put(w, "...");
 	}
 	return w->at;
+}
+
+static __always_inline u32 end_walk(struct walk *w)
+{
+	return end_climb(w, put_component);
 }
 
 /*

@@ -20,9 +20,9 @@ use zerocopy::IntoBytes;
 
 use super::{
     EbpfConfig, EbpfError,
-    hooks::{Attach, CLASSES, Class, DISPATCHERS, ESSENTIAL, FILES, Hook},
+    hooks::{self, Attach, CLASSES, Class, DISPATCHERS, ESSENTIAL, FILES, Hook},
     mounts::{Tracepoints, cgroup_root},
-    record, syscalls,
+    names, record, syscalls,
 };
 use crate::observation::{Coverage, Watch};
 
@@ -48,7 +48,7 @@ fn listen(_: PrintLevel, message: String) {
 impl Attached {
     /// Loads and attaches what can be; fails when processes cannot be watched.
     pub(super) fn new(config: &EbpfConfig) -> Result<Self, EbpfError> {
-        let mut refused = BTreeMap::new();
+        let mut refused = names::unusable();
         let object = load(config, &mut refused)?;
         let mut attached =
             Attached { object, links: HashMap::new(), lacking: HashMap::new(), coverage: Vec::new() };
@@ -57,8 +57,13 @@ impl Attached {
             let mut coverage = attached.coverage_of(class, &refused);
             if class.name == FILES && coverage.watch == Watch::Watched {
                 let quiet = attached.be_quiet(&config.quiet)?;
-                coverage.reason =
-                    coverage.reason.map(|limits| format!("{limits}; reads below {quiet} by policy"));
+                let origin = names::origin(&refused);
+                coverage.reason = coverage
+                    .reason
+                    .map(|limits| format!("{limits}; {origin}; reads below {quiet} by policy"));
+                for hook in names::standing(&refused).filter_map(|hook| attached.name_of(hook)) {
+                    coverage.hook = format!("{}, {hook}", coverage.hook);
+                }
             }
             if class.name == ESSENTIAL && coverage.watch == Watch::Unwatched {
                 return Err(EbpfError::Refused(coverage.reason.unwrap_or_default()));
@@ -143,7 +148,7 @@ impl Attached {
     fn attach_all(&mut self, refused: &mut BTreeMap<String, String>) {
         let tracepoints = Tracepoints::open();
         let cgroup = cgroup_root();
-        for hook in CLASSES.iter().flat_map(|c| c.hooks) {
+        for hook in hooks::all() {
             if refused.contains_key(hook.program)
                 || self.links.contains_key(hook.program)
                 || hook.attach == Attach::Iterator
@@ -182,7 +187,7 @@ impl Attached {
                     Err(reason) => reason,
                 },
             };
-            for hook in CLASSES.iter().flat_map(|c| c.hooks).filter(|h| dispatcher.serves(h.attach)) {
+            for hook in hooks::all().filter(|h| dispatcher.serves(h.attach)) {
                 refused.entry(hook.program.to_owned()).or_insert_with(|| reason.clone());
             }
         }
@@ -201,7 +206,7 @@ impl Attached {
     ) -> Result<Option<Link>, String> {
         let found = self.program(program)?;
         let link = match how {
-            Attach::Trace => trace(&found)?,
+            Attach::Trace | Attach::Function => trace(&found)?,
             Attach::Cgroup => {
                 let root =
                     cgroup.as_ref().map_err(|e| format!("cannot open the control group hierarchy: {e}"))?;
@@ -324,7 +329,7 @@ fn open(config: &EbpfConfig, refused: &BTreeMap<String, String>) -> Result<OpenO
 fn load(config: &EbpfConfig, refused: &mut BTreeMap<String, String>) -> Result<Object, EbpfError> {
     let _alone = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     libbpf_rs::set_print(Some((PrintLevel::Debug, listen)));
-    let programs: usize = CLASSES.iter().map(|c| c.hooks.len()).sum::<usize>() + DISPATCHERS.len();
+    let programs = hooks::all().count() + DISPATCHERS.len();
     let mut last = String::new();
     for _ in 0..=programs {
         SAID.lock().unwrap_or_else(PoisonError::into_inner).clear();

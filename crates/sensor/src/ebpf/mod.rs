@@ -14,6 +14,7 @@ mod exchanges;
 mod files;
 mod hooks;
 mod mounts;
+mod names;
 mod privilege;
 mod reader;
 mod record;
