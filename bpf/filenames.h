@@ -4,7 +4,7 @@
  *
  * Hooks: the exits of system calls (syscalls.h). The kernel has no object at hand there that says which name it resolved: the name is the process's own,
  * read after the call, and the directory that it starts from is the kernel's. A process that changes the name in its memory during the
- * call is told of with the changed one. Not seen: what goes through io_uring.
+ * call is told of with the changed one. What goes through io_uring is in uring.h.
  */
 #pragma once
 

@@ -113,8 +113,10 @@ pub struct FileAccess {
     pub permissions: Option<u16>,
     /// The owner and the group that chown asked for; `None` for one that stays.
     pub owners: Option<(Option<u32>, Option<u32>)>,
-    /// 0, or the error number of the refusal.
-    pub result: i32,
+    /// 0, or the error number of the refusal; `None` for a request to io_uring of which nothing was heard any more.
+    pub result: Option<i32>,
+    /// It was asked for through io_uring.
+    pub ring: bool,
     /// Mount namespace, 0 where unknown.
     pub mntns: u32,
 }
