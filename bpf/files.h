@@ -297,9 +297,11 @@ int tell_name(struct call *c)
 	f->flags = c->flags;
 	f->argument = c->argument;
 	f->argument2 = c->argument2;
-	f->request = c->request;
 	const struct cred *creds = (const struct cred *)c->creds;
 
+	f->request = c->request;
+	if (c->request)
+		f->fd = c->fd;
 	if (creds)
 		f->actor.euid = BPF_CORE_READ(creds, euid.val);
 	u32 at = 0;

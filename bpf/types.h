@@ -361,7 +361,9 @@ struct io_ring_ctx {
 };
 
 struct io_cqe {
+	u64 user_data;
 	s32 res;
+	int fd;
 };
 
 /* A request to io_uring. What an operation needs lies at its begin, as one of the structures below. */

@@ -3,16 +3,17 @@
  * What is done with files through io_uring.
  *
  * Hooks: the BTF tracepoints io_uring_submit_req (io_uring_submit_sqe before Linux 6.4), where a request has been taken in and the kernel has copied
- * its names, so that nobody can change them any more, and io_uring_complete, where its result is known. By then the names are gone:
- * both halves are told, and the recorder puts them together. A request may be worked on by a thread of the kernel's own; these belong to
- * the process. Not seen: the result of a request that asked for no completion, unless it fails; which file it is that a request opens for the ring
- * alone, without a descriptor, and when it is closed: both are told of by name.
+ * its names, so that nobody can change them any more, and io_uring_complete, where its result is known; io_uring_cqe_overflow where the process has
+ * left no room for that. By then the names are gone: both halves are told, and the recorder puts them together. A request may be worked on by a
+ * thread of the kernel's own; these belong to the process. Not seen: the result of a request that asked for no completion (most failures are kept
+ * quiet then, too); which file it is that a request opens for the ring alone, without a descriptor, and when that is closed.
  */
 #pragma once
 
 #include "filenames.h"
 #include "tcp.h"
 
+/* The bits that the interface has fixed. */
 #define REQUEST_FIXED_FILE (1 << 0)
 #define REQUEST_SILENT (1 << 6)
 
@@ -48,40 +49,42 @@ struct {
 	__type(value, u64);
 } closes SEC(".maps");
 
-/* Requests that are done and hold their file until the batch is. */
-struct holders {
-	struct io_wq_work_node *node;
+/* How many descriptors of a process are looked at, and how many requests of a batch. */
+#define DESCRIPTORS 4096
+#define MAX_BATCH 4096
+#define NO_DESCRIPTOR ((u32)-1)
+
+struct descriptors {
+	struct file **files;
 	struct file *file;
-	u32 count;
+	u32 own;
+	bool found;
 };
 
-static long hold(u32 turn, struct holders *h)
+static long find_descriptor(u32 fd, struct descriptors *d)
 {
-	struct io_wq_work_node *node = h->node;
+	struct file *file = NULL;
 
-	if (!node)
-		return 1;
-	struct io_kiocb *req = (void *)node - bpf_core_field_offset(struct io_kiocb, comp_list);
-
-	if (BPF_CORE_READ(req, file) == h->file && !(BPF_CORE_READ(req, flags) & REQUEST_FIXED_FILE))
-		h->count++;
-	h->node = BPF_CORE_READ(node, next);
-	return 0;
+	bpf_probe_read_kernel(&file, sizeof(file), &d->files[fd]);
+	d->found = file == d->file && fd != d->own;
+	return d->found;
 }
 
-/* Whether nobody has the file open any more, or `left` at the most. */
-static __always_inline bool is_left(struct file *file, struct io_kiocb *req, long left)
+/*
+ * Whether the process has no descriptor of the file any more but `own`. How many refer to the file does not tell: requests that are
+ * done hold it for a while.
+ */
+static __always_inline bool is_left(struct file *file, u32 own)
 {
-	long refer = references(file);
-
-	if (refer <= left)
+	if (references(file) == (own != NO_DESCRIPTOR ? 1 : 0))
 		return true;
-	struct io_ring_ctx *ring = BPF_CORE_READ(req, ctx);
-	struct holders h = { .file = file };
+	struct fdtable *table = BPF_CORE_READ(bpf_get_current_task_btf(), files, fdt);
+	struct descriptors d = { .file = file, .own = own };
+	u32 max = BPF_CORE_READ(table, max_fds);
 
-	h.node = BPF_CORE_READ(ring, submit_state.compl_reqs.first);
-	bpf_loop(1024, hold, &h, 0);
-	return refer <= left + h.count;
+	d.files = BPF_CORE_READ(table, fd);
+	bpf_loop(max < DESCRIPTORS ? max : DESCRIPTORS, find_descriptor, &d, 0);
+	return !d.found;
 }
 
 static __always_inline void close_asked(struct io_kiocb *req)
@@ -91,14 +94,15 @@ static __always_inline void close_asked(struct io_kiocb *req)
 
 	if (BPF_CORE_READ(close, file_slot))
 		return;
-	struct file *file = file_of(BPF_CORE_READ(close, fd));
+	u32 fd = BPF_CORE_READ(close, fd);
+	struct file *file = file_of(fd);
 	u64 address = (u64)file;
 
 	if (!file || !bpf_map_lookup_elem(&opened, &address))
 		return;
 	if (!(BPF_CORE_READ(req, flags) & REQUEST_SILENT))
 		bpf_map_update_elem(&closes, &key, &address, BPF_ANY);
-	else if (is_left(file, req, 1))
+	else if (is_left(file, fd))
 		end_access(address, file, false);
 }
 
@@ -114,13 +118,19 @@ static __always_inline void close_done(struct io_kiocb *req, s32 result)
 	struct file *file = (struct file *)address;
 
 	/* The kernel gives the file back only when this task is through with its requests. */
-	if (result == 0 && is_left(file, req, 0))
+	if (result == 0 && is_left(file, NO_DESCRIPTOR))
 		end_access(address, file, false);
 }
 
 static __always_inline u32 access_of(u64 flags)
 {
 	return (flags & 3) == 0 ? ACCESS_READ : (flags & 3) == 1 ? ACCESS_WRITE : ACCESS_READ | ACCESS_WRITE;
+}
+
+/* The descriptor that a request names, or none: the file may be one of the ring alone. */
+static __always_inline u32 descriptor_of(struct io_kiocb *req)
+{
+	return BPF_CORE_READ(req, flags) & REQUEST_FIXED_FILE ? -1 : BPF_CORE_READ(req, cqe.fd);
 }
 
 /* What the request asks for; false where it is nothing to tell of. */
@@ -180,10 +190,12 @@ static __always_inline bool fill_request(struct call *c, struct io_kiocb *req, u
 		break;
 	case IORING_OP_FSETXATTR:
 		c->dfd = -1;
+		c->fd = descriptor_of(req);
 		break;
 	case IORING_OP_FTRUNCATE:
 		c->operation = FILE_TRUNCATE;
 		c->dfd = -1;
+		c->fd = descriptor_of(req);
 		return true;
 	default:
 		return false;
@@ -210,7 +222,10 @@ int BPF_PROG(on_request, struct io_kiocb *req)
 	}
 	struct call *c = stage(FILE_OPEN, 0);
 
-	if (!c || !fill_request(c, req, opcode))
+	if (!c)
+		return 0;
+	c->fd = -1;
+	if (!fill_request(c, req, opcode))
 		return 0;
 	u32 flags = BPF_CORE_READ(req, flags), only = 0, *creds = bpf_map_lookup_elem(&request_creds, &only);
 
@@ -233,10 +248,9 @@ static __always_inline void answer(struct io_kiocb *req, s32 result, bool untold
 	give(&r, sizeof(r), CLASS_FILE);
 }
 
-SEC("tp_btf/io_uring_complete")
-int BPF_PROG(on_answer, void *ring, struct io_kiocb *req)
+static __always_inline int done(struct io_kiocb *req)
 {
-	u8 opcode = req ? BPF_CORE_READ(req, opcode) : 0;
+	u8 opcode = BPF_CORE_READ(req, opcode);
 
 	if (opcode < IORING_OP_ACCEPT || opcode > IORING_OP_FTRUNCATE)
 		return 0;
@@ -286,6 +300,47 @@ int BPF_PROG(on_answer, void *ring, struct io_kiocb *req)
 	default:
 		return 0;
 	}
-	answer(req, result, !is_worth(result) && result < 0);
+	answer(req, result, result < 0 && !is_denial(result));
 	return 0;
+}
+
+SEC("tp_btf/io_uring_complete")
+int BPF_PROG(on_answer, void *ring, struct io_kiocb *req)
+{
+	return req ? done(req) : 0;
+}
+
+/* Requests that are done, in a batch that is told to the process together. */
+struct batch {
+	struct io_wq_work_node *node;
+	struct io_kiocb *found;
+	u64 user_data;
+	s32 result;
+};
+
+static long search(u32 turn, struct batch *b)
+{
+	struct io_wq_work_node *node = b->node;
+
+	if (!node)
+		return 1;
+	struct io_kiocb *req = (void *)node - bpf_core_field_offset(struct io_kiocb, comp_list);
+
+	if (BPF_CORE_READ(req, cqe.user_data) == b->user_data && BPF_CORE_READ(req, cqe.res) == b->result) {
+		b->found = req;
+		return 1;
+	}
+	b->node = BPF_CORE_READ(node, next);
+	return 0;
+}
+
+/* The process has left no room for completions; the event names the request only as the process does. */
+SEC("tp_btf/io_uring_cqe_overflow")
+int BPF_PROG(on_overflow, struct io_ring_ctx *ring, u64 user_data, s32 result)
+{
+	struct batch b = { .user_data = user_data, .result = result };
+
+	b.node = BPF_CORE_READ(ring, submit_state.compl_reqs.first);
+	bpf_loop(MAX_BATCH, search, &b, 0);
+	return b.found ? done(b.found) : 0;
 }

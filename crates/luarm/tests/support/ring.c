@@ -3,7 +3,7 @@
  *
  * MODE: `call`, system calls; `ring`, one request after the other; `async`, by the kernel's worker threads; `sqpoll`, by a kernel thread that
  * polls; `defer`, results only when asked for; `batch`, all at once and in order; `chain`, each linked to the one before; `silent`, without a completion
- * of success; `overflow`, with no room for completions. Prints each result that it is told, in the order of the script.
+ * of success and linked; `overflow`, with no room for completions, and linked. Prints each result that it is told, in the order of the script.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -268,17 +268,50 @@ static void steps(unsigned flags)
 	}
 }
 
-/* All at once. */
-static void together(unsigned flags, unsigned last, int silent)
+/* All at once; nothing is awaited. */
+static void together(unsigned flags, unsigned last)
 {
 	for (int i = 0; i < lines; i++)
 		submit(i, i == lines - 1 ? last : flags);
-	enter(lines, silent ? 0 : 1);
-	for (int got = 0; !silent && got < lines;)
+	enter(lines, 0);
+}
+
+static void await(int wanted)
+{
+	while (wanted > 0)
 		if (completion())
-			got++;
+			wanted--;
 		else
 			enter(0, 1);
+}
+
+static void nothing(unsigned flags)
+{
+	struct io_uring_sqe *sqe = request();
+
+	sqe->opcode = IORING_OP_NOP;
+	sqe->user_data = LINES;
+	sqe->flags = flags;
+	queue();
+}
+
+/* How many completions wait that found no room. */
+static int overflowed(void)
+{
+	static char text[1 << 16];
+	char path[64], *at;
+	int n = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", ring.fd);
+	int fd = open(path, O_RDONLY);
+	ssize_t size = read(fd, text, sizeof(text) - 1);
+
+	close(fd);
+	text[size < 0 ? 0 : size] = 0;
+	at = strstr(text, "CqOverflowList");
+	while (at && (at = strstr(at + 1, "user_data")))
+		n++;
+	return n;
 }
 
 static void read_script(char *text)
@@ -318,26 +351,27 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "defer")) {
 		set_up(SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN, 0);
 		steps(IOSQE_ASYNC);
-	} else if (!strcmp(mode, "batch")) {
+	} else if (!strcmp(mode, "batch") || !strcmp(mode, "chain")) {
 		set_up(0, 0);
-		together(0, 0, 0);
-	} else if (!strcmp(mode, "chain")) {
-		set_up(0, 0);
-		together(IOSQE_IO_LINK, 0, 0);
+		together(*mode == 'c' ? IOSQE_IO_LINK : 0, 0);
+		await(lines);
 	} else if (!strcmp(mode, "silent")) {
 		set_up(0, 0);
-		together(IOSQE_CQE_SKIP_SUCCESS, IOSQE_CQE_SKIP_SUCCESS, 1);
+		together(IOSQE_CQE_SKIP_SUCCESS | IOSQE_IO_LINK, IOSQE_CQE_SKIP_SUCCESS);
+		/* It begins when all the others are done. */
+		nothing(IOSQE_IO_DRAIN);
+		enter(1, 0);
+		while (!completion())
+			enter(0, 1);
 	} else if (!strcmp(mode, "overflow")) {
 		set_up(IORING_SETUP_CQSIZE, ENTRIES);
-		for (int i = 0; i < ENTRIES; i++) {
-			struct io_uring_sqe *sqe = request();
-
-			sqe->opcode = IORING_OP_NOP;
-			sqe->user_data = LINES;
-			queue();
-		}
+		for (int i = 0; i < ENTRIES; i++)
+			nothing(0);
 		enter(ENTRIES, 0);
-		together(0, 0, 1);
+		together(IOSQE_IO_LINK, 0);
+		while (overflowed() < lines)
+			enter(0, 1);
+		await(ENTRIES + lines);
 	} else {
 		fprintf(stderr, "no mode %s\n", mode);
 		return 2;

@@ -288,10 +288,11 @@ pub(super) const CLASSES: &[Class] = &[
             exit("on_io_uring_setup", &["io_uring_setup"]),
             traced("on_request", &["io_uring_submit_req", "io_uring_submit_sqe"], RINGS),
             traced("on_answer", &["io_uring_complete"], RINGS),
+            traced("on_overflow", &["io_uring_cqe_overflow"], RINGS),
         ],
         limits: Some(
-            "what a request does that asked for no completion is told without its result, unless it fails; a file opened for the ring \
-             alone, without a descriptor, is told by its name, and not when it is closed",
+            "what a request does that asked for no completion is told without its result; a file opened for the ring alone, without a \
+             descriptor, is told by its name, and not when it is closed",
         ),
     },
     Class {

@@ -85,6 +85,7 @@ impl Requests {
         if let Some(asked) = self.take(request) {
             access.actor = asked.actor;
             access.text = asked.text;
+            access.fd = access.fd.or(asked.fd);
         }
     }
 
