@@ -3,7 +3,11 @@
  *
  * MODE: `call`, system calls; `ring`, one request after the other; `async`, by the kernel's worker threads; `sqpoll`, by a kernel thread that
  * polls; `defer`, results only when asked for; `batch`, all at once and in order; `chain`, each linked to the one before; `silent`, without a completion
- * of success and linked; `overflow`, with no room for completions, and linked. Prints each result that it is told, in the order of the script.
+ * of success and linked; `overflow`, with no room for completions, and linked; `table`, with room for files of the
+ * ring alone; `lend`, as `nobody` who has the rights of root for his requests alone. Prints each result that it is told, in the order of the script.
+ *
+ * `ring storm ROUNDS` makes, renames and removes that many files and directories, many at once. `ring accept PORT` listens there, and a child, whose
+ * number it prints, accepts one connection through a ring.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,9 +18,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -29,13 +35,15 @@
 #define SETUP_DEFER_TASKRUN (1U << 13)
 #define ENTRIES 64
 #define LINES 256
+/* How many requests of a storm are made at once. */
+#define WIDTH 10
 
 struct operation {
 	char *words[5];
 };
 
 static struct operation script[LINES];
-static int lines, results[LINES], told[LINES];
+static int lines, results[LINES], told[LINES], personality;
 static int last_fd = -1;
 
 static struct {
@@ -246,6 +254,7 @@ static void submit(int line, unsigned flags)
 	fill(sqe, &script[line]);
 	sqe->user_data = line;
 	sqe->flags = flags;
+	sqe->personality = personality;
 	queue();
 }
 
@@ -314,6 +323,97 @@ static int overflowed(void)
 	return n;
 }
 
+/* The requests of one turn of the storm, each for a name of its own; the descriptors come back in `results`. */
+static void turn(int from, const char *what)
+{
+	static char names[WIDTH][2][64];
+
+	for (int i = 0; i < WIDTH; i++) {
+		struct io_uring_sqe *sqe = request();
+		char *name = names[i][0], *other = names[i][1];
+		const char *kind = strstr(what, "dir") ? "d" : "f";
+
+		snprintf(name, 64, "%s%d-%d", kind, (int)getpid(), from + i);
+		snprintf(other, 64, "%s.new", name);
+		sqe->fd = AT_FDCWD;
+		sqe->addr = (unsigned long)name;
+		sqe->user_data = i;
+		if (!strcmp(what, "create")) {
+			sqe->opcode = IORING_OP_OPENAT;
+			sqe->open_flags = O_CREAT | O_EXCL | O_WRONLY;
+			sqe->len = 0600;
+		} else if (!strcmp(what, "write")) {
+			sqe->opcode = IORING_OP_WRITE;
+			sqe->fd = results[i];
+			sqe->len = (from + i) % 60;
+			sqe->off = -1;
+		} else if (!strcmp(what, "close")) {
+			sqe->opcode = IORING_OP_CLOSE;
+			sqe->fd = results[i];
+			sqe->addr = 0;
+		} else if (!strcmp(what, "rename")) {
+			sqe->opcode = IORING_OP_RENAMEAT;
+			sqe->len = AT_FDCWD;
+			sqe->addr2 = (unsigned long)other;
+		} else if (!strcmp(what, "mkdir")) {
+			sqe->opcode = IORING_OP_MKDIRAT;
+			sqe->len = (from + i) % 512;
+		} else {
+			sqe->opcode = IORING_OP_UNLINKAT;
+			sqe->addr = (unsigned long)(*kind == 'f' ? other : name);
+			sqe->unlink_flags = *kind == 'f' ? 0 : AT_REMOVEDIR;
+		}
+		queue();
+	}
+	enter(WIDTH, WIDTH);
+	await(WIDTH);
+	for (int i = 0; i < WIDTH; i++)
+		if (results[i] < 0) {
+			fprintf(stderr, "%s: %s\n", what, strerror(-results[i]));
+			exit(1);
+		}
+}
+
+static void storm(int rounds)
+{
+	static const char *turns[] = { "create", "write", "close", "rename", "unlink", "mkdir", "rmdir" };
+
+	set_up(0, 0);
+	for (int from = 0; from < rounds; from += WIDTH)
+		for (unsigned i = 0; i < sizeof(turns) / sizeof(*turns); i++)
+			turn(from, turns[i]);
+}
+
+static int accept_one(int port)
+{
+	struct sockaddr_in here = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int listener = socket(AF_INET, SOCK_STREAM, 0);
+
+	if (bind(listener, (struct sockaddr *)&here, sizeof(here)) || listen(listener, 1))
+		fail("listen");
+	pid_t child = fork();
+
+	if (child) {
+		int status = 0, caller = socket(AF_INET, SOCK_STREAM, 0);
+
+		if (connect(caller, (struct sockaddr *)&here, sizeof(here)))
+			fail("connect");
+		printf("%d\n", child);
+		waitpid(child, &status, 0);
+		return status;
+	}
+	set_up(0, 0);
+	struct io_uring_sqe *sqe = request();
+
+	sqe->opcode = IORING_OP_ACCEPT;
+	sqe->fd = listener;
+	queue();
+	enter(1, 1);
+	while (!completion())
+		enter(0, 1);
+	return results[0] < 0;
+}
+
 static void read_script(char *text)
 {
 	char *rest = NULL;
@@ -335,6 +435,12 @@ int main(int argc, char **argv)
 
 	if (argc != 3)
 		return 2;
+	if (!strcmp(mode, "storm")) {
+		storm(atoi(argv[2]));
+		return 0;
+	}
+	if (!strcmp(mode, "accept"))
+		return accept_one(atoi(argv[2]));
 	read_script(argv[2]);
 	if (!strcmp(mode, "call")) {
 		for (int i = 0; i < lines; i++) {
@@ -345,6 +451,19 @@ int main(int argc, char **argv)
 	} else if (!strcmp(mode, "ring") || !strcmp(mode, "async")) {
 		set_up(0, 0);
 		steps(*mode == 'a' ? IOSQE_ASYNC : 0);
+	} else if (!strcmp(mode, "lend")) {
+		set_up(0, 0);
+		personality = syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_PERSONALITY, NULL, 0);
+		if (personality <= 0 || setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
+			fail("lend rights");
+		steps(0);
+	} else if (!strcmp(mode, "table")) {
+		int none[2] = { -1, -1 };
+
+		set_up(0, 0);
+		if (syscall(SYS_io_uring_register, ring.fd, IORING_REGISTER_FILES, none, 2))
+			fail("register files");
+		steps(0);
 	} else if (!strcmp(mode, "sqpoll")) {
 		set_up(IORING_SETUP_SQPOLL, 0);
 		steps(0);
