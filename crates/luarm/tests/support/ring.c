@@ -323,10 +323,11 @@ static int overflowed(void)
 	return n;
 }
 
-/* The requests of one turn of the storm, each for a name of its own; the descriptors come back in `results`. */
+/* The requests of one turn of the storm, each for a name of its own. */
 static void turn(int from, const char *what)
 {
 	static char names[WIDTH][2][64];
+	static int opened[WIDTH];
 
 	for (int i = 0; i < WIDTH; i++) {
 		struct io_uring_sqe *sqe = request();
@@ -344,12 +345,12 @@ static void turn(int from, const char *what)
 			sqe->len = 0600;
 		} else if (!strcmp(what, "write")) {
 			sqe->opcode = IORING_OP_WRITE;
-			sqe->fd = results[i];
+			sqe->fd = opened[i];
 			sqe->len = (from + i) % 60;
 			sqe->off = -1;
 		} else if (!strcmp(what, "close")) {
 			sqe->opcode = IORING_OP_CLOSE;
-			sqe->fd = results[i];
+			sqe->fd = opened[i];
 			sqe->addr = 0;
 		} else if (!strcmp(what, "rename")) {
 			sqe->opcode = IORING_OP_RENAMEAT;
@@ -367,11 +368,14 @@ static void turn(int from, const char *what)
 	}
 	enter(WIDTH, WIDTH);
 	await(WIDTH);
-	for (int i = 0; i < WIDTH; i++)
+	for (int i = 0; i < WIDTH; i++) {
 		if (results[i] < 0) {
 			fprintf(stderr, "%s: %s\n", what, strerror(-results[i]));
 			exit(1);
 		}
+		if (!strcmp(what, "create"))
+			opened[i] = results[i];
+	}
 }
 
 static void storm(int rounds)
