@@ -309,6 +309,9 @@ struct answer_record {
 	u64 request;
 	s32 result;
 	u32 untold;		/* policy wants nothing told of it */
+	u64 inode;		/* 0: no file is at hand */
+	u32 dev;
+	u32 pad;
 };
 
 struct file_end_record {
@@ -349,7 +352,7 @@ _Static_assert(sizeof(struct dns_record) == 112, "dns_record");
 _Static_assert(sizeof(struct access_key) == 40, "access_key");
 _Static_assert(sizeof(struct access) == 48, "access");
 _Static_assert(sizeof(struct file_record) == 160, "file_record");
-_Static_assert(sizeof(struct answer_record) == 32, "answer_record");
+_Static_assert(sizeof(struct answer_record) == 48, "answer_record");
 _Static_assert(sizeof(struct file_end_record) == 104, "file_end_record");
 _Static_assert(sizeof(struct peer_key) == 32, "peer_key");
 _Static_assert(sizeof(struct peer) == 40, "peer");

@@ -87,6 +87,109 @@ static __always_inline bool is_left(struct file *file, u32 own)
 	return !d.found;
 }
 
+static __always_inline void answer(struct io_kiocb *req, s32 result, bool untold, struct file *file)
+{
+	struct answer_record r = { .h = header(KIND_FILE_ANSWER), .request = (u64)req };
+
+	r.result = result < 0 ? -result : 0;
+	r.untold = untold;
+	if (file) {
+		r.inode = BPF_CORE_READ(file, f_inode, i_ino);
+		r.dev = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
+	}
+	give(&r, sizeof(r), CLASS_FILE);
+}
+
+/* A request has opened a file that its process has by a descriptor. */
+static __always_inline int open_done(struct io_kiocb *req, s32 fd)
+{
+	struct io_open *open = (void *)req;
+	struct call *c = stage(FILE_OPEN, 0);
+
+	if (!c)
+		return 0;
+	c->fd = fd;
+	c->request = (u64)req;
+	if (has_opened(c, BPF_CORE_READ(open, how.flags)))
+		return tell_file(c);
+	answer(req, 0, true, file_of(fd));
+	return 0;
+}
+
+/* Requests that are done, in a batch that is told to the process together. */
+struct batch {
+	struct io_wq_work_node *node;
+	struct io_kiocb *found;
+	u64 user_data;
+	s32 result;
+};
+
+static __always_inline struct io_kiocb *request_of(struct io_wq_work_node *node)
+{
+	return (void *)node - bpf_core_field_offset(struct io_kiocb, comp_list);
+}
+
+static long find_result(u32 turn, struct batch *b)
+{
+	struct io_wq_work_node *node = b->node;
+
+	if (!node)
+		return 1;
+	struct io_kiocb *req = request_of(node);
+
+	if (BPF_CORE_READ(req, cqe.user_data) == b->user_data && BPF_CORE_READ(req, cqe.res) == b->result) {
+		b->found = req;
+		return 1;
+	}
+	b->node = BPF_CORE_READ(node, next);
+	return 0;
+}
+
+/* Opens of a batch whose descriptor was closed, or is about to be, within the same batch: they have been told of. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 12);
+	__type(key, u64);
+	__type(value, u8);
+} told_early SEC(".maps");
+
+static long find_open(u32 turn, struct batch *b)
+{
+	struct io_wq_work_node *node = b->node;
+
+	if (!node)
+		return 1;
+	struct io_kiocb *req = request_of(node);
+	struct io_open *open = (void *)req;
+	u8 opcode = BPF_CORE_READ(req, opcode);
+	u64 key = (u64)req;
+
+	if ((opcode == IORING_OP_OPENAT || opcode == IORING_OP_OPENAT2) && BPF_CORE_READ(req, cqe.res) == b->result &&
+	    !BPF_CORE_READ(open, file_slot) && !bpf_map_lookup_elem(&told_early, &key)) {
+		b->found = req;
+		return 1;
+	}
+	b->node = BPF_CORE_READ(node, next);
+	return 0;
+}
+
+/* Before a descriptor is closed: who got it in the same batch would not find its file any more when the batch is done. */
+static __always_inline void tell_early(struct io_kiocb *req, s32 fd)
+{
+	struct io_ring_ctx *ring = BPF_CORE_READ(req, ctx);
+	struct batch b = { .result = fd };
+	u8 one = 1;
+
+	b.node = BPF_CORE_READ(ring, submit_state.compl_reqs.first);
+	bpf_loop(MAX_BATCH, find_open, &b, 0);
+	u64 key = (u64)b.found;
+
+	if (!key)
+		return;
+	bpf_map_update_elem(&told_early, &key, &one, BPF_ANY);
+	open_done((struct io_kiocb *)key, fd);
+}
+
 static __always_inline void close_asked(struct io_kiocb *req)
 {
 	struct io_close *close = (void *)req;
@@ -98,7 +201,10 @@ static __always_inline void close_asked(struct io_kiocb *req)
 	struct file *file = file_of(fd);
 	u64 address = (u64)file;
 
-	if (!file || !bpf_map_lookup_elem(&opened, &address))
+	if (!file)
+		return;
+	tell_early(req, fd);
+	if (!bpf_map_lookup_elem(&opened, &address))
 		return;
 	if (!(BPF_CORE_READ(req, flags) & REQUEST_SILENT))
 		bpf_map_update_elem(&closes, &key, &address, BPF_ANY);
@@ -146,6 +252,8 @@ static __always_inline bool fill_request(struct call *c, struct io_kiocb *req, u
 	switch (opcode) {
 	case IORING_OP_OPENAT:
 	case IORING_OP_OPENAT2:
+		/* Another request had this place before. */
+		bpf_map_delete_elem(&told_early, &c->request);
 		c->operation = FILE_OPEN;
 		c->dfd = BPF_CORE_READ(open, dfd);
 		c->name = (u64)BPF_CORE_READ(open, filename, name);
@@ -225,11 +333,11 @@ int BPF_PROG(on_request, struct io_kiocb *req)
 	if (!c)
 		return 0;
 	c->fd = -1;
+	c->request = (u64)req;
 	if (!fill_request(c, req, opcode))
 		return 0;
 	u32 flags = BPF_CORE_READ(req, flags), only = 0, *creds = bpf_map_lookup_elem(&request_creds, &only);
 
-	c->request = (u64)req;
 	c->flags = FILE_ASKED;
 	if (flags & REQUEST_SILENT)
 		c->flags |= FILE_SILENT;
@@ -237,15 +345,6 @@ int BPF_PROG(on_request, struct io_kiocb *req)
 		c->creds = (u64)BPF_CORE_READ(req, creds);
 	tell_name(c);
 	return 0;
-}
-
-static __always_inline void answer(struct io_kiocb *req, s32 result, bool untold)
-{
-	struct answer_record r = { .h = header(KIND_FILE_ANSWER), .request = (u64)req };
-
-	r.result = result < 0 ? -result : 0;
-	r.untold = untold;
-	give(&r, sizeof(r), CLASS_FILE);
 }
 
 static __always_inline int done(struct io_kiocb *req)
@@ -257,6 +356,7 @@ static __always_inline int done(struct io_kiocb *req)
 	struct io_open *open = (void *)req;
 	struct io_accept *accept = (void *)req;
 	s32 result = BPF_CORE_READ(req, cqe.res);
+	u64 key = (u64)req;
 	struct call *c;
 
 	switch (opcode) {
@@ -267,18 +367,12 @@ static __always_inline int done(struct io_kiocb *req)
 		return BPF_CORE_READ(accept, file_slot) ? 0 : accepted(result);
 	case IORING_OP_OPENAT:
 	case IORING_OP_OPENAT2:
+		if (!bpf_map_delete_elem(&told_early, &key))
+			return 0;
 		/* Without a descriptor, or when it is closed again already, its name is all there is. */
 		if (result < 0 || BPF_CORE_READ(open, file_slot) || !file_of(result))
 			break;
-		c = stage(FILE_OPEN, 0);
-		if (!c)
-			return 0;
-		c->fd = result;
-		c->request = (u64)req;
-		if (has_opened(c, BPF_CORE_READ(open, how.flags)))
-			return tell_file(c);
-		answer(req, 0, true);
-		return 0;
+		return open_done(req, result);
 	case IORING_OP_FSETXATTR:
 	case IORING_OP_FTRUNCATE:
 		if (!is_worth(result))
@@ -300,7 +394,7 @@ static __always_inline int done(struct io_kiocb *req)
 	default:
 		return 0;
 	}
-	answer(req, result, result < 0 && !is_denial(result));
+	answer(req, result, result < 0 && !is_denial(result), NULL);
 	return 0;
 }
 
@@ -310,30 +404,6 @@ int BPF_PROG(on_answer, void *ring, struct io_kiocb *req)
 	return req ? done(req) : 0;
 }
 
-/* Requests that are done, in a batch that is told to the process together. */
-struct batch {
-	struct io_wq_work_node *node;
-	struct io_kiocb *found;
-	u64 user_data;
-	s32 result;
-};
-
-static long search(u32 turn, struct batch *b)
-{
-	struct io_wq_work_node *node = b->node;
-
-	if (!node)
-		return 1;
-	struct io_kiocb *req = (void *)node - bpf_core_field_offset(struct io_kiocb, comp_list);
-
-	if (BPF_CORE_READ(req, cqe.user_data) == b->user_data && BPF_CORE_READ(req, cqe.res) == b->result) {
-		b->found = req;
-		return 1;
-	}
-	b->node = BPF_CORE_READ(node, next);
-	return 0;
-}
-
 /* The process has left no room for completions; the event names the request only as the process does. */
 SEC("tp_btf/io_uring_cqe_overflow")
 int BPF_PROG(on_overflow, struct io_ring_ctx *ring, u64 user_data, s32 result)
@@ -341,6 +411,6 @@ int BPF_PROG(on_overflow, struct io_ring_ctx *ring, u64 user_data, s32 result)
 	struct batch b = { .user_data = user_data, .result = result };
 
 	b.node = BPF_CORE_READ(ring, submit_state.compl_reqs.first);
-	bpf_loop(MAX_BATCH, search, &b, 0);
+	bpf_loop(MAX_BATCH, find_result, &b, 0);
 	return b.found ? done(b.found) : 0;
 }

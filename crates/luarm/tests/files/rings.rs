@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Scene, number, support, text, told};
+use super::{Scene, number, text, told};
 use crate::support::{NOBODY, Row, has_ebpf, programs, skip};
 
 /// Every operation that there is a request for, each of them once at the least.
@@ -266,6 +266,35 @@ fn a_file_that_the_ring_alone_has_is_told_by_its_name() {
 }
 
 #[test]
+fn a_descriptor_that_is_another_files_by_now_hides_no_open() {
+    if !has_ebpf() || !has_rings() {
+        return;
+    }
+    let scene = Scene::start();
+    let program = ring(&scene);
+    for name in ["secret", "other"] {
+        fs::write(scene.work.join(name), "x").unwrap();
+    }
+    let before = scene.rows().len();
+    // In one batch: the number is free again, and taken again, before the process is told of any of it.
+    let told_it = run(&program, &scene.work, 0, "batch", "open secret 0\nclose +\nopen other 0\nclose +");
+    assert!(told_it.lines().all(|line| !line.contains('-')), "{told_it}");
+    let rows = scene.rows().split_off(before);
+    assert_eq!(told(&rows), [("open", "secret"), ("open", "other")]);
+    let closed: Vec<_> = rows.iter().map(|row| (text(row, "ended"), number(row, "opens"))).collect();
+    assert_eq!(closed, [("close", 1), ("close", 1)]);
+    // And by system calls, before it asks for what its worker has done. What it opens instead is nothing that is told of by itself.
+    for other in ["other", "/etc/ld.so.cache"] {
+        let before = scene.rows().len();
+        run(&program, &scene.work, 0, "swap", &format!("open secret 0\nopen {other} 0"));
+        let rows = scene.rows().split_off(before);
+        let secret: Vec<_> = rows.iter().filter(|row| row["filename"] == "secret").collect();
+        assert_eq!(secret.len(), 1, "{rows:?}");
+        assert_eq!((text(secret[0], "access"), number(secret[0], "result")), ("r", 0));
+    }
+}
+
+#[test]
 fn who_accepts_through_a_ring_has_the_connection() {
     if !has_ebpf() || !has_rings() {
         return;
@@ -290,7 +319,7 @@ fn twenty_thousand_operations_are_twenty_thousand_rows() {
         return;
     }
     let scene = Scene::start();
-    let program = support::programs::ring_program(scene.work.parent().unwrap());
+    let program = programs::ring_program(scene.work.parent().unwrap());
     let children: Vec<_> = (0..PROCESSES)
         .map(|_| {
             Command::new(&program)

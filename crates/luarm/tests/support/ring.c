@@ -3,7 +3,8 @@
  *
  * MODE: `call`, system calls; `ring`, one request after the other; `async`, by the kernel's worker threads; `sqpoll`, by a kernel thread that
  * polls; `defer`, results only when asked for; `batch`, all at once and in order; `chain`, each linked to the one before; `silent`, without a completion
- * of success and linked; `overflow`, with no room for completions, and linked; `table`, with room for files of the
+ * of success and linked; `overflow`, with no room for completions, and linked; `swap`, the first by a worker
+ * thread whose result is asked for only when its descriptor has been given to the second, a system call; `table`, with room for files of the
  * ring alone; `lend`, as `nobody` who has the rights of root for his requests alone. Prints each result that it is told, in the order of the script.
  *
  * `ring storm ROUNDS` makes, renames and removes that many files and directories, many at once. `ring accept PORT` listens there, and a child, whose
@@ -131,10 +132,10 @@ static int completion(void)
 	return 1;
 }
 
-/* `-` is the descriptor that was opened last. */
+/* `-` is the descriptor that was opened last, `+` the one that will be opened next. */
 static int descriptor(const char *word)
 {
-	return strcmp(word, "-") ? number(word) : last_fd;
+	return *word == '+' ? ring.fd + 1 : *word == '-' ? last_fd : number(word);
 }
 
 static void fill(struct io_uring_sqe *sqe, struct operation *o)
@@ -461,6 +462,16 @@ int main(int argc, char **argv)
 		if (personality <= 0 || setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
 			fail("lend rights");
 		steps(0);
+	} else if (!strcmp(mode, "swap")) {
+		set_up(SETUP_SINGLE_ISSUER | SETUP_DEFER_TASKRUN, 0);
+		submit(0, IOSQE_ASYNC);
+		enter(1, 0);
+		while (fcntl(ring.fd + 1, F_GETFD) < 0)
+			;
+		close(ring.fd + 1);
+		results[1] = call(&script[1]);
+		told[1] = 1;
+		await(1);
 	} else if (!strcmp(mode, "table")) {
 		int none[2] = { -1, -1 };
 

@@ -206,7 +206,7 @@ records! {
         request: u64,
     }
     /// What became of a request.
-    Answer = "answer_record" { h: Header, request: u64, result: i32, untold: u32, }
+    Answer = "answer_record" { h: Header, request: u64, result: i32, untold: u32, inode: u64, dev: u32, pad: u32, }
     /// An access ended, or goes on.
     FileEnd = "file_end_record" { h: Header, key: AccessKey, access: Access, }
     /// Key of the UDP table.

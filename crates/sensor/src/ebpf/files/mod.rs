@@ -143,7 +143,7 @@ impl Files {
             return self.requests.asked(r.request, access, r.flags & record::FILE_SILENT != 0, out);
         }
         if r.request != 0 {
-            self.requests.met(r.request, &mut access);
+            self.requests.met(r.request, &mut access, &self.paths, out);
         }
         if r.operation != record::operation::OPEN || r.result != 0 {
             out.push(Observation::File(Box::new(access)));
@@ -193,7 +193,7 @@ impl Files {
     /// A request to io_uring is done.
     pub(super) fn answered(&mut self, bytes: &[u8], out: &mut Vec<Observation>) {
         if let Some((r, _)) = split::<record::Answer>(bytes) {
-            self.requests.answered(r.request, r.h.at, r.result, r.untold != 0, out);
+            self.requests.answered(&r, &self.paths, out);
         }
     }
 

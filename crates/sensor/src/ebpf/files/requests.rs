@@ -5,6 +5,7 @@ use std::{
     mem,
 };
 
+use super::{super::record::Answer, paths::Paths};
 use crate::observation::{BootNs, FileAccess, ImageId, Observation};
 
 /// As long as this the failure of a request is waited for that does not tell of its success.
@@ -62,30 +63,39 @@ impl Requests {
         }
     }
 
-    /// What became of it, by its error number; nothing if policy wants nothing told.
-    pub(super) fn answered(
-        &mut self,
-        request: u64,
-        at: BootNs,
-        result: i32,
-        untold: bool,
-        out: &mut Vec<Observation>,
-    ) {
-        if let Some(mut access) = self.take(request)
-            && !untold
-        {
-            access.at = at;
-            access.result = Some(result);
-            out.push(Observation::File(Box::new(access)));
+    /// What became of it.
+    pub(super) fn answered(&mut self, r: &Answer, paths: &Paths, out: &mut Vec<Observation>) {
+        let Some(mut access) = self.take(r.request) else { return };
+        // Policy wants nothing told of the file that was found; was it the one that was asked for?
+        if r.untold != 0 && (r.inode == 0 || paths.lead_to(&access, r.dev, r.inode)) {
+            return;
         }
+        access.at = r.h.at;
+        access.result = Some(r.result);
+        out.push(Observation::File(Box::new(access)));
     }
 
     /// It is done, and the kernel had the file at hand: adds what only the request said, and who made it.
-    pub(super) fn met(&mut self, request: u64, access: &mut FileAccess) {
-        if let Some(asked) = self.take(request) {
-            access.actor = asked.actor;
-            access.text = asked.text;
-            access.fd = access.fd.or(asked.fd);
+    pub(super) fn met(
+        &mut self,
+        request: u64,
+        access: &mut FileAccess,
+        paths: &Paths,
+        out: &mut Vec<Observation>,
+    ) {
+        let Some(mut asked) = self.take(request) else { return };
+        access.actor = asked.actor.clone();
+        access.text = asked.text.take();
+        access.fd = access.fd.or(asked.fd);
+        // Between the open and its completion the descriptor may have become another file's: then that is told, and this one by its name.
+        if access.operation.opens()
+            && asked.path.path != access.path.path
+            && let Some(file) = access.file
+            && !paths.lead_to(&asked, file.dev, file.inode)
+        {
+            asked.at = access.at;
+            asked.result = access.result;
+            out.push(Observation::File(Box::new(asked)));
         }
     }
 
@@ -164,6 +174,10 @@ fn weight(access: &FileAccess) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use zerocopy::FromZeros;
+
     use super::*;
     use crate::observation::{Actor, FileOperation, FilePath, PathOrigin};
 
@@ -195,6 +209,13 @@ mod tests {
         }
     }
 
+    fn answer(request: u64, at: BootNs, result: i32, untold: bool) -> Answer {
+        let mut answer = Answer::new_zeroed();
+        answer.h.at = at;
+        (answer.request, answer.result, answer.untold) = (request, result, untold.into());
+        answer
+    }
+
     /// Paths and results of what was told.
     fn told(out: &mut Vec<Observation>) -> Vec<(String, Option<i32>)> {
         out.drain(..)
@@ -211,12 +232,52 @@ mod tests {
         for (request, name) in [(1, "a"), (2, "b"), (3, "c")] {
             requests.asked(request, access(7, 10, name.as_bytes()), false, &mut out);
         }
-        requests.answered(2, 20, 13, false, &mut out);
-        requests.answered(1, 21, 2, true, &mut out);
-        requests.answered(1, 22, 0, false, &mut out);
-        requests.answered(3, 23, 0, false, &mut out);
+        let paths = Paths::new(1);
+        for (request, result, untold) in [(2, 13, false), (1, 2, true), (1, 0, false), (3, 0, false)] {
+            requests.answered(&answer(request, 20, result, untold), &paths, &mut out);
+        }
         assert_eq!(told(&mut out), [("b".to_owned(), Some(13)), ("c".to_owned(), Some(0))]);
         assert_eq!((requests.bytes, requests.of_process.len(), requests.waiting.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn an_open_that_found_another_file_is_told_by_the_name_that_was_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, name).unwrap();
+            let facts = std::fs::metadata(&path).unwrap();
+            let device = rustix::fs::major(facts.dev()) << 20 | rustix::fs::minor(facts.dev());
+            (path.into_os_string().into_encoded_bytes(), device, facts.ino())
+        };
+        let ((asked, dev, inode), (other, _, other_inode)) = (file("asked"), file("other"));
+        let (mut requests, mut out, paths) = (Requests::default(), Vec::new(), Paths::new(1));
+        for (request, found) in [(1, inode), (2, other_inode)] {
+            let mut open = access(7, 10, &asked);
+            (open.operation, open.mntns) = (FileOperation::Open, 1);
+            requests.asked(request, open, false, &mut out);
+            requests.answered(
+                &Answer { inode: found, dev, ..answer(request, 20, 0, true) },
+                &paths,
+                &mut out,
+            );
+        }
+        let asked = String::from_utf8(asked).unwrap();
+        assert_eq!(told(&mut out), [(asked.clone(), Some(0))]);
+        let mut open = access(7, 10, asked.as_bytes());
+        (open.operation, open.mntns) = (FileOperation::Open, 1);
+        requests.asked(1, open.clone(), false, &mut out);
+        open.path.path = other;
+        open.file = Some(crate::observation::FileFacts {
+            dev,
+            inode: other_inode,
+            mode: 0,
+            owner: 0,
+            size: 0,
+            deleted: false,
+        });
+        requests.met(1, &mut open, &paths, &mut out);
+        assert_eq!(told(&mut out), [(asked, Some(0))]);
     }
 
     #[test]
@@ -239,7 +300,7 @@ mod tests {
     #[test]
     fn requests_that_never_end_take_no_more_than_their_room() {
         let (mut requests, mut out) = (Requests::default(), Vec::new());
-        let name = vec![b'n'; 4000];
+        let (name, paths) = (vec![b'n'; 4000], Paths::new(1));
         for request in 0..10_000 {
             requests.asked(request, access(7, 10, &name), false, &mut out);
         }
@@ -248,7 +309,7 @@ mod tests {
         // One that is answered makes room, also in the order.
         for request in 10_000..50_000 {
             requests.asked(request, access(7, 10, b"n"), false, &mut out);
-            requests.answered(request, 11, 0, false, &mut out);
+            requests.answered(&answer(request, 11, 0, false), &paths, &mut out);
         }
         assert!(requests.order.len() <= 2 * requests.waiting.len() + 64);
     }
