@@ -3,7 +3,7 @@
  * Files that are opened, and closed again: one record when an access begins, one when it ends, and nothing for reading and writing in between.
  *
  * Hooks: system calls (syscalls.h), and the exit of processes. The kernel's own file is at hand, so that path, inode and mode are what the
- * kernel has opened, however the call named it. Not seen: files opened through io_uring; the moment at which a
+ * kernel has opened, however the call named it. What goes through io_uring is in uring.h. Not seen: the moment at which a
  * mapping or a copy of a descriptor in another process gives up the last reference: the access ends with the process that began it.
  */
 #pragma once
@@ -68,13 +68,22 @@ struct {
 	__type(value, struct opened);
 } opened SEC(".maps");
 
-static __always_inline bool is_last(struct file *file)
+/* How many refer to a file. */
+static __always_inline long references(struct file *file)
 {
-	if (bpf_core_field_exists(file->f_ref))
-		return BPF_CORE_READ(file, f_ref.refcnt.counter) == 0;
+	if (bpf_core_field_exists(file->f_ref)) {
+		long others = BPF_CORE_READ(file, f_ref.refcnt.counter);
+
+		return others < 0 ? 0 : others + 1;
+	}
 	struct file___counted *counted = (void *)file;
 
-	return BPF_CORE_READ(counted, f_count.counter) == 1;
+	return BPF_CORE_READ(counted, f_count.counter);
+}
+
+static __always_inline bool is_last(struct file *file)
+{
+	return references(file) == 1;
 }
 
 struct ascent {
@@ -256,6 +265,7 @@ static __always_inline void begin_file(struct file_record *f, struct task_struct
 	f->rooted = -1;
 	f->name_len = f->path_len = f->name2_len = f->path2_len = 0;
 	f->which = f->pad = 0;
+	f->request = 0;
 }
 
 static __always_inline bool is_denial(long ret)
@@ -286,6 +296,7 @@ int tell_file(struct call *c)
 	f->argument = c->argument;
 	f->argument2 = c->argument2;
 	f->which = c->which;
+	f->request = c->request;
 	if (!BPF_CORE_READ(file, f_path.dentry, d_hash.pprev) || !BPF_CORE_READ(inode, i_nlink))
 		f->flags |= FILE_DELETED;
 	f->path_len = put_file_path(f, &file->f_path, task, start);
@@ -319,6 +330,13 @@ int tell_name(struct call *c)
 	f->flags = c->flags;
 	f->argument = c->argument;
 	f->argument2 = c->argument2;
+	const struct cred *creds = (const struct cred *)c->creds;
+
+	f->request = c->request;
+	if (c->request)
+		f->fd = c->fd;
+	if (creds)
+		f->actor.euid = BPF_CORE_READ(creds, euid.val);
 	u32 at = 0;
 
 	for (int i = 0; i < 2; i++) {
@@ -329,7 +347,10 @@ int tell_name(struct call *c)
 
 		if (i && !name)
 			break;
-		if (name) {
+		if (name && c->request) {
+			bpf_probe_read_kernel(&first, 1, (void *)name);
+			n = bpf_probe_read_kernel_str(&((char *)s)[inside(start + at)], 4096, (void *)name);
+		} else if (name) {
 			bpf_probe_read_user(&first, 1, (void *)name);
 			n = bpf_probe_read_user_str(&((char *)s)[inside(start + at)], 4096, (void *)name);
 		}

@@ -8,9 +8,8 @@ use super::{Datum, Failure, Session};
 
 /// Reads what the store remembers of the host of that number. A row that cannot be read is passed over: its end will not be set.
 pub(crate) async fn resume<S: Session>(session: &mut S, host: i64) -> Result<Resume, Failure> {
-    let last = format!(
-        "SELECT batchid, lastevent FROM batchinfo WHERE host = {host} ORDER BY batchid DESC LIMIT 1"
-    );
+    let last =
+        format!("SELECT batchid, lastevent FROM batchinfo WHERE host = {host} ORDER BY batchid DESC LIMIT 1");
     let last_batch = first(session, &last, |c| Some((c.int()?, c.time()?))).await?;
     let boot = format!(
         "SELECT bootid, bootentity FROM hostinfo WHERE host = {host} ORDER BY batch DESC, bootentity DESC LIMIT 1"
