@@ -37,5 +37,6 @@ TELL(access);
 TELL(place);
 TELL(file_record);
 TELL(file_end_record);
+TELL(content_record);
 TELL(peer_key);
 TELL(peer);
