@@ -23,6 +23,7 @@
 #define O_CLOEXEC 02000000
 #define ETXTBSY 26
 #define EROFS 30
+#define EBADF 9
 #define PROC_SUPER_MAGIC 0x9fa0
 
 /* Repeated within this time, it is the same access; and while it goes on, it is told of this often. */
@@ -32,17 +33,15 @@
 #define AGAIN 1000000000ull
 #define TELL_AGAIN 500000000ull
 
-/* Directories, and files, that everybody reads: reads of what is in them are not told. The recorder fills it at the start. */
-struct place {
-	u64 inode;
-	u32 dev;
-	u32 pad;
-};
-
+/*
+ * Directories, and files, that everybody reads: reads of what is in them are not told. By the address of the kernel's inode, which the recorder holds
+ * for as long as it runs: numbers of inodes are used again, the subvolumes and snapshots of a file system share them, and what stat(2) calls the
+ * device is not the super block's everywhere.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 256);
-	__type(key, struct place);
+	__type(key, u64);
 	__type(value, u8);
 } quiet SEC(".maps");
 
@@ -88,11 +87,9 @@ static long ascend(u32 turn, struct ascent *a)
 {
 	struct dentry *dentry = a->dentry, *parent = BPF_CORE_READ(dentry, d_parent);
 	struct mount *mount = a->mount;
-	struct place place = {};
+	u64 inode = (u64)BPF_CORE_READ(dentry, d_inode);
 
-	place.inode = BPF_CORE_READ(dentry, d_inode, i_ino);
-	place.dev = BPF_CORE_READ(dentry, d_inode, i_sb, s_dev);
-	if (bpf_map_lookup_elem(&quiet, &place)) {
+	if (bpf_map_lookup_elem(&quiet, &inode)) {
 		a->found = true;
 		return 1;
 	}
@@ -109,6 +106,22 @@ static long ascend(u32 turn, struct ascent *a)
 		return 1;
 	a->dentry = parent;
 	return 0;
+}
+
+/* What the recorder asks for: reads below the file behind this descriptor of its own are not to be told. */
+struct silence {
+	u32 fd;
+};
+
+/* Run by the recorder itself (BPF_PROG_TYPE_SYSCALL, Linux 5.14), so that the kernel looks up the inode, and no number has to stand for it. */
+SEC("syscall")
+int be_quiet(struct silence *silence)
+{
+	struct file *file = file_of(silence->fd);
+	u64 inode = file ? (u64)BPF_CORE_READ(file, f_path.dentry, d_inode) : 0;
+	u8 yes = 1;
+
+	return inode ? bpf_map_update_elem(&quiet, &inode, &yes, BPF_ANY) : -EBADF;
 }
 
 static __always_inline struct mount *mount_of(struct vfsmount *mnt)
@@ -429,8 +442,9 @@ static __always_inline bool has_opened(struct call *c, u32 flags)
 	fill_image(&o.key.image, task);
 	o.key.inode = BPF_CORE_READ(inode, i_ino);
 	o.key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	/* Numbers of inodes are used again at once. */
-	o.key.which = BPF_CORE_READ(inode, i_generation) * 31 + BPF_CORE_READ(file, f_path.dentry, d_name.hash);
+	/* Numbers of inodes are used again at once, and snapshots share them: there the kernel has another inode at another address. */
+	o.key.which = (BPF_CORE_READ(inode, i_generation) * 31 + BPF_CORE_READ(file, f_path.dentry, d_name.hash)) * 31 +
+		      (u32)((u64)inode >> 6);
 	/* A file that was made or emptied is not the same access as one that is only opened again. */
 	o.key.access = c->access | (c->flags & (FILE_CREATED | FILE_TRUNCATED)) << 8;
 	o.size = mode & FMODE_CREATED ? 0 : BPF_CORE_READ(inode, i_size);

@@ -199,6 +199,24 @@ static __always_inline bool put_component(struct walk *w, const void *name)
 	return true;
 }
 
+/* What the kernel calls the namespace of mounts that are in none, since Linux 6.18; before, it had no number. */
+#define MNT_NS_ANON_INO 0xeffffff7
+#define MAX_ERRNO 4095
+
+/* Whether a mount without a parent is the root of a namespace, or one of the kernel's own; else it was unmounted, or never mounted anywhere. */
+static __always_inline bool is_root(struct mount *mount)
+{
+	struct mnt_namespace *ns = BPF_CORE_READ(mount, mnt_ns);
+
+	if (!ns)
+		return false;
+	if ((u64)ns >= (u64)-MAX_ERRNO)
+		return true;
+	u32 inum = BPF_CORE_READ(ns, ns.inum);
+
+	return inum && inum != MNT_NS_ANON_INO;
+}
+
 static long path_step(u32 turn, struct walk *w)
 {
 	struct dentry *dentry = w->dentry;
@@ -211,7 +229,7 @@ static long path_step(u32 turn, struct walk *w)
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
 		if (above == mount || !above) {
-			w->whole = true;
+			w->whole = is_root(mount);
 			return 1;
 		}
 		w->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
@@ -244,7 +262,7 @@ static long cgroup_step(u32 turn, struct walk *w)
 	return 0;
 }
 
-/* Marks a path that did not fit: a component `...` stands in place of those that are missing. */
+/* Marks a path that did not fit, or leads to no root: a component `...` stands in place of what is missing. */
 static __always_inline u32 end_walk(struct walk *w)
 {
 	if (!w->whole) {

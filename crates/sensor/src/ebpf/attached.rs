@@ -3,19 +3,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs,
     io::{self, Read},
-    os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
 
 use libbpf_rs::{
-    Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
+    Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramInput, ProgramMut,
+    libbpf_sys,
 };
+use rustix::fs::{Mode, OFlags, open as open_place};
 use zerocopy::IntoBytes;
 
 use super::{
@@ -32,6 +30,8 @@ pub(super) struct Attached {
     links: HashMap<&'static str, Link>,
     /// Programs for which this kernel has no event, by the feature that it lacks.
     lacking: HashMap<&'static str, &'static str>,
+    /// The quiet places: while they are open, the kernel keeps their inodes where it has noted them.
+    quiet: Vec<OwnedFd>,
     pub(super) coverage: Vec<Coverage>,
 }
 
@@ -50,8 +50,13 @@ impl Attached {
     pub(super) fn new(config: &EbpfConfig) -> Result<Self, EbpfError> {
         let mut refused = BTreeMap::new();
         let object = load(config, &mut refused)?;
-        let mut attached =
-            Attached { object, links: HashMap::new(), lacking: HashMap::new(), coverage: Vec::new() };
+        let mut attached = Attached {
+            object,
+            links: HashMap::new(),
+            lacking: HashMap::new(),
+            quiet: Vec::new(),
+            coverage: Vec::new(),
+        };
         attached.attach_all(&mut refused);
         for class in CLASSES {
             let mut coverage = attached.coverage_of(class, &refused);
@@ -105,7 +110,7 @@ impl Attached {
             Attach::Entry(calls) => ("sys_enter", *calls),
             Attach::Exit(calls) => ("sys_exit", *calls),
             Attach::Feature(call, _) => ("sys_exit", std::slice::from_ref(call)),
-            Attach::Next(_) => return None,
+            Attach::Next(_) | Attach::Run => return None,
             _ => {
                 let program = self.object.progs().find(|p| p.name() == hook.program)?;
                 return Some(program.section().to_string_lossy().into_owned());
@@ -116,19 +121,29 @@ impl Attached {
     }
 
     /// Has reads below these places not told; gives those that are there.
-    fn be_quiet(&self, places: &[PathBuf]) -> Result<String, EbpfError> {
-        let table = self.map("quiet")?;
+    fn be_quiet(&mut self, places: &[PathBuf]) -> Result<String, EbpfError> {
         let mut there = Vec::new();
         for place in places {
-            let Ok(facts) = fs::metadata(place) else { continue };
-            let (major, minor) = (rustix::fs::major(facts.dev()), rustix::fs::minor(facts.dev()));
-            let key = record::Place { inode: facts.ino(), dev: major << 20 | minor, pad: 0 };
-            table
-                .update(key.as_bytes(), &[1], MapFlags::ANY)
-                .map_err(|e| EbpfError::Refused(format!("cannot leave out {}: {e:#}", place.display())))?;
+            let Ok(opened) = open_place(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+                continue;
+            };
+            self.silence(&opened).map_err(|reason| {
+                EbpfError::Refused(format!("cannot leave out {}: {reason}", place.display()))
+            })?;
+            self.quiet.push(opened);
             there.push(place.display().to_string());
         }
         Ok(there.join(" "))
+    }
+
+    fn silence(&self, place: &OwnedFd) -> Result<(), String> {
+        let mut silence = record::Silence { fd: place.as_raw_fd().cast_unsigned() };
+        let input = ProgramInput { context_in: Some(silence.as_mut_bytes()), ..Default::default() };
+        let output = self.program("be_quiet")?.test_run(input).map_err(|e| format!("{e:#}"))?;
+        match output.return_value.cast_signed() {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(-error).to_string()),
+        }
     }
 
     /// What a class that is watched does not see.
@@ -146,7 +161,7 @@ impl Attached {
         for hook in CLASSES.iter().flat_map(|c| c.hooks) {
             if refused.contains_key(hook.program)
                 || self.links.contains_key(hook.program)
-                || hook.attach == Attach::Iterator
+                || matches!(hook.attach, Attach::Iterator | Attach::Run)
             {
                 continue;
             }
@@ -219,7 +234,7 @@ impl Attached {
             Attach::Entry(calls) => return self.serve(&found, ["entries", "compat_entries"], calls),
             Attach::Exit(calls) => return self.serve(&found, ["exits", "compat_exits"], calls),
             Attach::Feature(call, _) => return self.serve(&found, ["exits", "compat_exits"], &[call]),
-            Attach::Iterator => return Err("an iterator is run, not attached".to_owned()),
+            Attach::Iterator | Attach::Run => return Err("it is run, not attached".to_owned()),
         };
         Ok(Some(link))
     }

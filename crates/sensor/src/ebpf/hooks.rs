@@ -19,6 +19,8 @@ pub(super) enum Attach {
     Cgroup,
     /// Run once, through a file of its own.
     Iterator,
+    /// Run by the sensor itself.
+    Run,
 }
 
 /// A program of the object.
@@ -219,6 +221,7 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         name: FILES,
         hooks: &[
+            Hook { program: "be_quiet", attach: Attach::Run },
             next("next_name", 0),
             next("next_file", 1),
             next("next_opened", 2),

@@ -194,8 +194,8 @@ records! {
     Access = "access" {
         last: u64, told: u64, size: u64, position: u64, opens: u32, open: u32, modified: u32, again: u32,
     }
-    /// Where reads are not told.
-    Place = "place" { inode: u64, dev: u32, pad: u32, }
+    /// Asks that reads below a file are not told.
+    Silence = "silence" { fd: u32, }
     /// A file was opened, or something was done to it.
     File = "file_record" {
         h: Header, actor: Actor, inode: u64, size: u64, dev: u32, owner: u32, mode: u32, operation: u32, access: u32,
