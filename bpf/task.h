@@ -178,6 +178,8 @@ struct walk {
 	struct kernfs_node *node;
 	u32 scratch, start, at, limit;
 	bool whole;
+	/* It came to a mount without a parent. */
+	bool top;
 	/* A process's root: how much of the path lies below it. */
 	struct dentry *root;
 	u32 rooted;
@@ -203,15 +205,19 @@ static __always_inline bool put_component(struct walk *w, const void *name)
 #define MNT_NS_ANON_INO 0xeffffff7
 #define MAX_ERRNO 4095
 
-/* Whether a mount without a parent is the root of a namespace, or one of the kernel's own; else it was unmounted, or never mounted anywhere. */
-static __always_inline bool is_root(struct mount *mount)
+/*
+ * Whether a mount without a parent is the root of a namespace, or one of the kernel's own; else it was unmounted, or never mounted anywhere. Global, and
+ * the mount a number, so that the verifier looks at it once and not in every state of those who ask.
+ */
+__attribute__((noinline)) int is_root(u64 address)
 {
+	struct mount *mount = (struct mount *)address;
 	struct mnt_namespace *ns = BPF_CORE_READ(mount, mnt_ns);
 
 	if (!ns)
-		return false;
+		return 0;
 	if ((u64)ns >= (u64)-MAX_ERRNO)
-		return true;
+		return 1;
 	u32 inum = BPF_CORE_READ(ns, ns.inum);
 
 	return inum && inum != MNT_NS_ANON_INO;
@@ -229,7 +235,7 @@ static long path_step(u32 turn, struct walk *w)
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
 		if (above == mount || !above) {
-			w->whole = is_root(mount);
+			w->whole = w->top = true;
 			return 1;
 		}
 		w->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
@@ -265,7 +271,7 @@ static long cgroup_step(u32 turn, struct walk *w)
 /* Marks a path that did not fit, or leads to no root: a component `...` stands in place of what is missing. */
 static __always_inline u32 end_walk(struct walk *w)
 {
-	if (!w->whole) {
+	if (!w->whole || (w->top && !is_root((u64)w->mount))) {
 		w->limit += sizeof("...");
 		put_component(w, "...");
 	}

@@ -90,15 +90,15 @@ fn on_btrfs_a_quiet_subvolume_leaves_its_neighbours_and_snapshots_loud() {
     }
     // Directories and files in two subvolumes, and in the snapshot of one, have the same numbers.
     let make =
-        "truncate -s 128M image && mkfs.btrfs -q image && mkdir mnt && mount -o loop image mnt && cd mnt
-        for v in a b; do btrfs -q subvolume create $v; mkdir $v/lib $v/lib/deep; echo x >$v/lib/deep/f; done
-        btrfs -q subvolume snapshot a s; cd ..
+        "truncate -s 128M image && mkfs.btrfs -q image >&2 && mkdir mnt && mount -o loop image mnt && cd mnt
+        for v in a b; do btrfs subvolume create $v >&2; mkdir $v/lib $v/lib/deep; echo x >$v/lib/deep/f; done
+        btrfs subvolume snapshot a s >&2; cd ..
         test $(stat -c %i mnt/a/lib/deep/f) = $(stat -c %i mnt/b/lib/deep/f)
         test $(stat -c %i mnt/a/lib) = $(stat -c %i mnt/s/lib)";
     let mut place = Place::start(make, &["mnt/a/lib"]);
     place.run("cat mnt/a/lib/deep/f mnt/b/lib/deep/f mnt/s/lib/deep/f >/dev/null");
     // By another mount it is the same place.
-    place.run("mkdir again; mount --bind mnt/a/lib/deep again; cat again/f >/dev/null");
+    place.run("mkdir again; mount --bind mnt/a/lib again; cat again/deep/f >/dev/null");
     place.run("echo y >>mnt/a/lib/deep/f");
     assert_eq!(place.read(), ["mnt/b/lib/deep/f", "mnt/s/lib/deep/f"]);
     place.recording.sync();
