@@ -1,12 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Places of which policy says something, by device and inode: a name proves nothing in another mount namespace. The recorder fills them in. */
+/* Places of which policy says something: those below which reads are not told, and those whose files are digested. */
 #pragma once
 
 #include "task.h"
 
-/* What is read below it is not told. Above this bit: one more than the number of a place whose files are digested. */
-#define PLACE_QUIET 1u
+#define EBADF 9
 
+/*
+ * Directories, and files, that everybody reads: reads of what is in them are not told. By the address of the kernel's inode, which the recorder holds
+ * for as long as it runs: numbers of inodes are used again, the subvolumes and snapshots of a file system share them, and what stat(2) calls the
+ * device is not the super block's everywhere.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, u64);
+	__type(value, u8);
+} quiet SEC(".maps");
+
+/* Those whose files are digested, by device and inode, because to hold them would keep file systems from being unmounted; one more than their number. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);
@@ -17,25 +29,15 @@ struct {
 struct ascent {
 	struct dentry *dentry;
 	struct mount *mount;
-	u32 wanted;
 	u32 found;
 };
 
-/* One step up from a file, until a place that is wanted: `found` is what is said of it. */
-static long ascend(u32 turn, struct ascent *a)
+/* One step up from a file; not zero at the top. */
+static __always_inline long up(struct ascent *a)
 {
 	struct dentry *dentry = a->dentry, *parent = BPF_CORE_READ(dentry, d_parent);
 	struct mount *mount = a->mount;
-	struct place place = {};
-	u32 *said;
 
-	place.inode = BPF_CORE_READ(dentry, d_inode, i_ino);
-	place.dev = BPF_CORE_READ(dentry, d_inode, i_sb, s_dev);
-	said = bpf_map_lookup_elem(&places, &place);
-	if (said && *said & a->wanted) {
-		a->found = *said;
-		return 1;
-	}
 	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
@@ -49,6 +51,50 @@ static long ascend(u32 turn, struct ascent *a)
 		return 1;
 	a->dentry = parent;
 	return 0;
+}
+
+static long ascend(u32 turn, struct ascent *a)
+{
+	struct dentry *dentry = a->dentry;
+	u64 inode = (u64)BPF_CORE_READ(dentry, d_inode);
+
+	if (bpf_map_lookup_elem(&quiet, &inode)) {
+		a->found = 1;
+		return 1;
+	}
+	return up(a);
+}
+
+static long ascend_to_digested(u32 turn, struct ascent *a)
+{
+	struct dentry *dentry = a->dentry;
+	struct place place = {};
+	u32 *number;
+
+	place.inode = BPF_CORE_READ(dentry, d_inode, i_ino);
+	place.dev = BPF_CORE_READ(dentry, d_inode, i_sb, s_dev);
+	number = bpf_map_lookup_elem(&places, &place);
+	if (number) {
+		a->found = *number;
+		return 1;
+	}
+	return up(a);
+}
+
+/* What the recorder asks for: reads below the file behind this descriptor of its own are not to be told. */
+struct silence {
+	u32 fd;
+};
+
+/* Run by the recorder itself (BPF_PROG_TYPE_SYSCALL, Linux 5.14), so that the kernel looks up the inode, and no number has to stand for it. */
+SEC("syscall")
+int be_quiet(struct silence *silence)
+{
+	struct file *file = file_of(silence->fd);
+	u64 inode = file ? (u64)BPF_CORE_READ(file, f_path.dentry, d_inode) : 0;
+	u8 yes = 1;
+
+	return inode ? bpf_map_update_elem(&quiet, &inode, &yes, BPF_ANY) : -EBADF;
 }
 
 static __always_inline struct mount *mount_of(struct vfsmount *mnt)
@@ -80,7 +126,7 @@ static __always_inline bool is_quiet(struct file *file, u64 now)
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent = BPF_CORE_READ(dentry, d_parent);
 	struct mount *mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
 	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount };
-	struct ascent a = { .dentry = dentry, .mount = mount, .wanted = PLACE_QUIET };
+	struct ascent a = { .dentry = dentry, .mount = mount };
 
 	/* The file itself may be quiet, or be mounted by itself. */
 	if (ascend(0, &a))

@@ -118,6 +118,12 @@ pub fn watchers() -> (Vec<Box<dyn Watcher>>, Vec<Coverage>) {
     (watchers, unwatched)
 }
 
+/// What of the surroundings would be watched here and by what, and what not and why: opens every source for a moment.
+pub fn doctor() -> Vec<Coverage> {
+    let (watchers, unwatched) = watchers();
+    watchers.iter().flat_map(|watcher| watcher.coverage()).chain(unwatched).collect()
+}
+
 /// What is said of a class whose watcher could not be had.
 fn missing(class: &'static str, error: &std::io::Error) -> Coverage {
     let reason = Some(error.to_string());
