@@ -56,13 +56,55 @@ static __always_inline struct mount *mount_of(struct vfsmount *mnt)
 	return (struct mount *)((void *)mnt - bpf_core_field_offset(struct mount, mnt));
 }
 
-static __always_inline bool is_quiet(struct file *file)
-{
-	struct ascent a = { .dentry = BPF_CORE_READ(file, f_path.dentry), .wanted = PLACE_QUIET };
+/* What was found out about a directory as it is seen through a mount: going up costs more than all the rest. It holds for a second. */
+struct directory {
+	u64 dentry, inode, mount;
+	u64 wanted;
+};
 
-	a.mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
+struct verdict {
+	u64 at;
+	u64 found;
+};
+
+#define VERDICT_HOLDS 1000000000ull
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct directory);
+	__type(value, struct verdict);
+} verdicts SEC(".maps");
+
+/* What is said of the place that a file is below, or of the file itself: the first one upwards of which anything wanted is said. */
+static __always_inline u32 said_of(struct file *file, u32 wanted, u64 now)
+{
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent = BPF_CORE_READ(dentry, d_parent);
+	struct mount *mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
+	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount, wanted };
+	struct ascent a = { .dentry = dentry, .mount = mount, .wanted = wanted };
+
+	/* The file itself may be a place, or be mounted by itself. */
+	if (ascend(0, &a))
+		return a.found;
+	if (a.dentry != parent || a.mount != mount) {
+		bpf_loop(PATH_DEPTH, ascend, &a, 0);
+		return a.found;
+	}
+	struct verdict *known = bpf_map_lookup_elem(&verdicts, &directory);
+
+	if (known && now - known->at < VERDICT_HOLDS)
+		return known->found;
 	bpf_loop(PATH_DEPTH, ascend, &a, 0);
+	struct verdict fresh = { .at = now, .found = a.found };
+
+	bpf_map_update_elem(&verdicts, &directory, &fresh, BPF_ANY);
 	return a.found;
+}
+
+static __always_inline bool is_quiet(struct file *file, u64 now)
+{
+	return said_of(file, PLACE_QUIET, now);
 }
 
 /*

@@ -26,6 +26,7 @@ use super::{
     decode,
     exchanges::Exchanges,
     files::Files,
+    hooks::RING_CLASS,
     places::Places,
     privilege,
     record::{self, kind, split},
@@ -72,7 +73,7 @@ pub(super) struct Reader<'a> {
     exchanges: Exchanges,
     files: Files,
     digests: Rc<RefCell<Digests>>,
-    /// Whether it was said that somebody uses io_uring.
+    /// Whether it was said that somebody uses io_uring, or need not be: what goes through it is seen.
     warned: bool,
     failed: HashSet<u64>,
     failed_order: VecDeque<u64>,
@@ -139,7 +140,7 @@ impl<'a> Reader<'a> {
             messages,
             exchanges: Exchanges::default(),
             files: Files::new(own_mount_namespace(), Rc::clone(&digests), names),
-            warned: false,
+            warned: attached.watches(RING_CLASS),
             digests,
             failed: HashSet::new(),
             failed_order: VecDeque::new(),
@@ -266,6 +267,7 @@ impl<'a> Reader<'a> {
             kind::FILE_CONTENT => return self.files.left(bytes),
             kind::FILE_CLOEXEC => return self.files.closes_at_exec(bytes),
             kind::FILE_AGAIN => return self.files.again(bytes),
+            kind::FILE_ANSWER => return self.files.answered(bytes, &mut self.out),
             _ => None,
         };
         match &observation {
@@ -274,11 +276,11 @@ impl<'a> Reader<'a> {
                     self.files.executed(*at, task.image, &table, &mut self.out);
                 }
             }
-            Some(Observation::Exit { at, image, .. }) => self.files.exited(*at, *image),
+            Some(Observation::Exit { at, image, .. }) => self.files.exited(*at, *image, &mut self.out),
             Some(Observation::Privilege(act)) if act.operation == "io_uring_setup" && !self.warned => {
                 self.warned = true;
                 tracing::warn!(
-                    "process {} uses io_uring: what it does with files through it is not seen; privinfo tells of each that does",
+                    "process {} uses io_uring: what it does with files through it is not seen on this kernel; privinfo tells of each that does",
                     act.actor.image.pid
                 );
             }

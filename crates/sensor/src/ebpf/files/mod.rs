@@ -2,6 +2,7 @@
 
 mod decode;
 mod paths;
+mod requests;
 
 use std::{
     cell::RefCell,
@@ -13,7 +14,7 @@ use std::{
 use libbpf_rs::{MapCore, MapFlags};
 use zerocopy::{FromBytes, IntoBytes};
 
-use self::paths::Paths;
+use self::{paths::Paths, requests::Requests};
 use super::{
     decode::{image, path},
     places::Names,
@@ -146,6 +147,7 @@ pub(super) struct Files {
     due: VecDeque<(BootNs, Key, BootNs)>,
     exits: VecDeque<(BootNs, ImageId)>,
     paths: Paths,
+    requests: Requests,
     given_up: u64,
     digests: Rc<RefCell<Digests>>,
     places: Names,
@@ -160,6 +162,7 @@ impl Files {
             due: VecDeque::new(),
             exits: VecDeque::new(),
             paths: Paths::new(mntns),
+            requests: Requests::default(),
             given_up: 0,
             digests,
             places,
@@ -169,6 +172,15 @@ impl Files {
     /// Something was done with a file.
     pub(super) fn one(&mut self, bytes: &[u8], out: &mut Vec<Observation>) {
         let Some((r, mut access)) = decode::file(bytes, &mut self.paths) else { return };
+        let before = out.len();
+        if r.flags & record::FILE_ASKED != 0 {
+            self.requests.asked(r.request, access, r.flags & record::FILE_SILENT != 0, out);
+            return self.follow_all(&out[before..]);
+        }
+        if r.request != 0 {
+            self.requests.met(r.request, &mut access, &self.paths, out);
+            self.follow_all(&out[before..]);
+        }
         if r.operation != record::operation::OPEN || r.result != 0 {
             self.follow(&access);
             out.push(Observation::File(Box::new(access)));
@@ -214,6 +226,15 @@ impl Files {
         );
         self.of_process.entry(key.process()).or_default().push(key);
         self.due.push_back((at + AGAIN, key, at));
+    }
+
+    /// A request to io_uring is done.
+    pub(super) fn answered(&mut self, bytes: &[u8], out: &mut Vec<Observation>) {
+        if let Some((r, _)) = split::<record::Answer>(bytes) {
+            let before = out.len();
+            self.requests.answered(&r, &self.paths, out);
+            self.follow_all(&out[before..]);
+        }
     }
 
     /// An access was closed.
@@ -265,6 +286,14 @@ impl Files {
         }
     }
 
+    fn follow_all(&self, observations: &[Observation]) {
+        for observation in observations {
+            if let Observation::File(access) = observation {
+                self.follow(access);
+            }
+        }
+    }
+
     /// Whether an exec closes it is another from now on.
     pub(super) fn closes_at_exec(&mut self, bytes: &[u8]) {
         let Some((r, _)) = split::<record::FileEnd>(bytes) else { return };
@@ -283,7 +312,8 @@ impl Files {
     }
 
     /// A process ended.
-    pub(super) fn exited(&mut self, at: BootNs, image: ImageId) {
+    pub(super) fn exited(&mut self, at: BootNs, image: ImageId, out: &mut Vec<Observation>) {
+        self.requests.exited(image, out);
         if self.of_process.contains_key(&(image.pid, image.start)) {
             self.exits.push_back((at, image));
         }
@@ -313,6 +343,7 @@ impl Files {
         out: &mut Vec<Observation>,
     ) {
         self.paths.forget();
+        self.requests.settle(now, all, out);
         let ripe = |at: BootNs| all || at + FAREWELL <= now;
         while let Some((at, image)) = self.exits.pop_front_if(|(at, _)| ripe(*at)) {
             for key in self.of_process.get(&(image.pid, image.start)).cloned().unwrap_or_default() {
