@@ -276,7 +276,7 @@ impl Files {
 
     /// What waits to be digested may have another name now.
     fn follow(&self, access: &FileAccess) {
-        let FileAccess { operation, path, target, result: 0, .. } = access else { return };
+        let FileAccess { operation, path, target, result: Some(0), .. } = access else { return };
         let digests = self.digests.borrow();
         match (operation, target) {
             (FileOperation::Rename, Some(target)) => digests.named(&path.path, &target.path, true),
