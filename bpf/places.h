@@ -26,6 +26,9 @@ struct {
 	__type(value, u32);
 } places SEC(".maps");
 
+/* What may be said of a place. */
+enum saying { QUIET, DIGESTED };
+
 struct ascent {
 	struct dentry *dentry;
 	struct mount *mount;
@@ -102,17 +105,18 @@ static __always_inline struct mount *mount_of(struct vfsmount *mnt)
 	return (struct mount *)((void *)mnt - bpf_core_field_offset(struct mount, mnt));
 }
 
-/* Going up costs more than all the rest: what was found of a directory, as it is seen through a mount, holds for this long. */
-#define VERDICT_HOLDS 1000000000ull
-
+/* What was found out about a directory as it is seen through a mount: going up costs more than all the rest. It holds for a second. */
 struct directory {
 	u64 dentry, inode, mount;
+	u64 which;
 };
 
 struct verdict {
 	u64 at;
-	u64 quiet;
+	u64 found;
 };
+
+#define VERDICT_HOLDS 1000000000ull
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -121,29 +125,43 @@ struct {
 	__type(value, struct verdict);
 } verdicts SEC(".maps");
 
-static __always_inline bool is_quiet(struct file *file, u64 now)
+static __always_inline void ascend_all(enum saying which, struct ascent *a)
+{
+	if (which == QUIET)
+		bpf_loop(PATH_DEPTH, ascend, a, 0);
+	else
+		bpf_loop(PATH_DEPTH, ascend_to_digested, a, 0);
+}
+
+/* What is said of the place that a file is below, or of the file itself. */
+static __always_inline u32 said_of(struct file *file, enum saying which, u64 now)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent = BPF_CORE_READ(dentry, d_parent);
 	struct mount *mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
-	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount };
+	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount, which };
 	struct ascent a = { .dentry = dentry, .mount = mount };
 
-	/* The file itself may be quiet, or be mounted by itself. */
-	if (ascend(0, &a))
+	/* The file itself may be a place, or be mounted by itself. */
+	if (which == QUIET ? ascend(0, &a) : ascend_to_digested(0, &a))
 		return a.found;
 	if (a.dentry != parent || a.mount != mount) {
-		bpf_loop(PATH_DEPTH, ascend, &a, 0);
+		ascend_all(which, &a);
 		return a.found;
 	}
 	struct verdict *known = bpf_map_lookup_elem(&verdicts, &directory);
 
 	if (known && now - known->at < VERDICT_HOLDS)
-		return known->quiet;
-	bpf_loop(PATH_DEPTH, ascend, &a, 0);
-	struct verdict fresh = { .at = now, .quiet = a.found };
+		return known->found;
+	ascend_all(which, &a);
+	struct verdict fresh = { .at = now, .found = a.found };
 
 	bpf_map_update_elem(&verdicts, &directory, &fresh, BPF_ANY);
 	return a.found;
+}
+
+static __always_inline bool is_quiet(struct file *file, u64 now)
+{
+	return said_of(file, QUIET, now);
 }
 
 /*
