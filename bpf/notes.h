@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The kernel's own names of what a call is about: a better rung below filenames.h, for kernels that let programs stand at their functions (fentry:
- * trampolines of ftrace, x86-64 since Linux 5.5, arm64 since 6.0).
+ * trampolines of ftrace, x86-64 since Linux 5.5, arm64 since 6.4).
  *
  * Hooks: the entry of the calls awaits a note; the security hooks on paths, which the kernel passes once it has found what the words mean and before it
  * does anything, write it; the exit of the call tells it. Where the kernel hands over no mount with a name (attributes, times), the mount is that to which
