@@ -3,7 +3,7 @@
  * Files that are opened, and closed again: one record when an access begins, one when it ends, and nothing for reading and writing in between.
  *
  * Hooks: system calls (syscalls.h), and the exit of processes. The kernel's own file is at hand, so that path, inode and mode are what the
- * kernel has opened, however the call named it. Not seen: files opened through io_uring; the moment at which a
+ * kernel has opened, however the call named it. What goes through io_uring is in uring.h. Not seen: the moment at which a
  * mapping or a copy of a descriptor in another process gives up the last reference: the access ends with the process that began it.
  */
 #pragma once
@@ -68,13 +68,22 @@ struct {
 	__type(value, struct opened);
 } opened SEC(".maps");
 
-static __always_inline bool is_last(struct file *file)
+/* How many refer to a file. */
+static __always_inline long references(struct file *file)
 {
-	if (bpf_core_field_exists(file->f_ref))
-		return BPF_CORE_READ(file, f_ref.refcnt.counter) == 0;
+	if (bpf_core_field_exists(file->f_ref)) {
+		long others = BPF_CORE_READ(file, f_ref.refcnt.counter);
+
+		return others < 0 ? 0 : others + 1;
+	}
 	struct file___counted *counted = (void *)file;
 
-	return BPF_CORE_READ(counted, f_count.counter) == 1;
+	return BPF_CORE_READ(counted, f_count.counter);
+}
+
+static __always_inline bool is_last(struct file *file)
+{
+	return references(file) == 1;
 }
 
 struct ascent {
@@ -116,12 +125,45 @@ static __always_inline struct mount *mount_of(struct vfsmount *mnt)
 	return (struct mount *)((void *)mnt - bpf_core_field_offset(struct mount, mnt));
 }
 
-static __always_inline bool is_quiet(struct file *file)
-{
-	struct ascent a = { .dentry = BPF_CORE_READ(file, f_path.dentry) };
+/* What was found out about a directory as it is seen through a mount: going up costs more than all the rest. It holds for a second. */
+struct directory {
+	u64 dentry, inode, mount;
+};
 
-	a.mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
+struct verdict {
+	u64 at;
+	u64 quiet;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct directory);
+	__type(value, struct verdict);
+} verdicts SEC(".maps");
+
+static __always_inline bool is_quiet(struct file *file, u64 now)
+{
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent = BPF_CORE_READ(dentry, d_parent);
+	struct mount *mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
+	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount };
+	struct ascent a = { .dentry = dentry, .mount = mount };
+
+	/* The file itself may be quiet, or be mounted by itself. */
+	if (ascend(0, &a))
+		return a.found;
+	if (a.dentry != parent || a.mount != mount) {
+		bpf_loop(PATH_DEPTH, ascend, &a, 0);
+		return a.found;
+	}
+	struct verdict *known = bpf_map_lookup_elem(&verdicts, &directory);
+
+	if (known && now - known->at < AGAIN)
+		return known->quiet;
 	bpf_loop(PATH_DEPTH, ascend, &a, 0);
+	struct verdict fresh = { .at = now, .quiet = a.found };
+
+	bpf_map_update_elem(&verdicts, &directory, &fresh, BPF_ANY);
 	return a.found;
 }
 
@@ -170,7 +212,7 @@ static __always_inline bool is_window(u64 magic)
 }
 
 /* Whether policy wants it told that this file was opened, or mapped for execution. */
-static __always_inline bool is_told(struct task_struct *task, struct file *file, struct inode *inode, u32 mode)
+static __always_inline bool is_told(struct task_struct *task, struct file *file, struct inode *inode, u32 mode, u64 now)
 {
 	u32 type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
 	u64 magic = BPF_CORE_READ(inode, i_sb, s_magic);
@@ -182,7 +224,7 @@ static __always_inline bool is_told(struct task_struct *task, struct file *file,
 	}
 	if (type != S_IFREG && type != S_IFBLK)
 		return false;
-	return mode & (FMODE_WRITE | FMODE_CREATED) || !is_quiet(file);
+	return mode & (FMODE_WRITE | FMODE_CREATED) || !is_quiet(file, now);
 }
 
 static __always_inline void fill_inode(struct file_record *f, struct inode *inode)
@@ -223,6 +265,7 @@ static __always_inline void begin_file(struct file_record *f, struct task_struct
 	f->rooted = -1;
 	f->name_len = f->path_len = f->name2_len = f->path2_len = 0;
 	f->which = f->pad = 0;
+	f->request = 0;
 }
 
 static __always_inline bool is_denial(long ret)
@@ -253,6 +296,7 @@ int tell_file(struct call *c)
 	f->argument = c->argument;
 	f->argument2 = c->argument2;
 	f->which = c->which;
+	f->request = c->request;
 	if (!BPF_CORE_READ(file, f_path.dentry, d_hash.pprev) || !BPF_CORE_READ(inode, i_nlink))
 		f->flags |= FILE_DELETED;
 	f->path_len = put_file_path(f, &file->f_path, task, start);
@@ -286,6 +330,13 @@ int tell_name(struct call *c)
 	f->flags = c->flags;
 	f->argument = c->argument;
 	f->argument2 = c->argument2;
+	const struct cred *creds = (const struct cred *)c->creds;
+
+	f->request = c->request;
+	if (c->request)
+		f->fd = c->fd;
+	if (creds)
+		f->actor.euid = BPF_CORE_READ(creds, euid.val);
 	u32 at = 0;
 
 	for (int i = 0; i < 2; i++) {
@@ -296,7 +347,10 @@ int tell_name(struct call *c)
 
 		if (i && !name)
 			break;
-		if (name) {
+		if (name && c->request) {
+			bpf_probe_read_kernel(&first, 1, (void *)name);
+			n = bpf_probe_read_kernel_str(&((char *)s)[inside(start + at)], 4096, (void *)name);
+		} else if (name) {
 			bpf_probe_read_user(&first, 1, (void *)name);
 			n = bpf_probe_read_user_str(&((char *)s)[inside(start + at)], 4096, (void *)name);
 		}
@@ -412,10 +466,11 @@ static __always_inline bool has_opened(struct call *c, u32 flags)
 	u32 mode = BPF_CORE_READ(file, f_mode);
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
 
-	if (mode & FMODE_PATH || !inode || !is_told(task, file, inode, mode))
+	u64 address = (u64)file, now = bpf_ktime_get_boot_ns();
+
+	if (mode & FMODE_PATH || !inode || !is_told(task, file, inode, mode, now))
 		return false;
 	struct opened o = {};
-	u64 address = (u64)file, now = bpf_ktime_get_boot_ns();
 
 	c->access = c->flags = 0;
 	if (mode & FMODE_READ)
@@ -500,9 +555,11 @@ int next_opened(struct syscall_exit *ctx)
 static __always_inline void closing(u32 fd)
 {
 	struct file *file = file_of(fd);
+	u64 address = (u64)file;
 
-	if (file && is_last(file))
-		end_access((u64)file, file, false);
+	/* Most are not told of: asked first, because it is the cheaper question. */
+	if (file && bpf_map_lookup_elem(&opened, &address) && is_last(file))
+		end_access(address, file, false);
 }
 
 ON_ENTRY
@@ -546,25 +603,44 @@ int on_fcntl(struct syscall_exit *ctx)
 	return 0;
 }
 
-/* Descriptors that are closed together. */
+/* The number of the lowest bit that is set. */
+static __always_inline u32 lowest_bit(u64 word)
+{
+	u32 bit = 0;
+
+	for (u32 step = 32; step; step >>= 1)
+		if (!(word << (64 - step) >> (64 - step))) {
+			word >>= step;
+			bit += step;
+		}
+	return bit;
+}
+
+/* Descriptors that are closed together: one word of the table after the other, and in each the descriptors that are open. */
 struct sweep {
-	struct task_struct *task;
 	unsigned long *open;
+	u64 word;		/* those that are left of the present word */
+	u32 base;		/* its first descriptor */
 	u32 first, last;
 	bool exits;
 };
 
 static long sweep_one(u32 turn, struct sweep *w)
 {
-	u32 fd = w->first + turn;
-	unsigned long word = 0;
-
-	if (fd > w->last)
-		return 1;
-	/* Most words of the table are empty. */
-	if (bpf_probe_read_kernel(&word, sizeof(word), &w->open[fd / 64]) || !(word >> (fd % 64) & 1))
+	if (!w->word) {
+		if (turn)
+			w->base += 64;
+		if (w->base > w->last)
+			return 1;
+		if (bpf_probe_read_kernel(&w->word, sizeof(w->word), &w->open[w->base / 64]))
+			w->word = 0;
 		return 0;
-	struct task_struct *task = bpf_get_current_task_btf();
+	}
+	u32 fd = w->base + lowest_bit(w->word);
+
+	w->word &= w->word - 1;
+	if (fd < w->first || fd > w->last)
+		return 0;
 	struct file *file = file_of(fd);
 	u64 address = (u64)file;
 
@@ -572,7 +648,7 @@ static long sweep_one(u32 turn, struct sweep *w)
 		return 0;
 	struct opened *o = bpf_map_lookup_elem(&opened, &address);
 
-	if (o && (is_last(file) || (w->exits && o->key.image.pid == (u32)task->tgid)))
+	if (o && (is_last(file) || (w->exits && o->key.image.pid == (u32)bpf_get_current_task_btf()->tgid)))
 		end_access(address, file, w->exits);
 	return 0;
 }
@@ -581,11 +657,12 @@ static __always_inline void sweep(struct task_struct *task, u32 first, u32 last,
 {
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
 	u32 max = BPF_CORE_READ(table, max_fds);
-	struct sweep w = { .first = first, .last = last < max ? last : max - 1, .exits = exits };
+	struct sweep w = { .base = first & ~63u, .first = first, .last = last < max ? last : max - 1, .exits = exits };
 
 	w.open = BPF_CORE_READ(table, open_fds);
+	/* A turn for each descriptor and for each word. */
 	if (max && first <= w.last)
-		bpf_loop(w.last - first + 1, sweep_one, &w, 0);
+		bpf_loop((w.last - w.base) / 64 * 65 + 66, sweep_one, &w, 0);
 }
 
 #define CLOSE_RANGE_CLOEXEC 4
@@ -628,7 +705,7 @@ static __always_inline int mapped(struct syscall_exit *ctx, u32 protection, u32 
 	struct file *file = file_of(fd);
 	struct inode *inode = file ? BPF_CORE_READ(file, f_inode) : NULL;
 
-	if (!inode || !is_told(task, file, inode, FMODE_READ))
+	if (!inode || !is_told(task, file, inode, FMODE_READ, bpf_ktime_get_boot_ns()))
 		return 0;
 	struct call *c = stage(FILE_MAP, failed ? ret : 0);
 

@@ -65,7 +65,11 @@ static __always_inline void fill_actor(struct actor *actor, struct task_struct *
 	actor->auid = task->loginuid.val;
 	actor->session = task->sessionid;
 	actor->tid = task->pid;
-	bpf_probe_read_kernel(actor->comm, sizeof(actor->comm), task->comm);
+	/* The kernel's own threads of a process, for io_uring, have names of their own. */
+	if (task->flags & PF_IO_WORKER)
+		bpf_probe_read_kernel(actor->comm, sizeof(actor->comm), task->group_leader->comm);
+	else
+		bpf_probe_read_kernel(actor->comm, sizeof(actor->comm), task->comm);
 }
 
 /* Eight bytes at the field's place, whatever its type is called in this kernel. */
@@ -134,11 +138,11 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 /* The file behind a descriptor of the task that runs. */
 static __always_inline struct file *file_of(u32 fd)
 {
-	struct fdtable *table = BPF_CORE_READ(bpf_get_current_task_btf(), files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
+	struct fdtable *table = bpf_get_current_task_btf()->files->fdt;
+	struct file **files = table->fd;
 	struct file *file = NULL;
 
-	if (fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
+	if (fd >= table->max_fds || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
 		return NULL;
 	return file;
 }

@@ -23,7 +23,7 @@ use anyhow::{Context, anyhow};
 use luarm_recorder::{Recorder, Setup};
 use luarm_schema::Time;
 use luarm_sensor::{HostFacts, Sensor, clock, surroundings::Surroundings};
-use luarm_store::{StoreUrl, Writer};
+use luarm_store::{HostIdentity, StoreUrl, Writer};
 
 use self::{
     backlog::Backlog,
@@ -117,7 +117,7 @@ pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyho
         tracing::info!("this host has no /etc/machine-id: its identity is kept in {}", dir.path().display());
     }
     let host = facts.hostname.clone();
-    let (writer, resume) = Writer::open(&plan.store, &facts.machine_id)?;
+    let (writer, resume) = Writer::open_for(&plan.store, &HostIdentity::own(&facts.machine_id, &host))?;
     let last = resume.last_batch.map_or(0, |(id, _)| id);
     let recorder = Recorder::new(Setup {
         resume,

@@ -13,6 +13,7 @@ mod empty;
 mod exchanges;
 mod files;
 mod hooks;
+mod kernel;
 mod mounts;
 mod names;
 mod privilege;
