@@ -2,28 +2,25 @@
 #![expect(unsafe_code, reason = "the kernel tells of skipped runs only through a raw call")]
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs,
     io::{self, Read},
-    os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
-    path::PathBuf,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{Mutex, PoisonError},
 };
 
 use libbpf_rs::{
     Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
 };
-use zerocopy::IntoBytes;
 
 use super::{
     EbpfConfig, EbpfError,
     hooks::{self, Attach, CLASSES, Class, DISPATCHERS, ESSENTIAL, FILES, Hook},
     kernel::Kernel,
     mounts::{Tracepoints, cgroup_root},
-    names, record, syscalls,
+    names,
+    places::Places,
+    syscalls,
 };
 use crate::observation::{Coverage, Watch};
 
@@ -33,6 +30,10 @@ pub(super) struct Attached {
     links: HashMap<&'static str, Link>,
     kernel: Kernel,
     pub(super) coverage: Vec<Coverage>,
+    /// Bytes of the largest file that is digested.
+    pub(super) digest_limit: u64,
+    /// For whoever keeps them up to date.
+    pub(super) places: Cell<Option<Places>>,
 }
 
 /// What libbpf said last, to find the program that the kernel refused and its reason.
@@ -51,7 +52,14 @@ impl Attached {
         let mut refused = names::unusable();
         let kernel = Kernel::running();
         let object = load(config, &kernel, &mut refused)?;
-        let mut attached = Attached { object, links: HashMap::new(), kernel, coverage: Vec::new() };
+        let mut attached = Attached {
+            object,
+            links: HashMap::new(),
+            kernel,
+            coverage: Vec::new(),
+            digest_limit: config.digest_limit,
+            places: Cell::default(),
+        };
         attached.attach_all(&mut refused);
         if let Some(flag) = attached.kernel.request_creds {
             let table = attached.map("request_creds")?;
@@ -59,10 +67,12 @@ impl Attached {
                 .update(&0u32.to_ne_bytes(), &flag.to_ne_bytes(), MapFlags::ANY)
                 .map_err(|e| EbpfError::Refused(format!("cannot set a flag for the programs: {e:#}")))?;
         }
+        let places = Places::new(&attached.map("places")?, &config.quiet, &config.digested)?;
+        let [quiet, digested] = places.there();
+        attached.places.set(Some(places));
         for class in CLASSES {
             let mut coverage = attached.coverage_of(class, &refused);
             if class.name == FILES && coverage.watch == Watch::Watched {
-                let quiet = attached.be_quiet(&config.quiet)?;
                 let origin = names::origin(&refused);
                 coverage.reason = coverage
                     .reason
@@ -70,6 +80,9 @@ impl Attached {
                 for hook in names::standing(&refused).filter_map(|hook| attached.name_of(hook)) {
                     coverage.hook = format!("{}, {hook}", coverage.hook);
                 }
+            }
+            if class.name == FILES {
+                attached.coverage.push(digest_of_files(&coverage, &digested, config.digest_limit));
             }
             if class.name == ESSENTIAL && coverage.watch == Watch::Unwatched {
                 return Err(EbpfError::Refused(coverage.reason.unwrap_or_default()));
@@ -81,9 +94,10 @@ impl Attached {
             watch: Watch::Watched,
             sensor: "ebpf",
             hook: "sched_process_exec".to_owned(),
-            reason: Some(
-                "an image that is gone or changed when it is to be read has none: see lossinfo".to_owned(),
-            ),
+            reason: Some(format!(
+                "an image that is gone or changed when it is to be read, on a network file system or FUSE, or larger than {} bytes has none: see lossinfo",
+                config.digest_limit
+            )),
         });
         Ok(attached)
     }
@@ -133,22 +147,6 @@ impl Attached {
         };
         let there: Vec<&str> = calls.iter().copied().filter(|name| syscalls::named(name).is_some()).collect();
         (!there.is_empty()).then(|| format!("{at}({})", there.join(" ")))
-    }
-
-    /// Has reads below these places not told; gives those that are there.
-    fn be_quiet(&self, places: &[PathBuf]) -> Result<String, EbpfError> {
-        let table = self.map("quiet")?;
-        let mut there = Vec::new();
-        for place in places {
-            let Ok(facts) = fs::metadata(place) else { continue };
-            let (major, minor) = (rustix::fs::major(facts.dev()), rustix::fs::minor(facts.dev()));
-            let key = record::Place { inode: facts.ino(), dev: major << 20 | minor, pad: 0 };
-            table
-                .update(key.as_bytes(), &[1], MapFlags::ANY)
-                .map_err(|e| EbpfError::Refused(format!("cannot leave out {}: {e:#}", place.display())))?;
-            there.push(place.display().to_string());
-        }
-        Ok(there.join(" "))
     }
 
     /// What a class that is watched does not see.
@@ -306,6 +304,26 @@ impl Attached {
             }
         }
         sum
+    }
+}
+
+/// What is digested of files, if those are watched at all.
+fn digest_of_files(files: &Coverage, places: &str, limit: u64) -> Coverage {
+    let watched = files.watch == Watch::Watched && !places.is_empty();
+    let limits = format!(
+        "below {places} by policy, after a close, files of up to {limit} bytes; what is gone or changed when it is to be read, or is on a network file system or FUSE, \
+         has none: see lossinfo"
+    );
+    Coverage {
+        class: "file-digest",
+        watch: if watched { Watch::Watched } else { Watch::Unwatched },
+        sensor: if watched { "ebpf" } else { "none" },
+        hook: if watched { "sys_enter(close)".to_owned() } else { String::new() },
+        reason: match files.watch {
+            Watch::Watched if watched => Some(limits),
+            Watch::Watched => Some("none of the directories of the policy is there".to_owned()),
+            _ => files.reason.clone(),
+        },
     }
 }
 
