@@ -337,6 +337,7 @@ struct task_struct {
 	u64 parent_exec_id, self_exec_id;
 	struct task_io_accounting ioac;
 	struct css_set *cgroups;
+	void *worker_private;
 };
 
 /* Before Linux 5.7 the counter of execs had 32 bits. */
@@ -350,6 +351,10 @@ struct io_wq_work_node {
 
 struct io_wq_work_list {
 	struct io_wq_work_node *first;
+};
+
+struct io_wq_work {
+	unsigned int flags;
 };
 
 struct io_submit_state {
@@ -375,6 +380,12 @@ struct io_kiocb {
 	struct io_ring_ctx *ctx;
 	struct io_wq_work_node comp_list;
 	const struct cred *creds;
+	struct io_wq_work work;
+};
+
+/* What a worker thread is at: within a request. */
+struct io_worker {
+	struct io_wq_work *cur_work;
 };
 
 /* A name that the kernel has copied. */

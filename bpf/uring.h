@@ -404,12 +404,28 @@ int BPF_PROG(on_answer, void *ring, struct io_kiocb *req)
 	return req ? done(req) : 0;
 }
 
-/* The process has left no room for completions; the event names the request only as the process does. */
+/* The request that the running task is at, if it is a worker thread. */
+static __always_inline struct io_kiocb *current_request(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct io_worker *worker = task->flags & PF_IO_WORKER ? task->worker_private : NULL;
+	struct io_wq_work *work = worker ? BPF_CORE_READ(worker, cur_work) : NULL;
+
+	return work ? (void *)work - bpf_core_field_offset(struct io_kiocb, work) : NULL;
+}
+
+/*
+ * The process has left no room for completions; the event names the request only as the process does. Worker threads meet with it before Linux 6.10;
+ * else it is of the batch that is being told.
+ */
 SEC("tp_btf/io_uring_cqe_overflow")
 int BPF_PROG(on_overflow, struct io_ring_ctx *ring, u64 user_data, s32 result)
 {
+	struct io_kiocb *req = current_request();
 	struct batch b = { .user_data = user_data, .result = result };
 
+	if (req && BPF_CORE_READ(req, cqe.user_data) == user_data && BPF_CORE_READ(req, cqe.res) == result)
+		return done(req);
 	b.node = BPF_CORE_READ(ring, submit_state.compl_reqs.first);
 	bpf_loop(MAX_BATCH, find_result, &b, 0);
 	return b.found ? done(b.found) : 0;
