@@ -448,6 +448,39 @@ struct io_accept {
 	u32 file_slot;
 };
 
+struct io_connect {
+	void *addr;
+};
+
+/* Since Linux 7.0 the names are within a structure. */
+struct delayed_filename {
+	struct filename *__incomplete_filename;
+};
+
+struct io_open___delayed {
+	struct delayed_filename filename;
+};
+
+struct io_rename___delayed {
+	struct delayed_filename oldpath, newpath;
+};
+
+struct io_unlink___delayed {
+	struct delayed_filename filename;
+};
+
+struct io_mkdir___delayed {
+	struct delayed_filename filename;
+};
+
+struct io_link___delayed {
+	struct delayed_filename oldpath, newpath;
+};
+
+struct io_xattr___delayed {
+	struct delayed_filename filename;
+};
+
 struct linux_binprm {
 	const char *filename;
 	const char *interp;

@@ -310,6 +310,20 @@ fn who_accepts_through_a_ring_has_the_connection() {
     assert_eq!(number(&rows[0], "pid"), child.trim().parse::<i64>().unwrap());
 }
 
+#[test]
+fn a_connection_that_fails_before_it_begins_is_told_through_a_ring_too() {
+    if !has_ebpf() || !has_rings() {
+        return;
+    }
+    let scene = Scene::start();
+    let failure = run(&ring(&scene), &scene.work, 0, "connect", "7");
+    scene.recording.sync();
+    let query = "select result from netinfo where application = 'ring' and destip = '255.255.255.255' and destport = 7";
+    let rows = scene.recording.sql(query);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(-number(&rows[0], "result"), failure.trim().parse::<i64>().unwrap());
+}
+
 const PROCESSES: usize = 4;
 const ROUNDS: usize = 1000;
 
