@@ -147,6 +147,9 @@ fn compare(user: u32, ways: &[&str], script: &str, prepare: impl Fn(&Path)) -> V
     for (mode, told, facts) in &all {
         assert_eq!(facts, wanted, "{mode}, which was told:\n{told}");
     }
+    // And nothing is told of anywhere else.
+    let count = scene.recording.count("select count(*) from fileinfo where via = 'io_uring'");
+    assert_eq!(usize::try_from(count).unwrap(), ways.len() * wanted.len());
     let losses = scene.recording.sql("select class, cause, count from lossinfo");
     assert!(losses.is_empty(), "{losses:?}");
     all.swap_remove(0).2
