@@ -7,6 +7,8 @@ mod accounts;
 mod describe;
 mod devices;
 mod directories;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hardware;
 pub mod host;
 mod hwdata;
