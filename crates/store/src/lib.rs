@@ -4,14 +4,18 @@
 //! DDL (`luarm_schema::Dialect`) but no connection yet.
 //!
 //! - [`Writer`] appends batches: each is stored wholly, durably and once, or not at all.
+//! - [`Ledger`] does so for many hosts: a server's way in. [`Registry`] knows which hosts may.
+//! - [`Spool`] keeps an agent's batches until its server has them.
 //! - [`Reader`] answers queries and cannot write, whatever the statement.
 
 mod error;
 mod query;
+mod registry;
 mod sqlite;
 mod url;
 
 pub use error::{QueryError, StoreError};
 pub use query::{Cell, Host, RowSink};
-pub use sqlite::{Appended, Interrupt, Reader, Refused, Writer};
+pub use registry::{Certified, Claim, Registry, Token};
+pub use sqlite::{Appended, Interrupt, Ledger, Parcel, Reader, Refused, Spool, Writer};
 pub use url::StoreUrl;
