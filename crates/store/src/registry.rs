@@ -18,7 +18,7 @@ pub(crate) const TABLES: [&str; 3] = [
      name VARCHAR(255), usedby VARCHAR(64))",
     "CREATE TABLE IF NOT EXISTS luarm_host (machineid VARCHAR(64) NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL UNIQUE)",
     "CREATE TABLE IF NOT EXISTS luarm_certificate (fingerprint VARCHAR(64) NOT NULL PRIMARY KEY, machineid VARCHAR(64) NOT NULL, \
-     issued BIGINT NOT NULL, expires BIGINT NOT NULL, revoked BIGINT)",
+     publickey VARCHAR(64) NOT NULL, issued BIGINT NOT NULL, expires BIGINT NOT NULL, revoked BIGINT)",
 ];
 
 /// What an engine has to do for the registry. Placeholders are `?`.
@@ -74,6 +74,8 @@ pub struct Certified {
     pub machine_id: String,
     /// The host's name.
     pub name: String,
+    /// SHA-256 of its public key, in hexadecimal.
+    pub public_key: String,
     /// Until when it is good.
     pub expires: Time,
     /// Whether it was revoked.
@@ -83,8 +85,10 @@ pub struct Certified {
 /// What became of a host's wish for a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
-    /// It has it.
+    /// It has it, and had none before.
     Granted,
+    /// It has had it before.
+    Had,
     /// The machine has another name.
     Known {
         /// That one.
@@ -92,8 +96,6 @@ pub enum Claim {
     },
     /// Another machine has the name.
     Taken,
-    /// It has it, and a certificate that is good.
-    Enrolled,
 }
 
 /// The tokens, hosts and certificates of a store.
@@ -141,26 +143,33 @@ impl Registry {
         self.is_used_by(id, key)
     }
 
-    /// Whether a token was used up for the key of that digest.
-    pub fn is_used_by(&mut self, id: &str, key: &str) -> Result<bool, StoreError> {
+    fn is_used_by(&mut self, id: &str, key: &str) -> Result<bool, StoreError> {
         let sql = "SELECT id FROM luarm_token WHERE id = ? AND usedby = ?";
         Ok(!self.sql.ask(sql, &[Text(id), Text(key)])?.is_empty())
     }
 
     /// Claims a name for a machine.
-    pub fn claim(&mut self, machine_id: &str, name: &str, now: Time) -> Result<Claim, StoreError> {
+    pub fn claim(&mut self, machine_id: &str, name: &str) -> Result<Claim, StoreError> {
         let values = [Text(machine_id), Text(name)];
         if self.sql.insert("luarm_host", "machineid, name", &values)? {
             return Ok(Claim::Granted);
         }
-        match self.name(machine_id)? {
-            None => return Ok(Claim::Taken),
-            Some(known) if known != name => return Ok(Claim::Known { name: known }),
-            Some(_) => {}
-        }
-        let sql = "SELECT fingerprint FROM luarm_certificate WHERE machineid = ? AND revoked IS NULL AND expires > ?";
-        let good = self.sql.ask(sql, &[Text(machine_id), Int(now.0)])?;
-        Ok(if good.is_empty() { Claim::Granted } else { Claim::Enrolled })
+        Ok(match self.name(machine_id)? {
+            None => Claim::Taken,
+            Some(known) if known == name => Claim::Had,
+            Some(name) => Claim::Known { name },
+        })
+    }
+
+    /// Takes back a claim that was granted, of a machine that got no certificate after all.
+    pub fn unclaim(&mut self, machine_id: &str) -> Result<(), StoreError> {
+        self.sql.change("DELETE FROM luarm_host WHERE machineid = ?", &[Text(machine_id)]).map(|_| ())
+    }
+
+    /// Whether the machine has a certificate for that public key that was not revoked.
+    pub fn has_key(&mut self, machine_id: &str, public_key: &str) -> Result<bool, StoreError> {
+        let sql = "SELECT fingerprint FROM luarm_certificate WHERE machineid = ? AND publickey = ? AND revoked IS NULL";
+        Ok(!self.sql.ask(sql, &[Text(machine_id), Text(public_key)])?.is_empty())
     }
 
     fn name(&mut self, machine_id: &str) -> Result<Option<String>, StoreError> {
@@ -178,16 +187,17 @@ impl Registry {
     /// The certificate with that fingerprint.
     pub fn certificate(&mut self, fingerprint: &str) -> Result<Option<Certified>, StoreError> {
         let rows = self.sql.ask(
-            "SELECT c.machineid, h.name, c.expires, c.revoked FROM luarm_certificate c JOIN luarm_host h ON h.machineid = c.machineid \
+            "SELECT c.machineid, h.name, c.publickey, c.expires, c.revoked FROM luarm_certificate c JOIN luarm_host h ON h.machineid = c.machineid \
              WHERE c.fingerprint = ?",
             &[Text(fingerprint)],
         )?;
         Ok(rows.into_iter().next().and_then(|row| {
             let mut row = row.into_iter();
-            let (machine_id, name) = (row.next()??, row.next()??);
+            let (machine_id, name, public_key) = (row.next()??, row.next()??, row.next()??);
             let expires = Time(row.next()??.parse().ok()?);
             let revoked = row.next()?.is_some();
-            Some(Certified { fingerprint: fingerprint.to_owned(), machine_id, name, expires, revoked })
+            let fingerprint = fingerprint.to_owned();
+            Some(Certified { fingerprint, machine_id, name, public_key, expires, revoked })
         }))
     }
 

@@ -36,7 +36,7 @@ impl FromStr for ServerUrl {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = match authority.port() {
             Some(port) => port.as_u16(),
-            None if authority.as_str().ends_with(':') => return Err(wrong()),
+            None if authority.as_str() != authority.host() => return Err(wrong()),
             None => PORT,
         };
         ServerName::try_from(host.as_str()).map_err(|_| wrong())?;

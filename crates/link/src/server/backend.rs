@@ -138,48 +138,47 @@ impl Backend {
         // Before anything is changed: what is not sound must not use up a token.
         let signed =
             self.authority.sign(&request.request, (&name, &machine_id), self.lifetime).map_err(link)?;
+        let key = hex(&signed.key);
         let failed = |error| Refusal::store(&error);
+        let stored = self.ledger(&machine_id).last_batch(&machine_id).map_err(failed)?;
         let mut registry = lock(&self.registry);
-        let claim = registry.claim(&machine_id, &name, now).map_err(failed)?;
+        // Bound to this key from here on: should anything below fail, the host can try again with it, and nobody else.
+        if !registry.use_token(&token.id(), &key).map_err(failed)? {
+            let message = "this token was used before: ask for another";
+            return Err(Refusal::new("token-used", Code::PermissionDenied, message));
+        }
         let denied = |message: String| Err(Refusal::new("claimed", Code::AlreadyExists, message));
-        match claim {
+        let again = format!(
+            "{name} is known here: a host that joins again needs a token made for it (luarm enroll token --host {name})"
+        );
+        match registry.claim(&machine_id, &name).map_err(failed)? {
+            // A history that others wrote is not for whoever comes first.
+            Claim::Granted if stored > 0 && kept.name.is_none() => {
+                registry.unclaim(&machine_id).map_err(failed)?;
+                return denied(again);
+            }
             Claim::Granted => {}
+            Claim::Had if kept.name.is_some() => {
+                registry.revoke(&machine_id, now).map_err(failed)?;
+            }
+            // Its certificate was made, and the answer got lost.
+            Claim::Had if registry.has_key(&machine_id, &key).map_err(failed)? => {}
+            Claim::Had => return denied(again),
             Claim::Known { name: known } => {
                 return denied(format!(
-                    "this machine is enrolled as {known}: join with --name {known}; a copied machine needs a machine id of its own (systemd-machine-id-setup)"
+                    "this machine is known as {known}: join again with a token made for it (luarm enroll token --host {known}); a copied machine needs a machine id of its own (systemd-machine-id-setup)"
                 ));
             }
             Claim::Taken => {
-                return denied(format!("another machine is enrolled as {name}: choose a name with --name"));
-            }
-            // Whoever made the token for this very host meant it; and a host whose answer got lost asks with the same key again.
-            Claim::Enrolled if kept.name.is_some() || self.used_by(&mut registry, &token, &signed)? => {}
-            Claim::Enrolled => {
                 return denied(format!(
-                    "{name} is enrolled and its certificate is good: revoke it first (luarm enroll revoke {name}), or make the token with --host {name}"
+                    "another machine is known as {name}: choose another name with --name"
                 ));
             }
-        }
-        if !registry.use_token(&token.id(), &hex(&signed.key)).map_err(failed)? {
-            return Err(Refusal::new(
-                "token-used",
-                Code::PermissionDenied,
-                "this token was used before: ask for another",
-            ));
-        }
-        if kept.name.is_some() {
-            registry.revoke(&machine_id, now).map_err(failed)?;
         }
         self.note(&mut registry, &signed, (&name, &machine_id), now)?;
         drop(registry);
         tracing::info!("{name} joined (machine {machine_id})");
-        let stored = self.ledger(&machine_id).last_batch(&machine_id).map_err(failed)?;
         Ok(JoinReply { certificate: Some(self.answer(&signed)), name, stored })
-    }
-
-    /// Whether that token was used by that key before.
-    fn used_by(&self, registry: &mut Registry, token: &Token, signed: &Signed) -> Result<bool, Refusal> {
-        registry.is_used_by(&token.id(), &hex(&signed.key)).map_err(|e| Refusal::store(&e))
     }
 
     /// The token as it was made, if it is good.
@@ -227,6 +226,7 @@ impl Backend {
             fingerprint: hex(&tls::fingerprint(&signed.certificate)),
             machine_id: machine_id.to_owned(),
             name: name.to_owned(),
+            public_key: hex(&signed.key),
             expires: signed.expires,
             revoked: false,
         };
