@@ -179,9 +179,10 @@ impl Registry {
 
     /// Notes a certificate that was made for a host whose name is claimed.
     pub fn add_certificate(&mut self, certified: &Certified, now: Time) -> Result<(), StoreError> {
-        let Certified { fingerprint, machine_id, expires, .. } = certified;
-        let values = [Text(fingerprint), Text(machine_id), Int(now.0), Int(expires.0)];
-        self.sql.insert("luarm_certificate", "fingerprint, machineid, issued, expires", &values).map(|_| ())
+        let Certified { fingerprint, machine_id, public_key, expires, .. } = certified;
+        let values = [Text(fingerprint), Text(machine_id), Text(public_key), Int(now.0), Int(expires.0)];
+        let columns = "fingerprint, machineid, publickey, issued, expires";
+        self.sql.insert("luarm_certificate", columns, &values).map(|_| ())
     }
 
     /// The certificate with that fingerprint.

@@ -45,7 +45,7 @@ impl Refusal {
             }
             StoreError::Unsigned { .. } => Refusal::new("unsound", Code::InvalidArgument, error.to_string()),
             error => {
-                tracing::error!("the store cannot take a batch: {error}");
+                tracing::error!("the store failed: {error}");
                 Refusal::new("store-failed", Code::Unavailable, "the store cannot take batches now")
             }
         }

@@ -87,8 +87,8 @@ async fn what_is_cut_changed_or_of_another_version_is_refused_with_a_reason() {
     };
     let bytes = luarm_schema::wire::encode(&batch(&host, 1, 100));
     let newer = [&[99], &bytes[1..]].concat();
-    let unknown = String::from_utf8_lossy(&bytes[..200]).replace("renameinfo", "rumourinfo").into_bytes();
-    assert_ne!(unknown, &bytes[..200]);
+    let unknown = String::from_utf8_lossy(&bytes[..300]).replace("renameinfo", "rumourinfo").into_bytes();
+    assert_ne!(unknown, &bytes[..300]);
     for (parcel, code, words) in [
         (change(&|p| p.digest[3] ^= 1), Code::InvalidArgument, "digest"),
         (change(&|p| p.digest.clear()), Code::InvalidArgument, "digest"),
@@ -100,7 +100,7 @@ async fn what_is_cut_changed_or_of_another_version_is_refused_with_a_reason() {
         (rebuilt(&bytes[..bytes.len() - 9]), Code::InvalidArgument, "cut"),
         (rebuilt(&[&bytes[..], b"more"].concat()), Code::InvalidArgument, "follow"),
         (rebuilt(&newer), Code::FailedPrecondition, "version 99"),
-        (rebuilt(&[&unknown, &bytes[200..]].concat()), Code::FailedPrecondition, "rumourinfo"),
+        (rebuilt(&[&unknown, &bytes[300..]].concat()), Code::FailedPrecondition, "rumourinfo"),
     ] {
         let status = refused(&scene, &host, &parcel).await;
         assert!(status.code() == code && status.message().contains(words), "{status}, wanted {words:?}");
@@ -112,7 +112,7 @@ async fn what_is_cut_changed_or_of_another_version_is_refused_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn neither_a_bomb_nor_a_message_of_a_gigabyte_takes_memory() {
+async fn neither_a_bomb_nor_a_message_of_a_gigabyte_is_taken() {
     let scene = Scene::new();
     let host = scene.join("penguin");
     let bomb = zstd::bulk::compress(&vec![0; 1 << 30], 1).unwrap();
@@ -120,23 +120,13 @@ async fn neither_a_bomb_nor_a_message_of_a_gigabyte_takes_memory() {
         let parcel = Parcel { id: 1, digest: vec![0; 32], length, bytes: bomb.clone() };
         refused(&scene, &host, &parcel).await;
     }
-    let memory = resident();
     let huge = Parcel { id: 1, digest: vec![0; 32], length: 1 << 30, bytes: vec![0; 1 << 30] };
-    let with_message = resident();
     let status = refused(&scene, &host, &huge).await;
     assert!(matches!(status.code(), Code::ResourceExhausted | Code::Unknown | Code::Cancelled), "{status}");
     drop(huge);
-    // The client is this process too: its message, and what it makes of it, is not the server's.
-    assert!(with_message - memory > 900 << 20);
     assert!(scene.refused("too-large") >= 2);
     let (mut stream, _) = scene.stream(&host).await;
     assert_eq!(stream.deliver(&batch(&host, 1, 1)).await.unwrap(), 1);
-}
-
-/// Resident memory of this process, bytes.
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,7 +99,7 @@ impl Scene {
 
     pub(crate) fn join_with(&self, host: &Host, token: &Token) -> Result<identity::Facts, String> {
         let names = (host.name.as_str(), host.machine_id.as_str());
-        agent::join(&self.url(), token, &host.data, names).map_err(|error| error.to_string())
+        beside(|| agent::join(&self.url(), token, &host.data, names).map_err(|error| error.to_string()))
     }
 
     /// The number that a query of the store answers.
@@ -160,9 +160,14 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         if let Some(server) = self.server.take() {
-            server.stop();
+            beside(|| server.stop());
         }
     }
+}
+
+/// Does something that blocks on a thread that may.
+pub(crate) fn beside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
 
 fn store(directory: &Path) -> StoreUrl {
@@ -177,7 +182,7 @@ pub(crate) fn start(directory: &Path, lifetime: Duration) -> Server {
         lifetime,
         version: "test",
     };
-    Server::start(&config).unwrap()
+    beside(|| Server::start(&config).unwrap())
 }
 
 pub(crate) fn tls(authority: &Path, host: Option<&Path>) -> ClientConfig {
