@@ -161,7 +161,11 @@ impl<'a> Columns<'a> {
                 }
                 b'r' => {
                     let bytes = input.take(8)?.try_into().unwrap_or_default();
-                    Value::Real(f64::from_le_bytes(bytes))
+                    let x = f64::from_le_bytes(bytes);
+                    if !x.is_finite() {
+                        return Err(WireError::Malformed("a number that is none"));
+                    }
+                    Value::Real(x)
                 }
                 _ => Value::Text(input.text(usize::MAX)?),
             });
