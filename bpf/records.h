@@ -26,6 +26,7 @@ enum kind {
 	KIND_FILE_CLOEXEC,	/* whether an exec closes it changed: pad says to what */
 	KIND_FILE_AGAIN,	/* it was opened and closed again, and more may follow untold: see the table `accesses` */
 	KIND_PRIVILEGE,
+	KIND_FILE_ANSWER,	/* what became of a request that a KIND_FILE has told of */
 };
 
 /* Classes of events, for counting what is lost. */
@@ -246,7 +247,7 @@ enum access_bits { ACCESS_READ = 1, ACCESS_WRITE = 2 };
 
 /*
  * The strings, in this order: the name as the call gave it; the directory that it starts from, or the whole path of a file that the kernel has at
- * hand (name_len is 0 then); the second name, and where that starts from.
+ * hand or has noted (name_len is 0 then); the second name, and where that starts from, or the same of it.
  */
 struct file_record {
 	struct header h;
@@ -271,6 +272,7 @@ struct file_record {
 	u32 path2_len;
 	u32 which;		/* as in the key of its access */
 	u32 pad;
+	u64 request;		/* names the request to io_uring, while it lives; 0: a system call */
 	char data[];
 };
 
@@ -293,7 +295,25 @@ enum file_operation {
 	FILE_UMOUNT,
 };
 
-enum file_flags { FILE_CREATED = 1, FILE_TRUNCATED = 2, FILE_CLOEXEC = 4, FILE_DELETED = 8 };
+enum file_flags {
+	FILE_CREATED = 1,
+	FILE_TRUNCATED = 2,
+	FILE_CLOEXEC = 4,
+	FILE_DELETED = 8,
+	FILE_UNREAD = 16,	/* a name was not to be read any more when the call ended */
+	FILE_ASKED = 32,	/* a request was made: what becomes of it follows */
+	FILE_SILENT = 64,	/* and nothing follows if it is done */
+};
+
+struct answer_record {
+	struct header h;
+	u64 request;
+	s32 result;
+	u32 untold;		/* policy wants nothing told of it */
+	u64 inode;		/* 0: no file is at hand */
+	u32 dev;
+	u32 pad;
+};
 
 struct file_end_record {
 	struct header h;	/* pad: the process ends */
@@ -332,7 +352,8 @@ _Static_assert(sizeof(struct arguments_record) == 40, "arguments_record");
 _Static_assert(sizeof(struct dns_record) == 112, "dns_record");
 _Static_assert(sizeof(struct access_key) == 40, "access_key");
 _Static_assert(sizeof(struct access) == 48, "access");
-_Static_assert(sizeof(struct file_record) == 152, "file_record");
+_Static_assert(sizeof(struct file_record) == 160, "file_record");
+_Static_assert(sizeof(struct answer_record) == 48, "answer_record");
 _Static_assert(sizeof(struct file_end_record) == 104, "file_end_record");
 _Static_assert(sizeof(struct peer_key) == 32, "peer_key");
 _Static_assert(sizeof(struct peer) == 40, "peer");

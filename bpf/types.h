@@ -289,7 +289,31 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long bx, cx, dx, si, di, bp, r10, r8, orig_ax;
+};
+struct thread_info {
+	u32 status;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct user_pt_regs {
+	unsigned long regs[31];
+};
+struct pt_regs {
+	struct user_pt_regs user_regs;
+	u64 orig_x0;
+	s32 syscallno;
+};
+struct thread_info {
+	unsigned long flags;
+};
+#else
+#error "system calls are not known for this architecture"
+#endif
+
 struct task_struct {
+	struct thread_info thread_info;
 	unsigned int flags;
 	struct sched_entity se;
 	struct mm_struct *mm;
@@ -318,6 +342,99 @@ struct task_struct {
 /* Before Linux 5.7 the counter of execs had 32 bits. */
 struct task_struct___narrow {
 	u32 parent_exec_id, self_exec_id;
+};
+
+struct io_wq_work_node {
+	struct io_wq_work_node *next;
+};
+
+struct io_wq_work_list {
+	struct io_wq_work_node *first;
+};
+
+struct io_submit_state {
+	struct io_wq_work_list compl_reqs;
+};
+
+struct io_ring_ctx {
+	struct io_submit_state submit_state;
+};
+
+struct io_cqe {
+	u64 user_data;
+	s32 res;
+	int fd;
+};
+
+/* A request to io_uring. What an operation needs lies at its begin, as one of the structures below. */
+struct io_kiocb {
+	struct file *file;
+	u8 opcode;
+	u32 flags;
+	struct io_cqe cqe;
+	struct io_ring_ctx *ctx;
+	struct io_wq_work_node comp_list;
+	const struct cred *creds;
+};
+
+/* A name that the kernel has copied. */
+struct filename {
+	const char *name;
+};
+
+struct open_how {
+	u64 flags;
+};
+
+struct io_open {
+	int dfd;
+	u32 file_slot;
+	struct filename *filename;
+	struct open_how how;
+};
+
+struct io_close {
+	int fd;
+	u32 file_slot;
+};
+
+struct io_rename {
+	int old_dfd, new_dfd;
+	struct filename *oldpath, *newpath;
+	int flags;
+};
+
+struct io_unlink {
+	int dfd, flags;
+	struct filename *filename;
+};
+
+struct io_mkdir {
+	int dfd;
+	u16 mode;
+	struct filename *filename;
+};
+
+struct io_link {
+	int old_dfd, new_dfd;
+	struct filename *oldpath, *newpath;
+};
+
+struct xattr_name {
+	char name[256];
+};
+
+struct kernel_xattr_ctx {
+	struct xattr_name *kname;
+};
+
+struct io_xattr {
+	struct kernel_xattr_ctx ctx;
+	struct filename *filename;
+};
+
+struct io_accept {
+	u32 file_slot;
 };
 
 struct linux_binprm {
@@ -396,35 +513,6 @@ struct kernel_siginfo {
 	int si_code;
 };
 
-#if defined(__TARGET_ARCH_x86)
-struct pt_regs {
-	unsigned long di, si, dx, r10, r8, orig_ax;
-};
-#define CALL(regs) BPF_CORE_READ(regs, orig_ax)
-#define FIRST(regs) BPF_CORE_READ(regs, di)
-#define SECOND(regs) BPF_CORE_READ(regs, si)
-#define THIRD(regs) BPF_CORE_READ(regs, dx)
-#define FOURTH(regs) BPF_CORE_READ(regs, r10)
-#define FIFTH(regs) BPF_CORE_READ(regs, r8)
-#elif defined(__TARGET_ARCH_arm64)
-struct user_pt_regs {
-	unsigned long regs[31];
-};
-struct pt_regs {
-	struct user_pt_regs user_regs;
-	u64 orig_x0;
-	s32 syscallno;
-};
-#define CALL(regs) BPF_CORE_READ(regs, syscallno)
-#define FIRST(regs) BPF_CORE_READ(regs, orig_x0)
-#define SECOND(regs) BPF_CORE_READ(regs, user_regs.regs[1])
-#define THIRD(regs) BPF_CORE_READ(regs, user_regs.regs[2])
-#define FOURTH(regs) BPF_CORE_READ(regs, user_regs.regs[3])
-#define FIFTH(regs) BPF_CORE_READ(regs, user_regs.regs[4])
-#else
-#error "system call arguments are not known for this architecture"
-#endif
-
 struct seq_file;
 
 struct bpf_iter_meta {
@@ -445,20 +533,7 @@ struct bpf_iter__task_file {
 
 #pragma clang attribute pop
 
-/* What a system call's entry tracepoint gives (its format file in tracefs). */
-struct syscall_entry {
-	u64 header;
-	long id;
-	unsigned long args[6];
-};
-
-/* What a system call's exit tracepoint gives. */
-struct syscall_exit {
-	u64 header;
-	long id;
-	long ret;
-};
-
+#define PF_IO_WORKER 0x00000010
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004
 #define SOCK_DONE_BIT 1

@@ -162,6 +162,7 @@ fn row(ctx: &mut Context, access: &FileAccess, psentity: i64) -> FileInfo {
         pid: actor.image.pid,
         size: file.map(|file| file.size),
         result: access.result,
+        via: access.ring.then_some(Word::Borrowed("io_uring")),
         uid: actor.euid,
         auid: actor.auid,
         session: actor.session,

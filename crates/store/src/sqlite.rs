@@ -10,9 +10,8 @@ mod resume;
 mod spool;
 mod writer;
 
-pub use append::Refused;
-pub use ledger::Ledger;
-pub use reader::{Interrupt, Reader};
+pub(crate) use ledger::Ledger;
+pub(crate) use reader::{Interrupt, Reader};
 pub(crate) use registry::SqliteRegistry;
 pub use spool::{Parcel, Spool};
-pub use writer::{Appended, Writer};
+pub(crate) use writer::Writer;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use luarm_store::Writer;
+use luarm_store::{HostIdentity, Writer};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -75,7 +75,8 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     catch_signals(events.clone())?;
     let plan = options.watch.plan(config);
     let facts = pipeline::host(&dir)?;
-    let (writer, resume) = Writer::open(&located.store, &facts.machine_id)?;
+    let identity = HostIdentity::own(&facts.machine_id, &facts.hostname);
+    let (writer, resume) = Writer::open_for(&located.store, &identity)?;
     let destination = Destination {
         keeper: Box::new(writer),
         delivered: resume.last_batch.map_or(0, |(id, _)| id),

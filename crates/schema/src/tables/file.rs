@@ -44,8 +44,11 @@ table! {
         pid: u32,
         /// Size in bytes, when it began.
         size: Option<u64>,
-        /// 0 or the kernel's error number.
-        result: i32,
+        /// 0 or the kernel's error number; NULL for a request to io_uring of which nothing was heard any more: it asked that its success be kept from everybody,
+        /// or its process ended first.
+        result: Option<i32>,
+        /// `io_uring` where it was asked for through a ring; NULL for a system call.
+        via: Option<Word>,
         /// Effective user id.
         uid: u32,
         /// Login user id.

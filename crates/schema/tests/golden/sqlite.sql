@@ -1229,3 +1229,39 @@ CREATE VIEW batchinfo AS SELECT
     CAST(substr(created, 18, 2) AS INTEGER) AS csec
 FROM batchinfo_stored;
 
+CREATE TABLE retentioninfo_stored (
+    host INTEGER NOT NULL,
+    retentionid INTEGER NOT NULL,
+    tablename TEXT NOT NULL,
+    beforekey INTEGER NOT NULL,
+    beforetime TEXT NOT NULL,
+    rowcount INTEGER NOT NULL,
+    keptcount INTEGER NOT NULL,
+    firstbatch INTEGER NOT NULL,
+    lastbatch INTEGER NOT NULL,
+    created TEXT NOT NULL,
+    md5sum TEXT NOT NULL,
+    batch INTEGER NOT NULL,
+    PRIMARY KEY (host, retentionid)
+) STRICT;
+CREATE VIEW retentioninfo AS SELECT
+    host,
+    retentionid,
+    tablename,
+    beforekey,
+    beforetime,
+    rowcount,
+    keptcount,
+    firstbatch,
+    lastbatch,
+    created,
+    md5sum,
+    batch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec
+FROM retentioninfo_stored;
+

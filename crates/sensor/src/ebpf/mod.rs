@@ -13,10 +13,13 @@ mod empty;
 mod exchanges;
 mod files;
 mod hooks;
+mod kernel;
 mod mounts;
+mod names;
 mod privilege;
 mod reader;
 mod record;
+mod syscalls;
 
 use std::{
     io,

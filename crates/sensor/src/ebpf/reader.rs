@@ -26,6 +26,7 @@ use super::{
     decode,
     exchanges::Exchanges,
     files::Files,
+    hooks::RING_CLASS,
     privilege,
     record::{self, kind, split},
     weight,
@@ -71,7 +72,7 @@ pub(super) struct Reader<'a> {
     exchanges: Exchanges,
     files: Files,
     digests: RefCell<Digests>,
-    /// Whether it was said that somebody uses io_uring.
+    /// Whether it was said that somebody uses io_uring, or need not be: what goes through it is seen.
     warned: bool,
     failed: HashSet<u64>,
     failed_order: VecDeque<u64>,
@@ -133,7 +134,7 @@ impl<'a> Reader<'a> {
             messages,
             exchanges: Exchanges::default(),
             files: Files::new(own_mount_namespace()),
-            warned: false,
+            warned: attached.watches(RING_CLASS),
             digests: RefCell::new(Digests::new(producer.clone())),
             failed: HashSet::new(),
             failed_order: VecDeque::new(),
@@ -248,6 +249,7 @@ impl<'a> Reader<'a> {
             kind::FILE_END => return self.files.closed(bytes),
             kind::FILE_CLOEXEC => return self.files.closes_at_exec(bytes),
             kind::FILE_AGAIN => return self.files.again(bytes),
+            kind::FILE_ANSWER => return self.files.answered(bytes, &mut self.out),
             _ => None,
         };
         match &observation {
@@ -257,11 +259,11 @@ impl<'a> Reader<'a> {
                     self.files.executed(*at, task.image, &table, &mut self.out);
                 }
             }
-            Some(Observation::Exit { at, image, .. }) => self.files.exited(*at, *image),
+            Some(Observation::Exit { at, image, .. }) => self.files.exited(*at, *image, &mut self.out),
             Some(Observation::Privilege(act)) if act.operation == "io_uring_setup" && !self.warned => {
                 self.warned = true;
                 tracing::warn!(
-                    "process {} uses io_uring: what it does with files through it is not seen; privinfo tells of each that does",
+                    "process {} uses io_uring: what it does with files through it is not seen on this kernel; privinfo tells of each that does",
                     act.actor.image.pid
                 );
             }

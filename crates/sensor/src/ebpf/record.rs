@@ -38,8 +38,8 @@ pub(super) mod kind {
     pub(in super::super) const FILE_END: u32 = 15;
     pub(in super::super) const FILE_CLOEXEC: u32 = 16;
     pub(in super::super) const FILE_AGAIN: u32 = 17;
-
     pub(in super::super) const PRIVILEGE: u32 = 18;
+    pub(in super::super) const FILE_ANSWER: u32 = 19;
 }
 
 /// What the counters of lost events stand for, as in `enum class`: class and cause.
@@ -125,6 +125,9 @@ pub(super) const FILE_CREATED: u32 = 1;
 pub(super) const FILE_TRUNCATED: u32 = 2;
 pub(super) const FILE_CLOEXEC: u32 = 4;
 pub(super) const FILE_DELETED: u32 = 8;
+pub(super) const FILE_UNREAD: u32 = 16;
+pub(super) const FILE_ASKED: u32 = 32;
+pub(super) const FILE_SILENT: u32 = 64;
 
 /// `TASK.flags` of a kernel thread.
 pub(super) const PF_KTHREAD: u32 = 0x0020_0000;
@@ -201,7 +204,10 @@ records! {
         h: Header, actor: Actor, inode: u64, size: u64, dev: u32, owner: u32, mode: u32, operation: u32, access: u32,
         flags: u32, result: i32, fd: i32, argument: u32, argument2: u32, mntns: u32, rooted: u32, name_len: u32,
         path_len: u32, name2_len: u32, path2_len: u32, which: u32, pad: u32,
+        request: u64,
     }
+    /// What became of a request.
+    Answer = "answer_record" { h: Header, request: u64, result: i32, untold: u32, inode: u64, dev: u32, pad: u32, }
     /// An access ended, or goes on.
     FileEnd = "file_end_record" { h: Header, key: AccessKey, access: Access, }
     /// Key of the UDP table.

@@ -45,6 +45,13 @@ pub enum FileOperation {
     Umount,
 }
 
+impl FileOperation {
+    /// Whether a file was opened.
+    pub fn opens(self) -> bool {
+        matches!(self, FileOperation::Open | FileOperation::Create | FileOperation::Truncate)
+    }
+}
+
 /// How a path came to be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathOrigin {
@@ -113,8 +120,10 @@ pub struct FileAccess {
     pub permissions: Option<u16>,
     /// The owner and the group that chown asked for; `None` for one that stays.
     pub owners: Option<(Option<u32>, Option<u32>)>,
-    /// 0, or the error number of the refusal.
-    pub result: i32,
+    /// 0, or the error number of the refusal; `None` for a request to io_uring of which nothing was heard any more.
+    pub result: Option<i32>,
+    /// It was asked for through io_uring.
+    pub ring: bool,
     /// Mount namespace, 0 where unknown.
     pub mntns: u32,
 }

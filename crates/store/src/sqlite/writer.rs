@@ -6,32 +6,19 @@ use std::{
 };
 
 use luarm_schema::{
-    Batch, Resume, Row,
+    Batch, Resume,
     canonical::{Canonical, md5sum},
 };
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::{
-    append::{self, Refused, Statements},
+    append::{self, Statements},
     open, resume,
 };
-use crate::{StoreError, StoreUrl};
-
-/// How much was stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Appended {
-    /// Batches.
-    pub batches: u64,
-    /// New rows.
-    pub rows: u64,
-    /// Ends of rows of earlier batches.
-    pub ends: u64,
-    /// Ends whose row is not in the store, or has ended before.
-    pub unmatched: u64,
-}
+use crate::{Appended, Refused, StoreError};
 
 /// The one who appends the batches of one host.
-pub struct Writer {
+pub(crate) struct Writer {
     appender: Appender,
     machine_id: String,
     /// The host's number, once it is in the store.
@@ -40,74 +27,72 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens the store for the host with that machine id, and makes it where there is none (the file for its owner only). Gives
-    /// what the store remembers of the host.
-    pub fn open(url: &StoreUrl, machine_id: &str) -> Result<(Self, Resume), StoreError> {
-        let appender = Appender::open(url)?;
-        let failed = |e| StoreError::from_open(&appender.path, e);
+    /// Opens the file for the host with that machine id, and makes it where there is none (for its owner only). Gives what it remembers of the host.
+    pub(crate) fn open(path: &Path, machine_id: &str) -> Result<(Self, Resume), StoreError> {
+        let appender = Appender::open(path)?;
+        let failed = |e| StoreError::from_open(path, e);
         let host = resume::host_number(&appender.conn, machine_id).map_err(failed)?;
         let resume = match host {
             Some(host) => resume::resume(&appender.conn, host).map_err(failed)?,
             None => Resume::default(),
         };
-        let writer =
-            Writer { appender, machine_id: machine_id.to_owned(), host, appended: Appended::default() };
-        Ok((writer, resume))
+        let (machine_id, appended) = (machine_id.to_owned(), Appended::default());
+        Ok((Writer { appender, machine_id, host, appended }, resume))
     }
 
-    /// Stores a batch, wholly and durably, or on an error not at all. A batch that is stored already is stored no second time.
-    ///
-    /// After an error that [`StoreError::is_transient`] the same batch may be tried again with the same writer.
-    ///
-    /// Gives the rows that the engine refused for what is in them; there are none unless something is wrong with luarm itself.
-    pub fn append(&mut self, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
+    /// Stores a batch; see [`crate::Writer::append`].
+    pub(crate) fn append(&mut self, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
         let (host, done, refused) = self.appender.append(&self.machine_id, self.host, batch)?;
         self.host = Some(host);
-        self.appended.batches += done.batches;
-        self.appended.rows += done.rows;
-        self.appended.ends += done.ends;
-        self.appended.unmatched += done.unmatched;
+        self.appended.add(done);
         Ok(refused)
     }
 
-    /// What this writer has stored since it was opened.
-    pub fn appended(&self) -> Appended {
+    /// The last batch that is stored, 0 for none.
+    pub(crate) fn last_batch(&mut self) -> Result<i64, StoreError> {
+        self.appender.last_batch(&self.machine_id)
+    }
+
+    pub(crate) fn appended(&self) -> Appended {
         self.appended
     }
 
     /// Bytes that the store takes on disk.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         size(&self.appender.path)
-    }
-
-    /// The database file.
-    pub fn path(&self) -> &Path {
-        &self.appender.path
     }
 }
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer")
-            .field("path", &self.appender.path)
-            .field("host", &self.host)
-            .finish_non_exhaustive()
+        let path = &self.appender.path;
+        f.debug_struct("Writer").field("path", path).field("host", &self.host).finish_non_exhaustive()
     }
 }
 
 /// A connection that appends.
 pub(super) struct Appender {
-    pub(super) conn: Connection,
-    pub(super) path: PathBuf,
+    conn: Connection,
+    path: PathBuf,
     statements: Statements,
     buffer: Canonical,
 }
 
 impl Appender {
-    pub(super) fn open(url: &StoreUrl) -> Result<Self, StoreError> {
-        let path = url.file()?.to_owned();
-        let conn = open::open_for_writing(&path)?;
-        Ok(Appender { conn, path, statements: Statements::new(), buffer: Canonical::default() })
+    /// Opens the file, and makes it where there is none.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let conn = open::open_for_writing(path)?;
+        let (statements, buffer) = (Statements::new(), Canonical::default());
+        Ok(Appender { conn, path: path.to_owned(), statements, buffer })
+    }
+
+    /// The last batch of the host with that machine id, 0 for none.
+    pub(super) fn last_batch(&self, machine_id: &str) -> Result<i64, StoreError> {
+        let failed = |e| StoreError::from_append(&self.path, e);
+        match resume::host_number(&self.conn, machine_id).map_err(failed)? {
+            Some(host) => resume::last_batch(&self.conn, host).map_err(failed),
+            None => Ok(0),
+        }
     }
 
     /// Stores a batch of the host with that machine id, and with that number if it is known. Gives the number and what was stored.
@@ -117,10 +102,6 @@ impl Appender {
         host: Option<i64>,
         batch: &Batch,
     ) -> Result<(i64, Appended, Vec<Refused>), StoreError> {
-        match batch.rows.last() {
-            Some(Row::BatchInfo(info)) if info.batchid == batch.id => {}
-            _ => return Err(StoreError::Unsigned { id: batch.id }),
-        }
         let failed = |e| StoreError::from_append(&self.path, e);
         let tx = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate).map_err(failed)?;
         // Inside the transaction, because another new host may have taken the next number meanwhile.
@@ -133,16 +114,16 @@ impl Appender {
         };
         let last = resume::last_batch(&tx, host).map_err(failed)?;
         if batch.id <= last {
-            return self.same_batch(&tx, host, batch).map(|()| (host, Appended::default(), Vec::new()));
+            let nothing = |()| (host, Appended::default(), Vec::new());
+            return self.same_batch(&tx, host, batch).map(nothing);
         }
         if batch.id != last + 1 {
             return Err(StoreError::Gap { last, got: batch.id });
         }
-        let (mut done, refused) =
+        let (done, refused) =
             append::append(&tx, &self.statements, host, batch, &mut self.buffer).map_err(failed)?;
         tx.commit().map_err(failed)?;
-        done.batches = 1;
-        Ok((host, done, refused))
+        Ok((host, Appended { batches: 1, ..done }, refused))
     }
 
     /// The batch came before: its last row must be the one that is stored.

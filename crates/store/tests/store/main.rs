@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod accounts;
 mod append;
+mod console;
 mod crash;
+mod faults;
 mod fixture;
 mod full_disk;
 mod ledger;
@@ -11,4 +14,7 @@ mod opening;
 mod reading;
 mod refusal;
 mod registry;
+mod retention;
+mod same;
+mod servers;
 mod spool;

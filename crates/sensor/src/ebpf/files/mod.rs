@@ -2,6 +2,7 @@
 
 mod decode;
 mod paths;
+mod requests;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,7 +12,7 @@ use std::{
 use libbpf_rs::{MapCore, MapFlags};
 use zerocopy::{FromBytes, IntoBytes};
 
-use self::paths::Paths;
+use self::{paths::Paths, requests::Requests};
 use super::{
     decode::image,
     record::{self, Access, AccessKey, split},
@@ -117,6 +118,7 @@ pub(super) struct Files {
     due: VecDeque<(BootNs, Key, BootNs)>,
     exits: VecDeque<(BootNs, ImageId)>,
     paths: Paths,
+    requests: Requests,
     given_up: u64,
 }
 
@@ -129,6 +131,7 @@ impl Files {
             due: VecDeque::new(),
             exits: VecDeque::new(),
             paths: Paths::new(mntns),
+            requests: Requests::default(),
             given_up: 0,
         }
     }
@@ -136,6 +139,12 @@ impl Files {
     /// Something was done with a file.
     pub(super) fn one(&mut self, bytes: &[u8], out: &mut Vec<Observation>) {
         let Some((r, mut access)) = decode::file(bytes, &mut self.paths) else { return };
+        if r.flags & record::FILE_ASKED != 0 {
+            return self.requests.asked(r.request, access, r.flags & record::FILE_SILENT != 0, out);
+        }
+        if r.request != 0 {
+            self.requests.met(r.request, &mut access, &self.paths, out);
+        }
         if r.operation != record::operation::OPEN || r.result != 0 {
             out.push(Observation::File(Box::new(access)));
             return;
@@ -181,6 +190,13 @@ impl Files {
         self.due.push_back((at + AGAIN, key, at));
     }
 
+    /// A request to io_uring is done.
+    pub(super) fn answered(&mut self, bytes: &[u8], out: &mut Vec<Observation>) {
+        if let Some((r, _)) = split::<record::Answer>(bytes) {
+            self.requests.answered(&r, &self.paths, out);
+        }
+    }
+
     /// An access was closed.
     pub(super) fn closed(&mut self, bytes: &[u8]) {
         let Some((r, _)) = split::<record::FileEnd>(bytes) else { return };
@@ -210,7 +226,8 @@ impl Files {
     }
 
     /// A process ended.
-    pub(super) fn exited(&mut self, at: BootNs, image: ImageId) {
+    pub(super) fn exited(&mut self, at: BootNs, image: ImageId, out: &mut Vec<Observation>) {
+        self.requests.exited(image, out);
         if self.of_process.contains_key(&(image.pid, image.start)) {
             self.exits.push_back((at, image));
         }
@@ -240,6 +257,7 @@ impl Files {
         out: &mut Vec<Observation>,
     ) {
         self.paths.forget();
+        self.requests.settle(now, all, out);
         let ripe = |at: BootNs| all || at + FAREWELL <= now;
         while let Some((at, image)) = self.exits.pop_front_if(|(at, _)| ripe(*at)) {
             for key in self.of_process.get(&(image.pid, image.start)).cloned().unwrap_or_default() {
