@@ -2,7 +2,7 @@
 
 use luarm_schema::{Dialect, SCHEMA_VERSION, TABLES, TableDef};
 
-use super::{Class, Failure, Session, registry};
+use super::{Class, Failure, Session, enrolment, registry};
 use crate::error::Trouble;
 
 /// The version of the tables; `None` where there are none, or not all yet.
@@ -41,7 +41,7 @@ async fn create_locked<S: Session>(session: &mut S) -> Result<(), Failure> {
         session.run("BEGIN").await?;
         session.run("CREATE SCHEMA IF NOT EXISTS luarm").await?;
     }
-    for statement in registry::create(S::DIALECT) {
+    for statement in registry::create(S::DIALECT).into_iter().chain(enrolment::create(S::DIALECT)) {
         session.run(&statement).await?;
     }
     for table in TABLES {
