@@ -190,7 +190,6 @@ mod tests {
                 euid: 0,
                 auid: None,
                 session: None,
-                tid: pid,
                 comm: Vec::new(),
             },
             operation: FileOperation::Unlink,
