@@ -39,5 +39,6 @@ TELL(place);
 TELL(file_record);
 TELL(file_end_record);
 TELL(answer_record);
+TELL(content_record);
 TELL(peer_key);
 TELL(peer);

@@ -138,11 +138,11 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 /* The file behind a descriptor of the task that runs. */
 static __always_inline struct file *file_of(u32 fd)
 {
-	struct fdtable *table = BPF_CORE_READ(bpf_get_current_task_btf(), files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
+	struct fdtable *table = bpf_get_current_task_btf()->files->fdt;
+	struct file **files = table->fd;
 	struct file *file = NULL;
 
-	if (fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
+	if (fd >= table->max_fds || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
 		return NULL;
 	return file;
 }
@@ -182,6 +182,8 @@ struct walk {
 	struct kernfs_node *node;
 	u32 scratch, start, at, limit;
 	bool whole;
+	/* It came to a mount without a parent. */
+	bool top;
 	/* A process's root: how much of the path lies below it. */
 	struct dentry *root;
 	u32 rooted;
@@ -203,7 +205,30 @@ static __always_inline bool put_component(struct walk *w, const void *name)
 	return true;
 }
 
-static long path_step(u32 turn, struct walk *w)
+/* What the kernel calls the namespace of mounts that are in none, since Linux 6.18; before, it had no number. */
+#define MNT_NS_ANON_INO 0xeffffff7
+#define MAX_ERRNO 4095
+
+/*
+ * Whether a mount without a parent is the root of a namespace, or one of the kernel's own; else it was unmounted, or never mounted anywhere. Global, and
+ * the mount a number, so that the verifier looks at it once and not in every state of those who ask.
+ */
+__attribute__((noinline)) int is_root(u64 address)
+{
+	struct mount *mount = (struct mount *)address;
+	struct mnt_namespace *ns = BPF_CORE_READ(mount, mnt_ns);
+
+	if (!ns)
+		return 0;
+	if ((u64)ns >= (u64)-MAX_ERRNO)
+		return 1;
+	u32 inum = BPF_CORE_READ(ns, ns.inum);
+
+	return inum && inum != MNT_NS_ANON_INO;
+}
+
+/* One step up; `put` writes a component. */
+static __always_inline long climb(struct walk *w, bool (*put)(struct walk *w, const void *name))
 {
 	struct dentry *dentry = w->dentry;
 	struct mount *mount = w->mount;
@@ -215,19 +240,24 @@ static long path_step(u32 turn, struct walk *w)
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
 		if (above == mount || !above) {
-			w->whole = true;
+			w->whole = w->top = true;
 			return 1;
 		}
 		w->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
 		w->mount = above;
 		return 0;
 	}
-	if (!put_component(w, BPF_CORE_READ(dentry, d_name.name)))
+	if (!put(w, BPF_CORE_READ(dentry, d_name.name)))
 		return 1;
 	/* Without a parent and not a root: a file that never had a name, like a memfd. What the kernel calls it stood there. */
 	w->whole = dentry == parent;
 	w->dentry = parent;
 	return w->whole;
+}
+
+static long path_step(u32 turn, struct walk *w)
+{
+	return climb(w, put_component);
 }
 
 static long cgroup_step(u32 turn, struct walk *w)
@@ -248,14 +278,19 @@ static long cgroup_step(u32 turn, struct walk *w)
 	return 0;
 }
 
-/* Marks a path that did not fit: a component `...` stands in place of those that are missing. */
-static __always_inline u32 end_walk(struct walk *w)
+/* Marks a path that did not fit, or leads to no root: a component `...` stands in place of what is missing. */
+static __always_inline u32 end_climb(struct walk *w, bool (*put)(struct walk *w, const void *name))
 {
-	if (!w->whole) {
+	if (!w->whole || (w->top && !is_root((u64)w->mount))) {
 		w->limit += sizeof("...");
-		put_component(w, "...");
+		put(w, "...");
 	}
 	return w->at;
+}
+
+static __always_inline u32 end_walk(struct walk *w)
+{
+	return end_climb(w, put_component);
 }
 
 /*

@@ -114,9 +114,12 @@ struct hlist_bl_node {
 	struct hlist_bl_node **pprev;
 };
 
+struct block_device;
+
 struct super_block {
 	u32 s_dev;
 	unsigned long s_magic;
+	struct block_device *s_bdev;
 };
 
 struct timespec64 {
@@ -163,6 +166,7 @@ struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	struct mnt_namespace *mnt_ns;
 };
 
 struct path {

@@ -23,8 +23,9 @@ table! {
         filename: String,
         /// Directory of the file, from the root of the process's mount namespace.
         location: String,
-        /// How `filename` and `location` are known: `kernel`, they are those of the file that it opened; `resolved`, the process's words from a directory that the
-        /// kernel knew, further directories within them looked up within a second; `named`, by the letters of those words.
+        /// How `filename`, `location` and `target` are known: `kernel`, they are the kernel's own, of the file that it opened or that it found for the operation;
+        /// `resolved`, the process's words from a directory that the kernel knew, further directories within them looked up within a second; `named`, by the letters
+        /// of those words. The reason of the class `file` in `coverageinfo` says for which operations the kernel's own could be had.
         pathorigin: Word,
         /// The whole path as the process saw it, where its root directory is another; else NULL.
         seenpath: Option<String>,
@@ -59,9 +60,9 @@ table! {
         device: Option<u32>,
         /// Inode of the file.
         inode: Option<u64>,
-        /// Type and permissions of the file, as in `st_mode`.
+        /// Type and permissions of the file, as in `st_mode`, before the operation.
         filemode: Option<u16>,
-        /// Owner of the file.
+        /// Owner of the file, before the operation.
         fileowner: Option<u32>,
         /// `deleted` where the file had no name any more.
         filestate: Option<Word>,
@@ -90,7 +91,45 @@ table! {
         modified: Option<i32>,
         /// The file's own position at the last close: how far it was read or written, unless by pread, pwrite or a mapping.
         position: Option<u64>,
+        /// SHA-256 of the contents that it left in the file, hexadecimal; where the policy has them digested (see the class `file-digest` in `coverageinfo`), and the
+        /// digest was known within a second of the end. NULL where it was not: `contentinfo` may have it, `lossinfo` tells of those that there are none of.
+        sha256: Option<Arc<str>>,
     }
     derived {}
     index { (filename) (inode) (psentity) }
+}
+
+table! {
+    /// Contents that an access left in a file, where the policy has files digested: read right after the close, and only if the file still was the one that was closed.
+    contentinfo: ContentInfo, ContentInfoEnd, key contentid;
+    begin {
+        /// Number of the row, ordered by time.
+        contentid: i64,
+        /// The access that left them, in `fileinfo`.
+        fileaccessid: i64,
+        /// Name under which it was read: another one than in `fileinfo` if it was renamed since.
+        filename: String,
+        /// Directory where it was read.
+        location: String,
+        /// Device of the file, as major * 2^20 + minor.
+        device: u32,
+        /// Inode of the file.
+        inode: u64,
+        /// Size in bytes.
+        size: u64,
+        /// When its contents changed last.
+        mtime: Time,
+        /// When anything of it changed last: its contents, its name, its owner, its permissions.
+        ctime: Time,
+        /// 1 if nothing of it changed between the close and the reading; 0 if its name or an attribute did, so that by size and time of modification alone the
+        /// contents are those of the close (or by size alone, if somebody set that time).
+        asclosed: i32,
+        /// SHA-256 of its contents, hexadecimal.
+        sha256: Arc<str>,
+        /// When it was read.
+        created: Time,
+    }
+    end {}
+    derived {}
+    index { (sha256) (fileaccessid) (inode) }
 }

@@ -2,27 +2,28 @@
 #![expect(unsafe_code, reason = "the kernel tells of skipped runs only through a raw call")]
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs,
     io::{self, Read},
-    os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
 
 use libbpf_rs::{
-    Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
+    Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramInput, ProgramMut,
+    libbpf_sys,
 };
+use rustix::fs::{Mode, OFlags, open as open_place};
 use zerocopy::IntoBytes;
 
 use super::{
     EbpfConfig, EbpfError,
-    hooks::{Attach, CLASSES, Class, DISPATCHERS, ESSENTIAL, FILES, Hook},
+    hooks::{self, Attach, CLASSES, Class, DISPATCHERS, ESSENTIAL, FILES, Hook},
     kernel::Kernel,
     mounts::{Tracepoints, cgroup_root},
+    names,
+    places::Places,
     record, syscalls,
 };
 use crate::observation::{Coverage, Watch};
@@ -32,7 +33,13 @@ pub(super) struct Attached {
     pub(super) object: Object,
     links: HashMap<&'static str, Link>,
     kernel: Kernel,
+    /// The quiet places: while they are open, the kernel keeps their inodes where it has noted them.
+    quiet: Vec<OwnedFd>,
     pub(super) coverage: Vec<Coverage>,
+    /// Bytes of the largest file that is digested.
+    pub(super) digest_limit: u64,
+    /// For whoever keeps them up to date.
+    pub(super) places: Cell<Option<Places>>,
 }
 
 /// What libbpf said last, to find the program that the kernel refused and its reason.
@@ -48,10 +55,18 @@ fn listen(_: PrintLevel, message: String) {
 impl Attached {
     /// Loads and attaches what can be; fails when processes cannot be watched.
     pub(super) fn new(config: &EbpfConfig) -> Result<Self, EbpfError> {
-        let mut refused = BTreeMap::new();
+        let mut refused = names::unusable();
         let kernel = Kernel::running();
         let object = load(config, &kernel, &mut refused)?;
-        let mut attached = Attached { object, links: HashMap::new(), kernel, coverage: Vec::new() };
+        let mut attached = Attached {
+            object,
+            links: HashMap::new(),
+            kernel,
+            coverage: Vec::new(),
+            digest_limit: config.digest_limit,
+            places: Cell::default(),
+            quiet: Vec::new(),
+        };
         attached.attach_all(&mut refused);
         if let Some(flag) = attached.kernel.request_creds {
             let table = attached.map("request_creds")?;
@@ -59,12 +74,23 @@ impl Attached {
                 .update(&0u32.to_ne_bytes(), &flag.to_ne_bytes(), MapFlags::ANY)
                 .map_err(|e| EbpfError::Refused(format!("cannot set a flag for the programs: {e:#}")))?;
         }
+        let quiet = attached.be_quiet(&config.quiet)?;
+        let places = Places::new(&attached.map("places")?, &config.digested)?;
+        let digested = places.there();
+        attached.places.set(Some(places));
         for class in CLASSES {
             let mut coverage = attached.coverage_of(class, &refused);
             if class.name == FILES && coverage.watch == Watch::Watched {
-                let quiet = attached.be_quiet(&config.quiet)?;
-                coverage.reason =
-                    coverage.reason.map(|limits| format!("{limits}; reads below {quiet} by policy"));
+                let origin = names::origin(&refused);
+                coverage.reason = coverage
+                    .reason
+                    .map(|limits| format!("{limits}; {origin}; reads below {quiet} by policy"));
+                for hook in names::standing(&refused).filter_map(|hook| attached.name_of(hook)) {
+                    coverage.hook = format!("{}, {hook}", coverage.hook);
+                }
+            }
+            if class.name == FILES {
+                attached.coverage.push(digest_of_files(&coverage, &digested, config.digest_limit));
             }
             if class.name == ESSENTIAL && coverage.watch == Watch::Unwatched {
                 return Err(EbpfError::Refused(coverage.reason.unwrap_or_default()));
@@ -76,9 +102,10 @@ impl Attached {
             watch: Watch::Watched,
             sensor: "ebpf",
             hook: "sched_process_exec".to_owned(),
-            reason: Some(
-                "an image that is gone or changed when it is to be read has none: see lossinfo".to_owned(),
-            ),
+            reason: Some(format!(
+                "an image that is gone or changed when it is to be read, on a network file system or FUSE, or larger than {} bytes has none: see lossinfo",
+                config.digest_limit
+            )),
         });
         Ok(attached)
     }
@@ -116,7 +143,7 @@ impl Attached {
             Attach::Entry(calls) => ("sys_enter", *calls),
             Attach::Exit(calls) => ("sys_exit", *calls),
             Attach::Feature(call, _) => ("sys_exit", std::slice::from_ref(call)),
-            Attach::Next(_) => return None,
+            Attach::Next(_) | Attach::Run => return None,
             Attach::Traced(names, _) => {
                 let name = self.kernel.renamed.get(hook.program).or(names.first())?;
                 return Some(format!("tp_btf/{name}"));
@@ -131,19 +158,29 @@ impl Attached {
     }
 
     /// Has reads below these places not told; gives those that are there.
-    fn be_quiet(&self, places: &[PathBuf]) -> Result<String, EbpfError> {
-        let table = self.map("quiet")?;
+    fn be_quiet(&mut self, places: &[PathBuf]) -> Result<String, EbpfError> {
         let mut there = Vec::new();
         for place in places {
-            let Ok(facts) = fs::metadata(place) else { continue };
-            let (major, minor) = (rustix::fs::major(facts.dev()), rustix::fs::minor(facts.dev()));
-            let key = record::Place { inode: facts.ino(), dev: major << 20 | minor, pad: 0 };
-            table
-                .update(key.as_bytes(), &[1], MapFlags::ANY)
-                .map_err(|e| EbpfError::Refused(format!("cannot leave out {}: {e:#}", place.display())))?;
+            let Ok(opened) = open_place(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+                continue;
+            };
+            self.silence(&opened).map_err(|reason| {
+                EbpfError::Refused(format!("cannot leave out {}: {reason}", place.display()))
+            })?;
+            self.quiet.push(opened);
             there.push(place.display().to_string());
         }
         Ok(there.join(" "))
+    }
+
+    fn silence(&self, place: &OwnedFd) -> Result<(), String> {
+        let mut silence = record::Silence { fd: place.as_raw_fd().cast_unsigned() };
+        let input = ProgramInput { context_in: Some(silence.as_mut_bytes()), ..Default::default() };
+        let output = self.program("be_quiet")?.test_run(input).map_err(|e| format!("{e:#}"))?;
+        match output.return_value.cast_signed() {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(-error).to_string()),
+        }
     }
 
     /// What a class that is watched does not see.
@@ -158,10 +195,10 @@ impl Attached {
     fn attach_all(&mut self, refused: &mut BTreeMap<String, String>) {
         let tracepoints = Tracepoints::open();
         let cgroup = cgroup_root();
-        for hook in CLASSES.iter().flat_map(|c| c.hooks) {
+        for hook in hooks::all() {
             if refused.contains_key(hook.program)
                 || self.links.contains_key(hook.program)
-                || hook.attach == Attach::Iterator
+                || matches!(hook.attach, Attach::Iterator | Attach::Run)
                 || self.kernel.lacking.contains_key(hook.program)
             {
                 continue;
@@ -198,7 +235,7 @@ impl Attached {
                     Err(reason) => reason,
                 },
             };
-            for hook in CLASSES.iter().flat_map(|c| c.hooks).filter(|h| dispatcher.serves(h.attach)) {
+            for hook in hooks::all().filter(|h| dispatcher.serves(h.attach)) {
                 refused.entry(hook.program.to_owned()).or_insert_with(|| reason.clone());
             }
         }
@@ -217,7 +254,7 @@ impl Attached {
     ) -> Result<Option<Link>, String> {
         let found = self.program(program)?;
         let link = match how {
-            Attach::Trace | Attach::Traced(..) => trace(&found)?,
+            Attach::Trace | Attach::Traced(..) | Attach::Function => trace(&found)?,
             Attach::Cgroup => {
                 let root =
                     cgroup.as_ref().map_err(|e| format!("cannot open the control group hierarchy: {e}"))?;
@@ -235,7 +272,7 @@ impl Attached {
             Attach::Entry(calls) => return self.serve(&found, ["entries", "compat_entries"], calls),
             Attach::Exit(calls) => return self.serve(&found, ["exits", "compat_exits"], calls),
             Attach::Feature(call, _) => return self.serve(&found, ["exits", "compat_exits"], &[call]),
-            Attach::Iterator => return Err("an iterator is run, not attached".to_owned()),
+            Attach::Iterator | Attach::Run => return Err("it is run, not attached".to_owned()),
         };
         Ok(Some(link))
     }
@@ -281,10 +318,11 @@ impl Attached {
             .ok_or_else(|| EbpfError::Refused(format!("the object has no map {name}")))
     }
 
-    /// How often the kernel skipped one of our programs because it was already running on that processor: events that nobody saw.
+    /// How often the kernel skipped one of our programs because it was already running on that processor: events that nobody saw. Where a note is missing,
+    /// the event is told with the process's words.
     pub(super) fn skipped(&self) -> u64 {
         let mut sum = 0;
-        for program in self.object.progs() {
+        for program in self.object.progs().filter(|p| !names::notes(&p.name().to_string_lossy())) {
             let mut info = libbpf_sys::bpf_prog_info::default();
             let mut len = size_of_val(&info) as u32;
             // SAFETY: the kernel writes at most `len` bytes into `info`, which is plain data.
@@ -300,6 +338,26 @@ impl Attached {
             }
         }
         sum
+    }
+}
+
+/// What is digested of files, if those are watched at all.
+fn digest_of_files(files: &Coverage, places: &str, limit: u64) -> Coverage {
+    let watched = files.watch == Watch::Watched && !places.is_empty();
+    let limits = format!(
+        "below {places} by policy, after a close, files of up to {limit} bytes; what is gone or changed when it is to be read, or is on a network file system or FUSE, \
+         has none: see lossinfo"
+    );
+    Coverage {
+        class: "file-digest",
+        watch: if watched { Watch::Watched } else { Watch::Unwatched },
+        sensor: if watched { "ebpf" } else { "none" },
+        hook: if watched { "sys_enter(close)".to_owned() } else { String::new() },
+        reason: match files.watch {
+            Watch::Watched if watched => Some(limits),
+            Watch::Watched => Some("none of the directories of the policy is there".to_owned()),
+            _ => files.reason.clone(),
+        },
     }
 }
 
@@ -354,7 +412,7 @@ fn load(
 ) -> Result<Object, EbpfError> {
     let _alone = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     libbpf_rs::set_print(Some((PrintLevel::Debug, listen)));
-    let programs: usize = CLASSES.iter().map(|c| c.hooks.len()).sum::<usize>() + DISPATCHERS.len();
+    let programs = hooks::all().count() + DISPATCHERS.len();
     let mut last = String::new();
     for _ in 0..=programs {
         SAID.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -1,5 +1,7 @@
 //! Which program watches which class of events, and how each is attached.
 
+use super::names::RUNG;
+
 /// How a program gets to its hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attach {
@@ -19,8 +21,12 @@ pub(super) enum Attach {
     Event(&'static str, &'static str),
     /// The root of the control group hierarchy.
     Cgroup,
+    /// The entry of a function of the kernel, where the kernel lets programs stand there ([`super::names`]).
+    Function,
     /// Run once, through a file of its own.
     Iterator,
+    /// Run by the sensor itself.
+    Run,
 }
 
 /// A program of the object.
@@ -232,6 +238,7 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         name: FILES,
         hooks: &[
+            Hook { program: "be_quiet", attach: Attach::Run },
             next("next_name", 0),
             next("next_file", 1),
             next("next_opened", 2),
@@ -278,7 +285,7 @@ pub(super) const CLASSES: &[Class] = &[
             exit("on_file_umount", &["umount", "umount2"]),
         ],
         limits: Some(
-            "files and block devices; what goes through io_uring is the class io-uring; names are the process's words; \
+            "files and block devices; what goes through io_uring is the class io-uring; \
              in /proc, /sys and the like only what is written, and another process's memory, environment and descriptors",
         ),
     },
@@ -305,6 +312,11 @@ pub(super) const CLASSES: &[Class] = &[
     },
 ];
 
+/// Every program of every class, those of better rungs last.
+pub(super) fn all() -> impl Iterator<Item = &'static Hook> {
+    CLASSES.iter().flat_map(|c| c.hooks).chain(RUNG.iter().map(|n| &n.hook))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -319,13 +331,8 @@ mod tests {
         let compiled: BTreeSet<String> =
             object.progs().map(|p| p.name().to_string_lossy().into_owned()).collect();
         let dispatchers = DISPATCHERS.iter().map(|d| d.program);
-        let listed: BTreeSet<String> = CLASSES
-            .iter()
-            .flat_map(|c| c.hooks)
-            .map(|h| h.program)
-            .chain(dispatchers)
-            .map(str::to_owned)
-            .collect();
+        let listed: BTreeSet<String> =
+            all().map(|h| h.program).chain(dispatchers).map(str::to_owned).collect();
         assert_eq!(compiled, listed);
     }
 
@@ -333,7 +340,7 @@ mod tests {
     #[test]
     fn every_call_has_a_number_and_one_program_at_each_end() {
         let mut seen = BTreeSet::new();
-        for hook in CLASSES.iter().flat_map(|c| c.hooks) {
+        for hook in all() {
             let (entry, calls) = match &hook.attach {
                 Attach::Entry(calls) => (true, *calls),
                 Attach::Exit(calls) => (false, *calls),
