@@ -22,7 +22,7 @@ close -
 open f 0
 close -
 open2 f 02 0
-write - 1
+write - 7
 close -
 open f 01001 0
 close -
