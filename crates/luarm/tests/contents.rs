@@ -127,8 +127,10 @@ fn a_file_that_is_put_in_place_by_a_rename_is_found() {
         return;
     }
     let scene = Scene::start(&[]);
+    fs::write(scene.watched.join("edited"), "one").unwrap();
+    scene.recording.sync();
     for (name, script) in [
-        ("edited", "echo one > /tmp/x$$; cp /tmp/x$$ edited; rm /tmp/x$$; sed -i s/one/two/ edited"),
+        ("edited", "sed -i s/one/two/ edited"),
         ("installed", "printf abc > ../beside/i; install -m 640 ../beside/i installed"),
         (
             "preserved",
