@@ -6,7 +6,10 @@
 mod support;
 
 mod accesses;
+mod mounts;
 mod operations;
+mod paths;
+mod quiet;
 mod rings;
 mod storm;
 
