@@ -2,19 +2,39 @@
 /*
  * What is done to names and to what files are: success, and denial.
  *
- * Hooks: the exits of system calls (syscalls.h). The kernel has no object at hand there that says which name it resolved: the name is the process's own,
- * read after the call, and the directory that it starts from is the kernel's. A process that changes the name in its memory during the
- * call is told of with the changed one. Not seen: what goes through io_uring.
+ * Hooks: the exits of system calls (syscalls.h). Where the kernel lets programs note its own names during the call (notes.h), those are told. Else it has
+ * no object at hand at the exit that says which name it resolved: the name is the process's own, read after the call, and the directory that it starts
+ * from is the kernel's; a process that changes the name in its memory during the call is told of with the changed one. What goes through
+ * io_uring is in uring.h.
  */
 #pragma once
 
-#include "files.h"
+#include "notes.h"
 
 static __always_inline bool is_worth(long ret)
 {
 	return ret == 0 || is_denial(ret);
 }
 
+ON_EXIT
+int next_name(struct syscall_exit *ctx)
+{
+	struct call *c = staged();
+
+	if (!c || tell_note(c, -1))
+		return 0;
+	return tell_name(c);
+}
+
+ON_EXIT
+int next_file(struct syscall_exit *ctx)
+{
+	struct call *c = staged();
+
+	if (!c || tell_note(c, c->fd))
+		return 0;
+	return c->file ? tell_file(c) : 0;
+}
 
 /* A call that names one file; `dfd` and `name` are its arguments. */
 #define ON_NAME(call_name, op, dfd_, name_, argument_, argument2_)                                                     \
@@ -25,7 +45,7 @@ static __always_inline bool is_worth(long ret)
 		struct call *c = is_worth(ctx->ret) ? stage(op, ctx->ret) : NULL;                                      \
                                                                                                                        \
 		if (!c)                                                                                                \
-			return 0;                                                                                      \
+			return forget_note();                                                                          \
 		c->dfd = dfd_;                                                                                         \
 		c->name = name_;                                                                                       \
 		c->argument = argument_;                                                                               \
@@ -42,7 +62,7 @@ static __always_inline bool is_worth(long ret)
 		struct call *c = is_worth(ctx->ret) ? stage(op, ctx->ret) : NULL;                                      \
                                                                                                                        \
 		if (!c)                                                                                                \
-			return 0;                                                                                      \
+			return forget_note();                                                                          \
 		c->text = text_;                                                                                       \
 		c->dfd = dfd_;                                                                                         \
 		c->name = name_;                                                                                       \
@@ -60,13 +80,13 @@ static __always_inline bool is_worth(long ret)
 		struct call *c = is_worth(ctx->ret) ? stage(op, ctx->ret) : NULL;                                      \
                                                                                                                        \
 		if (!c)                                                                                                \
-			return 0;                                                                                      \
+			return forget_note();                                                                          \
 		c->fd = FIRST(regs);                                                                                   \
 		c->file = (u64)file_of(c->fd);                                                                         \
 		c->name2 = name2_;                                                                                     \
 		c->argument = argument_;                                                                               \
 		c->argument2 = argument2_;                                                                             \
-		return c->file ? go_on(ctx, NEXT_FILE) : 0;                                                            \
+		return go_on(ctx, NEXT_FILE);                                                                          \
 	}
 
 ON_NAME(unlink, FILE_UNLINK, AT_FDCWD, FIRST(regs), 0, 0)

@@ -3,15 +3,13 @@
  * Files that are opened, and closed again: one record when an access begins, one when it ends, and nothing for reading and writing in between.
  *
  * Hooks: system calls (syscalls.h), and the exit of processes. The kernel's own file is at hand, so that path, inode and mode are what the
- * kernel has opened, however the call named it. Not seen: files opened through io_uring; the moment at which a
+ * kernel has opened, however the call named it. What goes through io_uring is in uring.h. Not seen: the moment at which a
  * mapping or a copy of a descriptor in another process gives up the last reference: the access ends with the process that began it.
  */
 #pragma once
 
-#include "task.h"
+#include "contents.h"
 
-#define S_IFMT 0170000
-#define S_IFREG 0100000
 #define S_IFBLK 0060000
 #define S_IFDIR 0040000
 #define FMODE_READ 0x1
@@ -23,27 +21,12 @@
 #define O_CLOEXEC 02000000
 #define ETXTBSY 26
 #define EROFS 30
-#define EBADF 9
 #define PROC_SUPER_MAGIC 0x9fa0
 
-/* Repeated within this time, it is the same access; and while it goes on, it is told of this often. */
-/* Two names and two paths have to fit into a scratch. */
-#define PATH_LIMIT 4000
 #define AT_FDCWD (-100)
+/* Repeated within this time, it is the same access; and while it goes on, it is told of this often. */
 #define AGAIN 1000000000ull
 #define TELL_AGAIN 500000000ull
-
-/*
- * Directories, and files, that everybody reads: reads of what is in them are not told. By the address of the kernel's inode, which the recorder holds
- * for as long as it runs: numbers of inodes are used again, the subvolumes and snapshots of a file system share them, and what stat(2) calls the
- * device is not the super block's everywhere.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 256);
-	__type(key, u64);
-	__type(value, u8);
-} quiet SEC(".maps");
 
 /* The oldest goes when it is full: that access ends with its process. */
 struct {
@@ -67,75 +50,22 @@ struct {
 	__type(value, struct opened);
 } opened SEC(".maps");
 
-static __always_inline bool is_last(struct file *file)
+/* How many refer to a file. */
+static __always_inline long references(struct file *file)
 {
-	if (bpf_core_field_exists(file->f_ref))
-		return BPF_CORE_READ(file, f_ref.refcnt.counter) == 0;
+	if (bpf_core_field_exists(file->f_ref)) {
+		long others = BPF_CORE_READ(file, f_ref.refcnt.counter);
+
+		return others < 0 ? 0 : others + 1;
+	}
 	struct file___counted *counted = (void *)file;
 
-	return BPF_CORE_READ(counted, f_count.counter) == 1;
+	return BPF_CORE_READ(counted, f_count.counter);
 }
 
-struct ascent {
-	struct dentry *dentry;
-	struct mount *mount;
-	bool found;
-};
-
-/* One step up from a file, until a place that is quiet. By inode: a name proves nothing in another mount namespace. */
-static long ascend(u32 turn, struct ascent *a)
+static __always_inline bool is_last(struct file *file)
 {
-	struct dentry *dentry = a->dentry, *parent = BPF_CORE_READ(dentry, d_parent);
-	struct mount *mount = a->mount;
-	u64 inode = (u64)BPF_CORE_READ(dentry, d_inode);
-
-	if (bpf_map_lookup_elem(&quiet, &inode)) {
-		a->found = true;
-		return 1;
-	}
-	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
-		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
-
-		if (above == mount || !above)
-			return 1;
-		a->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-		a->mount = above;
-		return 0;
-	}
-	if (dentry == parent)
-		return 1;
-	a->dentry = parent;
-	return 0;
-}
-
-/* What the recorder asks for: reads below the file behind this descriptor of its own are not to be told. */
-struct silence {
-	u32 fd;
-};
-
-/* Run by the recorder itself (BPF_PROG_TYPE_SYSCALL, Linux 5.14), so that the kernel looks up the inode, and no number has to stand for it. */
-SEC("syscall")
-int be_quiet(struct silence *silence)
-{
-	struct file *file = file_of(silence->fd);
-	u64 inode = file ? (u64)BPF_CORE_READ(file, f_path.dentry, d_inode) : 0;
-	u8 yes = 1;
-
-	return inode ? bpf_map_update_elem(&quiet, &inode, &yes, BPF_ANY) : -EBADF;
-}
-
-static __always_inline struct mount *mount_of(struct vfsmount *mnt)
-{
-	return (struct mount *)((void *)mnt - bpf_core_field_offset(struct mount, mnt));
-}
-
-static __always_inline bool is_quiet(struct file *file)
-{
-	struct ascent a = { .dentry = BPF_CORE_READ(file, f_path.dentry) };
-
-	a.mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
-	bpf_loop(PATH_DEPTH, ascend, &a, 0);
-	return a.found;
+	return references(file) == 1;
 }
 
 /* Whether a file of /proc shows what another process keeps to itself: its memory, its environment, its descriptors. */
@@ -183,7 +113,7 @@ static __always_inline bool is_window(u64 magic)
 }
 
 /* Whether policy wants it told that this file was opened, or mapped for execution. */
-static __always_inline bool is_told(struct task_struct *task, struct file *file, struct inode *inode, u32 mode)
+static __always_inline bool is_told(struct task_struct *task, struct file *file, struct inode *inode, u32 mode, u64 now)
 {
 	u32 type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
 	u64 magic = BPF_CORE_READ(inode, i_sb, s_magic);
@@ -195,7 +125,7 @@ static __always_inline bool is_told(struct task_struct *task, struct file *file,
 	}
 	if (type != S_IFREG && type != S_IFBLK)
 		return false;
-	return mode & (FMODE_WRITE | FMODE_CREATED) || !is_quiet(file);
+	return mode & (FMODE_WRITE | FMODE_CREATED) || !is_quiet(file, now);
 }
 
 static __always_inline void fill_inode(struct file_record *f, struct inode *inode)
@@ -236,6 +166,7 @@ static __always_inline void begin_file(struct file_record *f, struct task_struct
 	f->rooted = -1;
 	f->name_len = f->path_len = f->name2_len = f->path2_len = 0;
 	f->which = f->pad = 0;
+	f->request = 0;
 }
 
 static __always_inline bool is_denial(long ret)
@@ -266,6 +197,7 @@ int tell_file(struct call *c)
 	f->argument = c->argument;
 	f->argument2 = c->argument2;
 	f->which = c->which;
+	f->request = c->request;
 	if (!BPF_CORE_READ(file, f_path.dentry, d_hash.pprev) || !BPF_CORE_READ(inode, i_nlink))
 		f->flags |= FILE_DELETED;
 	f->path_len = put_file_path(f, &file->f_path, task, start);
@@ -299,6 +231,13 @@ int tell_name(struct call *c)
 	f->flags = c->flags;
 	f->argument = c->argument;
 	f->argument2 = c->argument2;
+	const struct cred *creds = (const struct cred *)c->creds;
+
+	f->request = c->request;
+	if (c->request)
+		f->fd = c->fd;
+	if (creds)
+		f->actor.euid = BPF_CORE_READ(creds, euid.val);
 	u32 at = 0;
 
 	for (int i = 0; i < 2; i++) {
@@ -309,12 +248,17 @@ int tell_name(struct call *c)
 
 		if (i && !name)
 			break;
-		if (name) {
+		if (name && c->request) {
+			bpf_probe_read_kernel(&first, 1, (void *)name);
+			n = bpf_probe_read_kernel_str(&((char *)s)[inside(start + at)], 4096, (void *)name);
+		} else if (name) {
 			bpf_probe_read_user(&first, 1, (void *)name);
 			n = bpf_probe_read_user_str(&((char *)s)[inside(start + at)], 4096, (void *)name);
 		}
 		if (n < 0)
 			n = 0;
+		if (name && !n && (i == 0 || !c->text))
+			f->flags |= FILE_UNREAD;
 		at += n;
 		u32 len = 0, rooted = f->rooted;
 
@@ -356,7 +300,7 @@ static __always_inline void end_access(u64 address, struct file *file, bool exit
 	r.h = header(KIND_FILE_END);
 	r.h.pad = exits;
 	r.key = o->key;
-	u64 size = o->size, changed = o->mtime, position = 0;
+	u64 size = o->size, changed = o->mtime, position = 0, latest = 0, any = 0;
 	bool modified = false;
 
 	if (file) {
@@ -364,14 +308,25 @@ static __always_inline void end_access(u64 address, struct file *file, bool exit
 
 		position = BPF_CORE_READ(file, f_pos);
 		size = BPF_CORE_READ(inode, i_size);
+		latest = mtime(inode);
+		any = ctime(inode);
 		modified = r.key.access & ACCESS_WRITE &&
-			   (size != o->size || mtime(inode) != changed || (position && !(r.key.access & ACCESS_READ)));
+			   (size != o->size || latest != changed || (position && !(r.key.access & ACCESS_READ)));
 	}
 	bpf_map_delete_elem(&opened, &address);
 	struct access *a = bpf_map_lookup_elem(&accesses, &r.key);
 
+	if (modified && (!a || r.h.at - a->content >= TELL_AGAIN)) {
+		struct content c = { .file = address, .size = size, .mtime = latest, .ctime = any, .key = r.key };
+
+		if (a)
+			a->content = r.h.at;
+		tell_content(&c);
+	}
 	if (!a) {
 		r.access = (struct access){ .last = r.h.at, .size = size, .position = position, .modified = modified };
+		r.access.mtime = latest;
+		r.access.ctime = any;
 		give(&r, sizeof(r), CLASS_FILE);
 		return;
 	}
@@ -380,8 +335,11 @@ static __always_inline void end_access(u64 address, struct file *file, bool exit
 	a->size = size;
 	if (position > a->position)
 		a->position = position;
-	if (modified)
+	if (modified) {
 		a->modified = 1;
+		a->mtime = latest;
+		a->ctime = any;
+	}
 	if ((s32)a->open > 0 || (a->opens > 1 && r.h.at - a->told < TELL_AGAIN))
 		return;
 	a->told = r.h.at;
@@ -423,10 +381,11 @@ static __always_inline bool has_opened(struct call *c, u32 flags)
 	u32 mode = BPF_CORE_READ(file, f_mode);
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
 
-	if (mode & FMODE_PATH || !inode || !is_told(task, file, inode, mode))
+	u64 address = (u64)file, now = bpf_ktime_get_boot_ns();
+
+	if (mode & FMODE_PATH || !inode || !is_told(task, file, inode, mode, now))
 		return false;
 	struct opened o = {};
-	u64 address = (u64)file, now = bpf_ktime_get_boot_ns();
 
 	c->access = c->flags = 0;
 	if (mode & FMODE_READ)
@@ -508,29 +467,15 @@ int next_opened(struct syscall_exit *ctx)
 	return has_opened(c, flags) ? go_on(ctx, NEXT_FILE) : 0;
 }
 
-ON_EXIT
-int next_name(struct syscall_exit *ctx)
-{
-	struct call *c = staged();
-
-	return c ? tell_name(c) : 0;
-}
-
-ON_EXIT
-int next_file(struct syscall_exit *ctx)
-{
-	struct call *c = staged();
-
-	return c ? tell_file(c) : 0;
-}
-
 /* A descriptor is about to be closed. */
 static __always_inline void closing(u32 fd)
 {
 	struct file *file = file_of(fd);
+	u64 address = (u64)file;
 
-	if (file && is_last(file))
-		end_access((u64)file, file, false);
+	/* Most are not told of: asked first, because it is the cheaper question. */
+	if (file && bpf_map_lookup_elem(&opened, &address) && is_last(file))
+		end_access(address, file, false);
 }
 
 ON_ENTRY
@@ -574,25 +519,44 @@ int on_fcntl(struct syscall_exit *ctx)
 	return 0;
 }
 
-/* Descriptors that are closed together. */
+/* The number of the lowest bit that is set. */
+static __always_inline u32 lowest_bit(u64 word)
+{
+	u32 bit = 0;
+
+	for (u32 step = 32; step; step >>= 1)
+		if (!(word << (64 - step) >> (64 - step))) {
+			word >>= step;
+			bit += step;
+		}
+	return bit;
+}
+
+/* Descriptors that are closed together: one word of the table after the other, and in each the descriptors that are open. */
 struct sweep {
-	struct task_struct *task;
 	unsigned long *open;
+	u64 word;		/* those that are left of the present word */
+	u32 base;		/* its first descriptor */
 	u32 first, last;
 	bool exits;
 };
 
 static long sweep_one(u32 turn, struct sweep *w)
 {
-	u32 fd = w->first + turn;
-	unsigned long word = 0;
-
-	if (fd > w->last)
-		return 1;
-	/* Most words of the table are empty. */
-	if (bpf_probe_read_kernel(&word, sizeof(word), &w->open[fd / 64]) || !(word >> (fd % 64) & 1))
+	if (!w->word) {
+		if (turn)
+			w->base += 64;
+		if (w->base > w->last)
+			return 1;
+		if (bpf_probe_read_kernel(&w->word, sizeof(w->word), &w->open[w->base / 64]))
+			w->word = 0;
 		return 0;
-	struct task_struct *task = bpf_get_current_task_btf();
+	}
+	u32 fd = w->base + lowest_bit(w->word);
+
+	w->word &= w->word - 1;
+	if (fd < w->first || fd > w->last)
+		return 0;
 	struct file *file = file_of(fd);
 	u64 address = (u64)file;
 
@@ -600,7 +564,7 @@ static long sweep_one(u32 turn, struct sweep *w)
 		return 0;
 	struct opened *o = bpf_map_lookup_elem(&opened, &address);
 
-	if (o && (is_last(file) || (w->exits && o->key.image.pid == (u32)task->tgid)))
+	if (o && (is_last(file) || (w->exits && o->key.image.pid == (u32)bpf_get_current_task_btf()->tgid)))
 		end_access(address, file, w->exits);
 	return 0;
 }
@@ -609,11 +573,12 @@ static __always_inline void sweep(struct task_struct *task, u32 first, u32 last,
 {
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
 	u32 max = BPF_CORE_READ(table, max_fds);
-	struct sweep w = { .first = first, .last = last < max ? last : max - 1, .exits = exits };
+	struct sweep w = { .base = first & ~63u, .first = first, .last = last < max ? last : max - 1, .exits = exits };
 
 	w.open = BPF_CORE_READ(table, open_fds);
+	/* A turn for each descriptor and for each word. */
 	if (max && first <= w.last)
-		bpf_loop(w.last - first + 1, sweep_one, &w, 0);
+		bpf_loop((w.last - w.base) / 64 * 65 + 66, sweep_one, &w, 0);
 }
 
 #define CLOSE_RANGE_CLOEXEC 4
@@ -656,7 +621,7 @@ static __always_inline int mapped(struct syscall_exit *ctx, u32 protection, u32 
 	struct file *file = file_of(fd);
 	struct inode *inode = file ? BPF_CORE_READ(file, f_inode) : NULL;
 
-	if (!inode || !is_told(task, file, inode, FMODE_READ))
+	if (!inode || !is_told(task, file, inode, FMODE_READ, bpf_ktime_get_boot_ns()))
 		return 0;
 	struct call *c = stage(FILE_MAP, failed ? ret : 0);
 

@@ -65,7 +65,11 @@ static __always_inline void fill_actor(struct actor *actor, struct task_struct *
 	actor->auid = task->loginuid.val;
 	actor->session = task->sessionid;
 	actor->tid = task->pid;
-	bpf_probe_read_kernel(actor->comm, sizeof(actor->comm), task->comm);
+	/* The kernel's own threads of a process, for io_uring, have names of their own. */
+	if (task->flags & PF_IO_WORKER)
+		bpf_probe_read_kernel(actor->comm, sizeof(actor->comm), task->group_leader->comm);
+	else
+		bpf_probe_read_kernel(actor->comm, sizeof(actor->comm), task->comm);
 }
 
 /* Eight bytes at the field's place, whatever its type is called in this kernel. */
@@ -134,11 +138,11 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 /* The file behind a descriptor of the task that runs. */
 static __always_inline struct file *file_of(u32 fd)
 {
-	struct fdtable *table = BPF_CORE_READ(bpf_get_current_task_btf(), files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
+	struct fdtable *table = bpf_get_current_task_btf()->files->fdt;
+	struct file **files = table->fd;
 	struct file *file = NULL;
 
-	if (fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
+	if (fd >= table->max_fds || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
 		return NULL;
 	return file;
 }
@@ -223,7 +227,8 @@ __attribute__((noinline)) int is_root(u64 address)
 	return inum && inum != MNT_NS_ANON_INO;
 }
 
-static long path_step(u32 turn, struct walk *w)
+/* One step up; `put` writes a component. */
+static __always_inline long climb(struct walk *w, bool (*put)(struct walk *w, const void *name))
 {
 	struct dentry *dentry = w->dentry;
 	struct mount *mount = w->mount;
@@ -242,12 +247,17 @@ static long path_step(u32 turn, struct walk *w)
 		w->mount = above;
 		return 0;
 	}
-	if (!put_component(w, BPF_CORE_READ(dentry, d_name.name)))
+	if (!put(w, BPF_CORE_READ(dentry, d_name.name)))
 		return 1;
 	/* Without a parent and not a root: a file that never had a name, like a memfd. What the kernel calls it stood there. */
 	w->whole = dentry == parent;
 	w->dentry = parent;
 	return w->whole;
+}
+
+static long path_step(u32 turn, struct walk *w)
+{
+	return climb(w, put_component);
 }
 
 static long cgroup_step(u32 turn, struct walk *w)
@@ -269,13 +279,18 @@ static long cgroup_step(u32 turn, struct walk *w)
 }
 
 /* Marks a path that did not fit, or leads to no root: a component `...` stands in place of what is missing. */
-static __always_inline u32 end_walk(struct walk *w)
+static __always_inline u32 end_climb(struct walk *w, bool (*put)(struct walk *w, const void *name))
 {
 	if (!w->whole || (w->top && !is_root((u64)w->mount))) {
 		w->limit += sizeof("...");
-		put_component(w, "...");
+		put(w, "...");
 	}
 	return w->at;
+}
+
+static __always_inline u32 end_walk(struct walk *w)
+{
+	return end_climb(w, put_component);
 }
 
 /*

@@ -24,7 +24,7 @@ pub(crate) enum Word<'a> {
 const SHOW: &str = "show tables | show databases | show columns from TABLE";
 
 pub(crate) const HELP: &str = "\
-Statements end with ; or \\g, or with \\G for one line per value. They are SQL (SQLite's) and only read.
+Statements end with ; or \\g, or with \\G for one line per value. They are SQL (the store's own) and only read.
   show tables           the tables
   describe TABLE        the columns of a table (also: desc TABLE, show columns from TABLE)
   show databases        the audited computers (also: show hosts)

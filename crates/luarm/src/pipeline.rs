@@ -11,7 +11,7 @@ mod recording;
 mod storing;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Sender},
@@ -23,7 +23,7 @@ use anyhow::{Context, anyhow};
 use luarm_recorder::{Recorder, Setup};
 use luarm_schema::Time;
 use luarm_sensor::{HostFacts, Sensor, clock, surroundings::Surroundings};
-use luarm_store::{StoreUrl, Writer};
+use luarm_store::{HostIdentity, StoreUrl, Writer};
 
 use self::{
     backlog::Backlog,
@@ -36,7 +36,7 @@ pub(crate) use self::{
 };
 use crate::{
     data_dir::DataDir,
-    sensor::{self, Choice},
+    sensor::{self, Choice, Policy},
 };
 
 /// What to record, and where to.
@@ -47,8 +47,8 @@ pub(crate) struct Plan {
     pub memory_limit: usize,
     /// Bytes of the kernel's ring of events, where not the default.
     pub ring: Option<u32>,
-    /// What reads are left out, where not the default.
-    pub quiet: Option<Vec<PathBuf>>,
+    /// What of files is told.
+    pub policy: Policy,
 }
 
 /// What a running pipeline tells its owner.
@@ -117,7 +117,7 @@ pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyho
         tracing::info!("this host has no /etc/machine-id: its identity is kept in {}", dir.path().display());
     }
     let host = facts.hostname.clone();
-    let (writer, resume) = Writer::open(&plan.store, &facts.machine_id)?;
+    let (writer, resume) = Writer::open_for(&plan.store, &HostIdentity::own(&facts.machine_id, &host))?;
     let last = resume.last_batch.map_or(0, |(id, _)| id);
     let recorder = Recorder::new(Setup {
         resume,
@@ -129,7 +129,7 @@ pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyho
         hosts_file: Some("/etc/hosts".into()),
     });
     let sensor::Started { sensor, surroundings, consumer, name } =
-        sensor::start(plan.choice, plan.ring, plan.quiet.as_deref())?;
+        sensor::start(plan.choice, plan.ring, &plan.policy)?;
     let backlog = Arc::new(Backlog::new((plan.memory_limit / 4).min(16 << 20), last));
     let meters = Arc::new(Meters::default());
     let (asks, asked) = mpsc::channel();

@@ -1,16 +1,11 @@
 //! From the kernel's clock to the wall clock, and the numbers of rows that follow from it.
 
-use luarm_schema::{Resume, Time};
+pub(crate) use luarm_schema::NUMBERS_EPOCH as EPOCH;
+use luarm_schema::{Resume, Time, first_number};
 use luarm_sensor::BootNs;
-
-/// 2020-01-01T00:00:00Z, from which row numbers and `psentity` count, so that they last for 70 years.
-pub(crate) const EPOCH: i64 = 1_577_836_800_000_000;
 
 /// How long after the last event that a store remembers its rows may have been numbered, at most.
 const SLACK: i64 = 120_000_000;
-
-/// Bits of a row number below its microseconds.
-const SEQUENCE_BITS: u32 = 12;
 
 /// Converts instants, and knows the latest one.
 pub(crate) struct Clock {
@@ -65,18 +60,14 @@ impl Numbers {
         let rows = resume.endpoints.iter().map(|e| e.endpointinfo).chain(resume.coverage.iter().copied());
         let rows = rows.chain(resume.files.iter().map(|file| file.fileaccessid));
         let rows = rows.chain(resume.conditions.iter().map(luarm_schema::Row::key));
-        Self(rows.fold(first_number(began), i64::max))
+        Self(rows.fold(first_number(Time(began)), i64::max))
     }
 
     /// The number of a row that was created at that instant.
     pub(crate) fn next(&mut self, at: Time) -> i64 {
-        self.0 = self.0.saturating_add(1).max(first_number(at.0));
+        self.0 = self.0.saturating_add(1).max(first_number(at));
         self.0
     }
-}
-
-fn first_number(us: i64) -> i64 {
-    us.saturating_sub(EPOCH).clamp(0, (1 << (63 - SEQUENCE_BITS)) - 1) << SEQUENCE_BITS
 }
 
 #[cfg(test)]

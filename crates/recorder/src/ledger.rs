@@ -38,6 +38,7 @@ impl Ledger {
     pub(crate) fn close(&mut self, ctx: &mut Context, delivered: BootNs) -> Batch {
         let now = ctx.clock.latest();
         let (mut rows, ends, first) = ctx.draft.take();
+        ctx.digests.forget_rows();
         let lastevent = ctx.clock.time(delivered);
         self.last += 1;
         let ledger = BatchInfo {

@@ -5,11 +5,13 @@
 //! SQLite has no such thing; its rows go through a prepared insert.
 
 mod copy;
+mod ending;
 mod load_data;
 
 use crate::{Column, Kind, Row, Sink, TableDef, Value, canonical::Canonical};
 
 pub use copy::Copy;
+pub use ending::Ending;
 pub use load_data::LoadDataInfile;
 
 /// The stream of MariaDB and MySQL.
@@ -149,30 +151,36 @@ impl<E: Encoding> Bulk<E> {
         self.out.extend_from_slice(E::TRAILER);
         self.out
     }
+}
 
-    fn check(&self, column: &'static Column, limit: usize, value: Value<'_>) -> Result<(), BulkError> {
-        let fits = match (column.kind, value) {
-            (_, Value::Null) => column.null,
-            (Kind::Big, Value::Int(_)) | (Kind::Time, Value::Time(_)) => true,
-            (Kind::Int, Value::Int(n)) => i32::try_from(n).is_ok(),
-            (Kind::Small, Value::Int(n)) => i16::try_from(n).is_ok(),
-            (Kind::Real, Value::Real(x)) => x.is_finite(),
-            (Kind::Text | Kind::Name, Value::Text(s)) if s.len() > limit => {
-                let (table, column, length) = (self.table.name, column.name, s.len());
-                return Err(BulkError::TooLong { table, column, length, limit });
-            }
-            (Kind::Text | Kind::Name, Value::Text(s)) => !s.contains('\0'),
-            _ => false,
-        };
-        if fits {
-            return Ok(());
+/// Whether the value fits its column, which holds texts of `limit` bytes.
+fn fits(
+    table: &'static TableDef,
+    column: &'static Column,
+    limit: usize,
+    value: Value<'_>,
+) -> Result<(), BulkError> {
+    let fits = match (column.kind, value) {
+        (_, Value::Null) => column.null,
+        (Kind::Big, Value::Int(_)) | (Kind::Time, Value::Time(_)) => true,
+        (Kind::Int, Value::Int(n)) => i32::try_from(n).is_ok(),
+        (Kind::Small, Value::Int(n)) => i16::try_from(n).is_ok(),
+        (Kind::Real, Value::Real(x)) => x.is_finite(),
+        (Kind::Text | Kind::Name, Value::Text(s)) if s.len() > limit => {
+            let (table, column, length) = (table.name, column.name, s.len());
+            return Err(BulkError::TooLong { table, column, length, limit });
         }
-        let value = match value {
-            Value::Text(_) => "this text".to_owned(),
-            value => format!("{value:?}"),
-        };
-        Err(BulkError::Misfit { table: self.table.name, column: column.name, value })
+        (Kind::Text | Kind::Name, Value::Text(s)) => !s.contains('\0'),
+        _ => false,
+    };
+    if fits {
+        return Ok(());
     }
+    let value = match value {
+        Value::Text(_) => "this text".to_owned(),
+        value => format!("{value:?}"),
+    };
+    Err(BulkError::Misfit { table: table.name, column: column.name, value })
 }
 
 impl<E: Encoding> Sink for Bulk<E> {
@@ -190,7 +198,7 @@ impl<E: Encoding> Sink for Bulk<E> {
         let Some(&(column, limit)) = self.columns.get(index) else {
             return;
         };
-        match self.check(column, limit, value) {
+        match fits(self.table, column, limit, value) {
             Ok(()) => E::value(&mut self.out, index, column.kind, value),
             Err(error) => self.error = Some(error),
         }
@@ -259,6 +267,24 @@ mod tests {
         let at = rest.len() - 2 - 12 - 32 - end.len();
         assert_eq!(&rest[at..at + end.len()], end);
         assert_eq!(&rest[rest.len() - 14..], b"\0\0\0\x08\0\0\0\0\0\0\0\x03\xff\xff");
+    }
+
+    #[test]
+    fn ends_are_lines_of_key_and_values() {
+        use crate::tables::{CoverageInfo, CoverageInfoEnd, RenameInfoEnd};
+        let mut stream = Ending::<LoadDataInfile>::new(CoverageInfo::TABLE);
+        let end = |ended: &str| {
+            crate::End::CoverageInfo(CoverageInfoEnd { destroyed: Time(0), ended: ended.to_owned().into() })
+        };
+        stream.push(-3, &end("a\tb\0")).unwrap();
+        let long = "x".repeat(0x100_0000);
+        assert!(matches!(stream.push(4, &end(&long)), Err(BulkError::TooLong { column: "ended", .. })));
+        let other = crate::End::RenameInfo(RenameInfoEnd {});
+        assert!(matches!(stream.push(5, &other), Err(BulkError::Count { count: 0, columns: 2, .. })));
+        stream.push(6, &end("stop")).unwrap();
+        let bytes = String::from_utf8(stream.finish()).unwrap();
+        let time = "1970-01-01 00:00:00.000000";
+        assert_eq!(bytes, format!("-3\t{time}\ta\\tb\\\\x00\n6\t{time}\tstop\n"));
     }
 
     #[test]

@@ -69,13 +69,39 @@ impl Dialect {
             Dialect::Postgres => "",
         };
         let name = self.stored_name(table);
-        format!("CREATE TABLE {name} (\n    {}\n){tail}", columns.join(",\n    "))
+        let divided = self.division(table);
+        format!("CREATE TABLE {name} (\n    {}\n){tail}{divided}", columns.join(",\n    "))
     }
+
+    /// How a table of [`ACTIVITIES`](crate::ACTIVITIES) is divided by the time in its key, which the key itself allows to be unique, and a row that ends
+    /// to be found in the one part that can hold it. At first all is in the part [`LATEST`](Self::LATEST); who retains divides that.
+    fn division(self, table: &TableDef) -> String {
+        match self {
+            _ if !crate::tables::is_activity(table) => String::new(),
+            Dialect::Sqlite => String::new(),
+            Dialect::Mysql => format!(
+                "\nPARTITION BY RANGE ({}) (PARTITION {} VALUES LESS THAN MAXVALUE)",
+                table.key,
+                Self::LATEST
+            ),
+            Dialect::Postgres => format!("\nPARTITION BY RANGE ({})", table.key),
+        }
+    }
+
+    /// The name of the part of a divided table that takes the latest rows; on PostgreSQL the table's name and `_` stand before it.
+    pub const LATEST: &str = "latest";
 
     /// The statements that make what stands beside the table: the indexes and, where needed, the view.
     pub fn create_rest(self, table: &TableDef) -> Vec<String> {
         let mut statements = Vec::new();
         let on = self.stored_name(table);
+        if self == Dialect::Postgres && crate::tables::is_activity(table) {
+            statements.push(format!(
+                "CREATE TABLE {}_{} PARTITION OF {on} FOR VALUES FROM (MINVALUE) TO (MAXVALUE)",
+                table.name,
+                Self::LATEST
+            ));
+        }
         for index in table.indexes {
             let columns: Vec<String> = index
                 .iter()
@@ -98,11 +124,12 @@ impl Dialect {
             statements.push(statement);
         }
         // A recorder that starts asks which rows have not ended: few among millions, and most rows are stored already ended.
-        if table.is_interval() && self != Dialect::Mysql {
-            statements.push(format!(
-                "CREATE INDEX {0}_open ON {on} (host, {1}) WHERE destroyed IS NULL",
-                table.name, table.key
-            ));
+        if table.is_interval() {
+            let (columns, only) = match self {
+                Dialect::Mysql => ("destroyed", ""),
+                Dialect::Sqlite | Dialect::Postgres => (table.key, " WHERE destroyed IS NULL"),
+            };
+            statements.push(format!("CREATE INDEX {}_open ON {on} (host, {columns}){only}", table.name));
         }
         if self.derives_in_view() {
             let columns: Vec<String> = table

@@ -11,6 +11,7 @@ pub mod bulk;
 pub mod canonical;
 pub mod dialect;
 pub mod escape;
+mod number;
 pub mod reference;
 mod stored;
 pub mod tables;
@@ -19,7 +20,8 @@ mod value;
 pub use batch::{Batch, OpenEndpoint, OpenFile, OpenProcess, Resume};
 pub use declare::{Column, Derivation, Index, Part, Role, TableDef};
 pub use dialect::Dialect;
-pub use tables::{CONDITIONS, End, Row, TABLES, table};
+pub use number::{NUMBERS_EPOCH, first_number};
+pub use tables::{ACTIVITIES, CONDITIONS, End, Row, STORE_MADE, TABLES, table};
 pub use value::{Field, HostName, Kind, Sink, Source, Time, TimeError, Value, Word};
 
 /// Version of the set of tables; a store that says a higher one was written by a newer luarm.

@@ -19,6 +19,7 @@ pub use process::*;
 tables! {
     FactInfo, FactInfoEnd;
     FileInfo, FileInfoEnd;
+    ContentInfo, ContentInfoEnd;
     GroupInfo, GroupInfoEnd;
     UserInfo, UserInfoEnd;
     SessionInfo, SessionInfoEnd;
@@ -37,7 +38,23 @@ tables! {
     CoverageInfo, CoverageInfoEnd;
     LossInfo, LossInfoEnd;
     BatchInfo, BatchInfoEnd;
+    RetentionInfo, RetentionInfoEnd;
 }
+
+/// The tables that grow with what happens, and are kept for a time only. Their rows are numbered by time ([`first_number`](crate::first_number)),
+/// so that an engine can keep each day of them apart.
+pub const ACTIVITIES: &[&crate::TableDef] = &[
+    FileInfo::TABLE,
+    NetInfo::TABLE,
+    PsInfo::TABLE,
+    ExecInfo::TABLE,
+    RenameInfo::TABLE,
+    PrivInfo::TABLE,
+    NameInfo::TABLE,
+];
+
+/// The tables whose rows only the store itself makes: a host that delivers one is not believed.
+pub const STORE_MADE: &[&crate::TableDef] = &[RetentionInfo::TABLE];
 
 /// The tables of conditions: what is true of a host for a time. A recorder gets their open rows back whole when it starts.
 pub const CONDITIONS: &[&crate::TableDef] = &[
@@ -50,6 +67,11 @@ pub const CONDITIONS: &[&crate::TableDef] = &[
     NetInt::TABLE,
     NetRoute::TABLE,
 ];
+
+/// Whether the table is one of [`ACTIVITIES`].
+pub(crate) fn is_activity(table: &crate::TableDef) -> bool {
+    ACTIVITIES.iter().any(|t| t.name == table.name)
+}
 
 /// The declaration of the table of that name.
 pub fn table(name: &str) -> Option<&'static crate::TableDef> {

@@ -17,13 +17,60 @@ pub enum StoreError {
         /// What was given.
         text: String,
     },
-    /// An engine that this version has no connection to.
-    #[error("{url}: {engine} is not connected in this version: use sqlite:PATH")]
-    NotConnected {
+    /// A server's database did not do what was asked.
+    #[error("cannot {action} {url}: {detail}{}", trouble.advice())]
+    Database {
+        /// What was attempted.
+        action: &'static str,
         /// The store.
         url: StoreUrl,
-        /// Its engine.
-        engine: &'static str,
+        /// What kind of trouble it is.
+        trouble: Trouble,
+        /// The engine's words.
+        detail: String,
+    },
+    /// The tables of a server's database are of another version.
+    #[error("{url} has schema version {found}, this luarm knows version {known}: {}",
+        if found > known { "use the newer luarm that wrote it" } else { "this version has no way up from there; name another database" })]
+    DatabaseVersion {
+        /// The store.
+        url: StoreUrl,
+        /// What the database says.
+        found: i64,
+        /// What this program writes.
+        known: i64,
+    },
+    /// The name is that of another computer.
+    #[error(
+        "{url} knows {name:?} as the computer with machine id {known:?}, not {given:?}: enroll this one under another name"
+    )]
+    OtherMachine {
+        /// The store.
+        url: StoreUrl,
+        /// The enrolled name.
+        name: String,
+        /// The machine id that belongs to it.
+        known: String,
+        /// The machine id that came.
+        given: String,
+    },
+    /// The engine cannot do this.
+    #[error("{url}: {what} needs a MariaDB, MySQL or PostgreSQL store")]
+    OnlyServers {
+        /// The store.
+        url: StoreUrl,
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// A row of the batch says that it is of another computer.
+    #[error("batch {id} says it is of the computer {given:?}, and comes from {known:?}")]
+    Impostor {
+        /// The number.
+        id: i64,
+        /// The machine id of the one who delivers.
+        known: String,
+        /// The machine id in the row.
+        given: String,
     },
     /// The operating system refused to make or open a file or directory.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -148,10 +195,64 @@ pub enum StoreError {
     },
 }
 
+/// What kind of trouble a server's database is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The connection could not be made, broke, or stood still; the server stops or is too busy.
+    Lost,
+    /// Another transaction was in the way: a deadlock, a lock that was held too long.
+    Contended,
+    /// The server takes no writes now.
+    ReadOnly,
+    /// The server has no space left.
+    Full,
+    /// There is no such database, or it has not all of luarm's tables.
+    Missing,
+    /// Account or password are wrong.
+    Denied,
+    /// The account may not do this.
+    Forbidden,
+    /// A setting of the server or the URL stands in the way.
+    Setting,
+    /// Anything else.
+    Other,
+}
+
+impl Trouble {
+    /// Whether it may be over without anybody doing something about luarm.
+    pub fn is_transient(self) -> bool {
+        match self {
+            Trouble::Lost | Trouble::Contended | Trouble::ReadOnly | Trouble::Full => true,
+            Trouble::Missing | Trouble::Denied | Trouble::Forbidden | Trouble::Setting | Trouble::Other => {
+                false
+            }
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Trouble::Lost => "; is the server running, and can it be reached?",
+            Trouble::Contended | Trouble::Other => "",
+            Trouble::ReadOnly => "; the server takes no writes now",
+            Trouble::Full => "; free some space on the server",
+            Trouble::Missing => {
+                "; the owner of the database makes the tables by opening it with `luarm run` or `luarm server`"
+            }
+            Trouble::Denied => "; check user and password in the URL",
+            Trouble::Forbidden => "; `luarm server grant` gives accounts what they need",
+            Trouble::Setting => "; correct the URL or the server's settings (MySQL needs local_infile = 1)",
+        }
+    }
+}
+
 impl StoreError {
-    /// Whether the same batch may succeed later: the disk was full, another writer was busy, input or output failed.
+    /// Whether the same batch may succeed later: the disk was full, another writer was busy, input or output failed, the server is away.
     pub fn is_transient(&self) -> bool {
-        matches!(self, StoreError::Full { .. } | StoreError::Busy { .. } | StoreError::Io { .. })
+        match self {
+            StoreError::Full { .. } | StoreError::Busy { .. } | StoreError::Io { .. } => true,
+            StoreError::Database { trouble, .. } => trouble.is_transient(),
+            _ => false,
+        }
     }
 
     /// Sorts an error of SQLite that came while appending.
@@ -209,6 +310,14 @@ pub enum QueryError {
         name: String,
         /// Those that are there.
         known: String,
+    },
+    /// The host has no views of its own yet.
+    #[error(
+        "the host {name:?} has no views of its own yet: the store's owner makes them with `luarm server grant`"
+    )]
+    NoPlace {
+        /// The host.
+        name: String,
     },
     /// Interrupted by the user.
     #[error("Query interrupted")]

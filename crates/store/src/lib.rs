@@ -1,17 +1,26 @@
 //! Where rows are kept: the ledger and the tables, in one transaction for each batch.
 //!
-//! Only this crate speaks to a database engine. SQLite is connected; MariaDB/MySQL and PostgreSQL have their URLs and their
-//! DDL (`luarm_schema::Dialect`) but no connection yet.
+//! Only this crate speaks to a database engine: SQLite in a file, MariaDB/MySQL and PostgreSQL on a server. Which one, the [`StoreUrl`] says; what can
+//! be done is the same.
 //!
 //! - [`Writer`] appends batches: each is stored wholly, durably and once, or not at all.
 //! - [`Reader`] answers queries and cannot write, whatever the statement.
+//! - [`Owner`] makes accounts and views on a server, and drops what is older than it is to be kept.
 
 mod error;
+mod mysql;
+mod owner;
+mod postgres;
 mod query;
+mod reader;
+mod remote;
 mod sqlite;
 mod url;
+mod writer;
 
-pub use error::{QueryError, StoreError};
+pub use error::{QueryError, StoreError, Trouble};
+pub use owner::{Account, Dropped, Owner};
 pub use query::{Cell, Host, RowSink};
-pub use sqlite::{Appended, Interrupt, Reader, Refused, Writer};
+pub use reader::{Interrupt, Reader};
 pub use url::StoreUrl;
+pub use writer::{Appended, HostIdentity, Refused, Writer};

@@ -35,3 +35,14 @@ pub struct Host {
     /// Its machine id.
     pub machine_id: String,
 }
+
+/// A decimal number in text: an integer where it is one that fits, else a double.
+pub(crate) fn decimal(text: &str) -> Cell<'_> {
+    if let Ok(n) = text.parse() {
+        return Cell::Integer(n);
+    }
+    match text.parse::<f64>() {
+        Ok(x) if text.contains('.') => Cell::Real(x),
+        _ => Cell::Text(text),
+    }
+}

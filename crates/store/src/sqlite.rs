@@ -7,6 +7,5 @@ mod reader;
 mod resume;
 mod writer;
 
-pub use append::Refused;
-pub use reader::{Interrupt, Reader};
-pub use writer::{Appended, Writer};
+pub(crate) use reader::{Interrupt, Reader};
+pub(crate) use writer::Writer;

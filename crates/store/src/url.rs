@@ -1,10 +1,6 @@
 //! Which store: the URLs of the command line.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use crate::StoreError;
 
@@ -37,16 +33,11 @@ impl StoreUrl {
         }
     }
 
-    /// The file behind a `sqlite:` URL; for the others the error that says they are not connected.
-    pub(crate) fn file(&self) -> Result<&Path, StoreError> {
+    /// The whole URL, password included, of a server's database; empty for a file.
+    pub(crate) fn secret(&self) -> &str {
         match self {
-            StoreUrl::Sqlite(path) => Ok(path),
-            StoreUrl::Mysql(_) => {
-                Err(StoreError::NotConnected { url: self.clone(), engine: "MariaDB/MySQL" })
-            }
-            StoreUrl::Postgres(_) => {
-                Err(StoreError::NotConnected { url: self.clone(), engine: "PostgreSQL" })
-            }
+            StoreUrl::Sqlite(_) => "",
+            StoreUrl::Mysql(url) | StoreUrl::Postgres(url) => url,
         }
     }
 }

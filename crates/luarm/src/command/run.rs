@@ -18,11 +18,11 @@ use signal_hook::{
 use crate::{
     FAILED,
     cli::Place,
-    config::{Config, MemoryLimit, RingSize},
+    config::{Config, DigestLimit, DigestPlace, MemoryLimit, RingSize},
     control,
     data_dir::DataDir,
     pipeline::{self, Event, Plan},
-    sensor::Choice,
+    sensor::{Choice, Policy},
 };
 
 /// Record this host until SIGTERM or SIGINT
@@ -47,6 +47,13 @@ pub(crate) struct Options {
     /// file system cannot be unmounted meanwhile
     #[arg(long, value_name = "PATH")]
     files_quiet: Option<Vec<PathBuf>>,
+    /// Directory or file whose contents are digested (SHA-256) after a close that changed them, instead of configuration, programs, boot files, jobs and keys as by
+    /// default (repeat it for more; `*` for every directory; none, with an empty list in the configuration file)
+    #[arg(long, value_name = "PATH")]
+    files_digest: Option<Vec<DigestPlace>>,
+    /// Largest file or image that is digested [default: 512MiB]
+    #[arg(long, value_name = "SIZE")]
+    digest_limit: Option<DigestLimit>,
 }
 
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
@@ -60,7 +67,14 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         store: located.store.clone(),
         memory_limit,
         ring: options.ring.or(config.ring).map(|ring| ring.0),
-        quiet: options.files_quiet.or_else(|| config.files_quiet.clone()),
+        policy: Policy {
+            quiet: options.files_quiet.or_else(|| config.files_quiet.clone()),
+            digested: options
+                .files_digest
+                .or_else(|| config.files_digest.clone())
+                .map(|places| places.into_iter().map(|place| place.0).collect()),
+            digest_limit: options.digest_limit.or(config.digest_limit).map(|limit| limit.0),
+        },
     };
     let pipeline = pipeline::start(&plan, &dir, &events)?;
     let _server = control::serve(

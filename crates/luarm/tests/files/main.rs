@@ -10,6 +10,7 @@ mod mounts;
 mod operations;
 mod paths;
 mod quiet;
+mod rings;
 mod storm;
 
 use std::path::{Path, PathBuf};

@@ -133,3 +133,17 @@ pub fn compat_program(dir: &Path, flags: &[&str]) -> PathBuf {
     );
     path
 }
+
+/// The program that works on names.
+pub fn naming_program(dir: &Path) -> PathBuf {
+    let path = dir.join("naming");
+    compile(include_str!("naming.c"), &path, &["-pthread"]);
+    path
+}
+
+/// The program that works through io_uring.
+pub fn ring_program(dir: &Path) -> PathBuf {
+    let path = dir.join("ring");
+    compile(include_str!("ring.c"), &path, &[]);
+    path
+}

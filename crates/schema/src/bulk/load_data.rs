@@ -18,15 +18,17 @@ impl LoadData {
     /// records must be the number of rows and the number of warnings 0, or the transaction must not be committed.
     pub fn statement(table: &TableDef, file: &str) -> String {
         let columns: Vec<&str> = table.stored().map(|c| c.name).collect();
-        // Separators in hexadecimal: what a backslash means in a string depends on the session's sql_mode.
-        format!(
-            "LOAD DATA LOCAL INFILE '{}' INTO TABLE {} CHARACTER SET utf8mb4 FIELDS TERMINATED BY x'09' ENCLOSED BY '' ESCAPED BY x'5c' \
-             LINES STARTING BY '' TERMINATED BY x'0a' ({})",
-            file.replace('\'', "''"),
-            table.name,
-            columns.join(", ")
-        )
+        statement(file, table.name, &columns.join(", "))
     }
+}
+
+pub(super) fn statement(file: &str, table: &str, columns: &str) -> String {
+    // Separators in hexadecimal: what a backslash means in a string depends on the session's sql_mode.
+    format!(
+        "LOAD DATA LOCAL INFILE '{}' INTO TABLE {table} CHARACTER SET utf8mb4 FIELDS TERMINATED BY x'09' ENCLOSED BY '' ESCAPED BY x'5c' \
+         LINES STARTING BY '' TERMINATED BY x'0a' ({columns})",
+        file.replace('\'', "''"),
+    )
 }
 
 impl Encoding for LoadDataInfile {

@@ -80,3 +80,33 @@ table! {
     derived {}
     index {}
 }
+
+table! {
+    /// What was given up because the time was over for which it was to be kept: one row for each host, table and act of retention. These rows are
+    /// the store's own (`batch` is 0): no host delivers them. What a batch created and is neither in its table nor in the range of such a row
+    /// was removed by somebody else.
+    retentioninfo: RetentionInfo, RetentionInfoEnd, key retentionid;
+    begin {
+        /// Number of the row, ordered by time.
+        retentionid: i64,
+        /// The table that rows were dropped from.
+        tablename: Word,
+        /// Rows whose number is below this one were dropped, except those that had not ended.
+        beforekey: i64,
+        /// The instant that `beforekey` stands for: the beginning of a day, in UTC.
+        beforetime: Time,
+        /// How many rows were dropped.
+        rowcount: i64,
+        /// How many rows in that range had not ended, and stay.
+        keptcount: i64,
+        /// The first batch of which rows were dropped.
+        firstbatch: i64,
+        /// The last batch of which rows were dropped.
+        lastbatch: i64,
+        /// When they were dropped.
+        created: Time,
+    }
+    end {}
+    derived {}
+    index {}
+}

@@ -46,6 +46,8 @@ pub(crate) fn with_sqlite(engine: &impl Engine) {
     }
     for (question, index) in seed::indexed() {
         let plan = engine.ask(&format!("{}{question}", engine.explain())).concat();
+        // PostgreSQL names the index of the part that holds the rows.
+        let plan = plan.replace("_latest_", "_");
         assert!(plan.contains(index), "{question} does not use {index}: {plan}");
     }
     assert_eq!(engine.ask(seed::LONG), sqlite.ask(seed::LONG));

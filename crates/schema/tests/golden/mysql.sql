@@ -25,6 +25,7 @@ CREATE TABLE factinfo (
     PRIMARY KEY (host, factid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX factinfo_fact ON factinfo (fact(64));
+CREATE INDEX factinfo_open ON factinfo (host, destroyed);
 
 CREATE TABLE fileinfo (
     host int NOT NULL,
@@ -64,6 +65,7 @@ CREATE TABLE fileinfo (
     sizeafter bigint,
     modified int,
     position bigint,
+    sha256 mediumtext,
     md5sum mediumtext NOT NULL,
     batch bigint NOT NULL,
     dbatch bigint,
@@ -80,10 +82,40 @@ CREATE TABLE fileinfo (
     dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, fileaccessid)
-) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */
+PARTITION BY RANGE (fileaccessid) (PARTITION latest VALUES LESS THAN MAXVALUE);
 CREATE INDEX fileinfo_filename ON fileinfo (filename(64));
 CREATE INDEX fileinfo_inode ON fileinfo (inode);
 CREATE INDEX fileinfo_psentity ON fileinfo (psentity);
+CREATE INDEX fileinfo_open ON fileinfo (host, destroyed);
+
+CREATE TABLE contentinfo (
+    host int NOT NULL,
+    contentid bigint NOT NULL,
+    fileaccessid bigint NOT NULL,
+    filename mediumtext NOT NULL,
+    location mediumtext NOT NULL,
+    device bigint NOT NULL,
+    inode bigint NOT NULL,
+    size bigint NOT NULL,
+    mtime datetime(6) NOT NULL,
+    ctime datetime(6) NOT NULL,
+    asclosed int NOT NULL,
+    sha256 mediumtext NOT NULL,
+    created datetime(6) NOT NULL,
+    md5sum mediumtext NOT NULL,
+    batch bigint NOT NULL,
+    cyear smallint GENERATED ALWAYS AS (year(created)) VIRTUAL,
+    cmonth smallint GENERATED ALWAYS AS (month(created)) VIRTUAL,
+    cday smallint GENERATED ALWAYS AS (day(created)) VIRTUAL,
+    chour smallint GENERATED ALWAYS AS (hour(created)) VIRTUAL,
+    cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
+    csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
+    PRIMARY KEY (host, contentid)
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX contentinfo_sha256 ON contentinfo (sha256(64));
+CREATE INDEX contentinfo_fileaccessid ON contentinfo (fileaccessid);
+CREATE INDEX contentinfo_inode ON contentinfo (inode);
 
 CREATE TABLE groupinfo (
     host int NOT NULL,
@@ -114,6 +146,7 @@ CREATE TABLE groupinfo (
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX groupinfo_groupname ON groupinfo (groupname(64));
 CREATE INDEX groupinfo_gid ON groupinfo (gid);
+CREATE INDEX groupinfo_open ON groupinfo (host, destroyed);
 
 CREATE TABLE userinfo (
     host int NOT NULL,
@@ -151,6 +184,7 @@ CREATE TABLE userinfo (
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX userinfo_username ON userinfo (username(64));
 CREATE INDEX userinfo_uid ON userinfo (uid);
+CREATE INDEX userinfo_open ON userinfo (host, destroyed);
 
 CREATE TABLE sessioninfo (
     host int NOT NULL,
@@ -189,6 +223,7 @@ CREATE TABLE sessioninfo (
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX sessioninfo_session ON sessioninfo (session);
 CREATE INDEX sessioninfo_username ON sessioninfo (username(64));
+CREATE INDEX sessioninfo_open ON sessioninfo (host, destroyed);
 
 CREATE TABLE hostinfo (
     host int NOT NULL,
@@ -228,6 +263,7 @@ CREATE TABLE hostinfo (
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, bootentity)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX hostinfo_open ON hostinfo (host, destroyed);
 
 CREATE TABLE hwinfo (
     host int NOT NULL,
@@ -268,6 +304,7 @@ CREATE TABLE hwinfo (
     PRIMARY KEY (host, hwdevid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX hwinfo_attachment ON hwinfo (attachment);
+CREATE INDEX hwinfo_open ON hwinfo (host, destroyed);
 
 CREATE TABLE mountinfo (
     host int NOT NULL,
@@ -303,6 +340,7 @@ CREATE TABLE mountinfo (
     PRIMARY KEY (host, mountid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX mountinfo_attachment ON mountinfo (attachment);
+CREATE INDEX mountinfo_open ON mountinfo (host, destroyed);
 
 CREATE TABLE netinfo (
     host int NOT NULL,
@@ -351,11 +389,13 @@ CREATE TABLE netinfo (
     dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, endpointinfo)
-) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */
+PARTITION BY RANGE (endpointinfo) (PARTITION latest VALUES LESS THAN MAXVALUE);
 CREATE INDEX netinfo_destfqdn ON netinfo (destfqdn(64));
 CREATE INDEX netinfo_destip ON netinfo (destip(64));
 CREATE INDEX netinfo_username_pid ON netinfo (username(64), pid);
 CREATE INDEX netinfo_psentity ON netinfo (psentity);
+CREATE INDEX netinfo_open ON netinfo (host, destroyed);
 
 CREATE TABLE netint (
     host int NOT NULL,
@@ -398,6 +438,7 @@ CREATE TABLE netint (
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 CREATE INDEX netint_ip ON netint (ip(64));
 CREATE INDEX netint_interface ON netint (interface(64));
+CREATE INDEX netint_open ON netint (host, destroyed);
 
 CREATE TABLE netroute (
     host int NOT NULL,
@@ -439,6 +480,7 @@ CREATE TABLE netroute (
 CREATE INDEX netroute_destination ON netroute (destination(64));
 CREATE INDEX netroute_gateway ON netroute (gateway(64));
 CREATE INDEX netroute_interface ON netroute (interface(64));
+CREATE INDEX netroute_open ON netroute (host, destroyed);
 
 CREATE TABLE psinfo (
     host int NOT NULL,
@@ -515,10 +557,12 @@ CREATE TABLE psinfo (
     dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, psentity)
-) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */
+PARTITION BY RANGE (psentity) (PARTITION latest VALUES LESS THAN MAXVALUE);
 CREATE INDEX psinfo_username ON psinfo (username(64));
 CREATE INDEX psinfo_pid ON psinfo (pid);
 CREATE INDEX psinfo_ppsentity ON psinfo (ppsentity);
+CREATE INDEX psinfo_open ON psinfo (host, destroyed);
 
 CREATE TABLE imageinfo (
     host int NOT NULL,
@@ -570,7 +614,8 @@ CREATE TABLE execinfo (
     cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, execid)
-) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */
+PARTITION BY RANGE (execid) (PARTITION latest VALUES LESS THAN MAXVALUE);
 CREATE INDEX execinfo_psentity ON execinfo (psentity);
 
 CREATE TABLE renameinfo (
@@ -594,7 +639,8 @@ CREATE TABLE renameinfo (
     cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, renameid)
-) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */
+PARTITION BY RANGE (renameid) (PARTITION latest VALUES LESS THAN MAXVALUE);
 CREATE INDEX renameinfo_psentity ON renameinfo (psentity);
 
 CREATE TABLE privinfo (
@@ -642,7 +688,8 @@ CREATE TABLE privinfo (
     cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, privid)
-) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */
+PARTITION BY RANGE (privid) (PARTITION latest VALUES LESS THAN MAXVALUE);
 CREATE INDEX privinfo_psentity ON privinfo (psentity);
 CREATE INDEX privinfo_targetentity ON privinfo (targetentity);
 
@@ -670,7 +717,8 @@ CREATE TABLE nameinfo (
     cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, nameid)
-) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */
+PARTITION BY RANGE (nameid) (PARTITION latest VALUES LESS THAN MAXVALUE);
 CREATE INDEX nameinfo_name ON nameinfo (name(64));
 CREATE INDEX nameinfo_address ON nameinfo (address(64));
 
@@ -702,6 +750,7 @@ CREATE TABLE coverageinfo (
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, coverageid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX coverageinfo_open ON coverageinfo (host, destroyed);
 
 CREATE TABLE lossinfo (
     host int NOT NULL,
@@ -741,5 +790,27 @@ CREATE TABLE batchinfo (
     cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, batchid)
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+
+CREATE TABLE retentioninfo (
+    host int NOT NULL,
+    retentionid bigint NOT NULL,
+    tablename mediumtext NOT NULL,
+    beforekey bigint NOT NULL,
+    beforetime datetime(6) NOT NULL,
+    rowcount bigint NOT NULL,
+    keptcount bigint NOT NULL,
+    firstbatch bigint NOT NULL,
+    lastbatch bigint NOT NULL,
+    created datetime(6) NOT NULL,
+    md5sum mediumtext NOT NULL,
+    batch bigint NOT NULL,
+    cyear smallint GENERATED ALWAYS AS (year(created)) VIRTUAL,
+    cmonth smallint GENERATED ALWAYS AS (month(created)) VIRTUAL,
+    cday smallint GENERATED ALWAYS AS (day(created)) VIRTUAL,
+    chour smallint GENERATED ALWAYS AS (hour(created)) VIRTUAL,
+    cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
+    csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
+    PRIMARY KEY (host, retentionid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
 

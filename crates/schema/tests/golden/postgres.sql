@@ -78,11 +78,14 @@ CREATE TABLE fileinfo_stored (
     sizeafter bigint,
     modified integer,
     position bigint,
+    sha256 text COLLATE "C",
     md5sum text COLLATE "C" NOT NULL,
     batch bigint NOT NULL,
     dbatch bigint,
     PRIMARY KEY (host, fileaccessid)
-);
+)
+PARTITION BY RANGE (fileaccessid);
+CREATE TABLE fileinfo_latest PARTITION OF fileinfo_stored FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
 CREATE INDEX fileinfo_filename ON fileinfo_stored (filename);
 CREATE INDEX fileinfo_inode ON fileinfo_stored (inode);
 CREATE INDEX fileinfo_psentity ON fileinfo_stored (psentity);
@@ -125,6 +128,7 @@ CREATE VIEW fileinfo AS SELECT
     sizeafter,
     modified,
     position,
+    sha256,
     md5sum,
     batch,
     dbatch,
@@ -141,6 +145,51 @@ CREATE VIEW fileinfo AS SELECT
     CAST(floor(extract(minute FROM destroyed)) AS smallint) AS dmin,
     CAST(floor(extract(second FROM destroyed)) AS smallint) AS dsec
 FROM fileinfo_stored;
+
+CREATE TABLE contentinfo_stored (
+    host integer NOT NULL,
+    contentid bigint NOT NULL,
+    fileaccessid bigint NOT NULL,
+    filename text COLLATE "C" NOT NULL,
+    location text COLLATE "C" NOT NULL,
+    device bigint NOT NULL,
+    inode bigint NOT NULL,
+    size bigint NOT NULL,
+    mtime timestamp(6) NOT NULL,
+    ctime timestamp(6) NOT NULL,
+    asclosed integer NOT NULL,
+    sha256 text COLLATE "C" NOT NULL,
+    created timestamp(6) NOT NULL,
+    md5sum text COLLATE "C" NOT NULL,
+    batch bigint NOT NULL,
+    PRIMARY KEY (host, contentid)
+);
+CREATE INDEX contentinfo_sha256 ON contentinfo_stored (sha256);
+CREATE INDEX contentinfo_fileaccessid ON contentinfo_stored (fileaccessid);
+CREATE INDEX contentinfo_inode ON contentinfo_stored (inode);
+CREATE VIEW contentinfo AS SELECT
+    host,
+    contentid,
+    fileaccessid,
+    filename,
+    location,
+    device,
+    inode,
+    size,
+    mtime,
+    ctime,
+    asclosed,
+    sha256,
+    created,
+    md5sum,
+    batch,
+    CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
+    CAST(floor(extract(month FROM created)) AS smallint) AS cmonth,
+    CAST(floor(extract(day FROM created)) AS smallint) AS cday,
+    CAST(floor(extract(hour FROM created)) AS smallint) AS chour,
+    CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
+    CAST(floor(extract(second FROM created)) AS smallint) AS csec
+FROM contentinfo_stored;
 
 CREATE TABLE groupinfo_stored (
     host integer NOT NULL,
@@ -529,7 +578,9 @@ CREATE TABLE netinfo_stored (
     batch bigint NOT NULL,
     dbatch bigint,
     PRIMARY KEY (host, endpointinfo)
-);
+)
+PARTITION BY RANGE (endpointinfo);
+CREATE TABLE netinfo_latest PARTITION OF netinfo_stored FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
 CREATE INDEX netinfo_destfqdn ON netinfo_stored (destfqdn);
 CREATE INDEX netinfo_destip ON netinfo_stored (destip);
 CREATE INDEX netinfo_username_pid ON netinfo_stored (username, pid);
@@ -780,7 +831,9 @@ CREATE TABLE psinfo_stored (
     batch bigint NOT NULL,
     dbatch bigint,
     PRIMARY KEY (host, psentity)
-);
+)
+PARTITION BY RANGE (psentity);
+CREATE TABLE psinfo_latest PARTITION OF psinfo_stored FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
 CREATE INDEX psinfo_username ON psinfo_stored (username);
 CREATE INDEX psinfo_pid ON psinfo_stored (pid);
 CREATE INDEX psinfo_ppsentity ON psinfo_stored (ppsentity);
@@ -918,7 +971,9 @@ CREATE TABLE execinfo_stored (
     md5sum text COLLATE "C" NOT NULL,
     batch bigint NOT NULL,
     PRIMARY KEY (host, execid)
-);
+)
+PARTITION BY RANGE (execid);
+CREATE TABLE execinfo_latest PARTITION OF execinfo_stored FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
 CREATE INDEX execinfo_psentity ON execinfo_stored (psentity);
 CREATE VIEW execinfo AS SELECT
     host,
@@ -962,7 +1017,9 @@ CREATE TABLE renameinfo_stored (
     md5sum text COLLATE "C" NOT NULL,
     batch bigint NOT NULL,
     PRIMARY KEY (host, renameid)
-);
+)
+PARTITION BY RANGE (renameid);
+CREATE TABLE renameinfo_latest PARTITION OF renameinfo_stored FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
 CREATE INDEX renameinfo_psentity ON renameinfo_stored (psentity);
 CREATE VIEW renameinfo AS SELECT
     host,
@@ -1025,7 +1082,9 @@ CREATE TABLE privinfo_stored (
     md5sum text COLLATE "C" NOT NULL,
     batch bigint NOT NULL,
     PRIMARY KEY (host, privid)
-);
+)
+PARTITION BY RANGE (privid);
+CREATE TABLE privinfo_latest PARTITION OF privinfo_stored FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
 CREATE INDEX privinfo_psentity ON privinfo_stored (psentity);
 CREATE INDEX privinfo_targetentity ON privinfo_stored (targetentity);
 CREATE VIEW privinfo AS SELECT
@@ -1092,7 +1151,9 @@ CREATE TABLE nameinfo_stored (
     md5sum text COLLATE "C" NOT NULL,
     batch bigint NOT NULL,
     PRIMARY KEY (host, nameid)
-);
+)
+PARTITION BY RANGE (nameid);
+CREATE TABLE nameinfo_latest PARTITION OF nameinfo_stored FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
 CREATE INDEX nameinfo_name ON nameinfo_stored (name);
 CREATE INDEX nameinfo_address ON nameinfo_stored (address);
 CREATE VIEW nameinfo AS SELECT
@@ -1228,4 +1289,40 @@ CREATE VIEW batchinfo AS SELECT
     CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
     CAST(floor(extract(second FROM created)) AS smallint) AS csec
 FROM batchinfo_stored;
+
+CREATE TABLE retentioninfo_stored (
+    host integer NOT NULL,
+    retentionid bigint NOT NULL,
+    tablename text COLLATE "C" NOT NULL,
+    beforekey bigint NOT NULL,
+    beforetime timestamp(6) NOT NULL,
+    rowcount bigint NOT NULL,
+    keptcount bigint NOT NULL,
+    firstbatch bigint NOT NULL,
+    lastbatch bigint NOT NULL,
+    created timestamp(6) NOT NULL,
+    md5sum text COLLATE "C" NOT NULL,
+    batch bigint NOT NULL,
+    PRIMARY KEY (host, retentionid)
+);
+CREATE VIEW retentioninfo AS SELECT
+    host,
+    retentionid,
+    tablename,
+    beforekey,
+    beforetime,
+    rowcount,
+    keptcount,
+    firstbatch,
+    lastbatch,
+    created,
+    md5sum,
+    batch,
+    CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
+    CAST(floor(extract(month FROM created)) AS smallint) AS cmonth,
+    CAST(floor(extract(day FROM created)) AS smallint) AS cday,
+    CAST(floor(extract(hour FROM created)) AS smallint) AS chour,
+    CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
+    CAST(floor(extract(second FROM created)) AS smallint) AS csec
+FROM retentioninfo_stored;
 

@@ -1,10 +1,14 @@
 //! Which program watches which class of events, and how each is attached.
 
+use super::names::RUNG;
+
 /// How a program gets to its hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attach {
     /// A tracepoint with type information: the kernel finds it by name.
     Trace,
+    /// A tracepoint with type information, by the names that it has had, the newest first. A kernel that was built without the feature has it not.
+    Traced(&'static [&'static str], &'static str),
     /// At the entry of system calls of these names ([`super::syscalls`]), whatever program makes them.
     Entry(&'static [&'static str]),
     /// At their exit.
@@ -17,6 +21,8 @@ pub(super) enum Attach {
     Event(&'static str, &'static str),
     /// The root of the control group hierarchy.
     Cgroup,
+    /// The entry of a function of the kernel, where the kernel lets programs stand there ([`super::names`]).
+    Function,
     /// Run once, through a file of its own.
     Iterator,
     /// Run by the sensor itself.
@@ -59,6 +65,11 @@ const fn feature(program: &'static str, call: &'static str, feature: &'static st
     Hook { program, attach: Attach::Feature(call, feature) }
 }
 
+const fn traced(program: &'static str, names: &'static [&'static str], feature: &'static str) -> Hook {
+    Hook { program, attach: Attach::Traced(names, feature) }
+}
+
+const RINGS: &str = "io_uring";
 const MODULES: &str = "loadable modules";
 const KEXEC: &str = "kexec";
 
@@ -96,6 +107,9 @@ pub(super) const ESSENTIAL: &str = "process";
 
 /// The class of files, whose policy is part of its limits.
 pub(super) const FILES: &str = "file";
+
+/// The class of what is done with files through io_uring.
+pub(super) const RING_CLASS: &str = "io-uring";
 
 /// Every class, in the order in which it is reported.
 pub(super) const CLASSES: &[Class] = &[
@@ -197,7 +211,10 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         name: "tcp-accept",
         hooks: &[exit("on_accept", &["accept", "accept4"]), exit("on_socketcall", &["socketcall"])],
-        limits: Some("accepted through io_uring: told of at its end, as the listener's"),
+        limits: Some(
+            "accepted through io_uring by a request for many connections, or without a descriptor: told of at its end, as the \
+             listener's",
+        ),
     },
     Class {
         name: "udp",
@@ -268,15 +285,21 @@ pub(super) const CLASSES: &[Class] = &[
             exit("on_file_umount", &["umount", "umount2"]),
         ],
         limits: Some(
-            "files and block devices; what goes through io_uring is not seen; names are the process's words; \
+            "files and block devices; what goes through io_uring is the class io-uring; \
              in /proc, /sys and the like only what is written, and another process's memory, environment and descriptors",
         ),
     },
     Class {
-        name: "io-uring",
-        hooks: &[exit("on_io_uring_setup", &["io_uring_setup"])],
+        name: RING_CLASS,
+        hooks: &[
+            exit("on_io_uring_setup", &["io_uring_setup"]),
+            traced("on_request", &["io_uring_submit_req", "io_uring_submit_sqe"], RINGS),
+            traced("on_answer", &["io_uring_complete"], RINGS),
+            traced("on_overflow", &["io_uring_cqe_overflow"], RINGS),
+        ],
         limits: Some(
-            "that a ring is made is told, not what goes through it: connections are seen, operations on files are not",
+            "what a request does that asked for no completion is told without its result; a file opened for the ring alone, without a \
+             descriptor, is told by its name, and not when it is closed",
         ),
     },
     Class {
@@ -288,6 +311,11 @@ pub(super) const CLASSES: &[Class] = &[
         limits: Some("once, at the start"),
     },
 ];
+
+/// Every program of every class, those of better rungs last.
+pub(super) fn all() -> impl Iterator<Item = &'static Hook> {
+    CLASSES.iter().flat_map(|c| c.hooks).chain(RUNG.iter().map(|n| &n.hook))
+}
 
 #[cfg(test)]
 mod tests {
@@ -303,13 +331,8 @@ mod tests {
         let compiled: BTreeSet<String> =
             object.progs().map(|p| p.name().to_string_lossy().into_owned()).collect();
         let dispatchers = DISPATCHERS.iter().map(|d| d.program);
-        let listed: BTreeSet<String> = CLASSES
-            .iter()
-            .flat_map(|c| c.hooks)
-            .map(|h| h.program)
-            .chain(dispatchers)
-            .map(str::to_owned)
-            .collect();
+        let listed: BTreeSet<String> =
+            all().map(|h| h.program).chain(dispatchers).map(str::to_owned).collect();
         assert_eq!(compiled, listed);
     }
 
@@ -317,7 +340,7 @@ mod tests {
     #[test]
     fn every_call_has_a_number_and_one_program_at_each_end() {
         let mut seen = BTreeSet::new();
-        for hook in CLASSES.iter().flat_map(|c| c.hooks) {
+        for hook in all() {
             let (entry, calls) = match &hook.attach {
                 Attach::Entry(calls) => (true, *calls),
                 Attach::Exit(calls) => (false, *calls),

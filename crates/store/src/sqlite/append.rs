@@ -1,18 +1,9 @@
 //! One batch into the tables. The caller holds the transaction.
 
-use luarm_schema::{Batch, Dialect, End, Row, Sink, TABLES, Value, canonical::Canonical};
+use luarm_schema::{Batch, Dialect, End, Row, STORE_MADE, Sink, TABLES, Value, canonical::Canonical};
 use rusqlite::{CachedStatement, Connection, ErrorCode, types::ValueRef};
 
-use super::writer::Appended;
-
-/// A row that the engine refused for what is in it: a key that is there already, a value that is too large. The rest of its batch is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused {
-    /// Its table.
-    pub table: &'static str,
-    /// Its key.
-    pub key: i64,
-}
+use crate::{Appended, Refused};
 
 /// The SQL of each table, by its place in [`TABLES`].
 pub(super) struct Statements {
@@ -42,6 +33,12 @@ pub(super) fn append(
     let mut inserts: Vec<Option<CachedStatement<'_>>> = statements.insert.iter().map(|_| None).collect();
     for row in &batch.rows {
         let position = row.position();
+        if STORE_MADE.iter().any(|t| t.name == TABLES[position].name) {
+            let (table, key) = (TABLES[position].name, row.key());
+            tracing::error!(table, key, "only the store itself makes rows of this table");
+            refused.push(Refused { table, key });
+            continue;
+        }
         let insert = prepared(conn, &mut inserts[position], &statements.insert[position])?;
         match insert_row(insert, host, batch.id, row, buffer) {
             Ok(()) => done.rows += 1,

@@ -11,13 +11,13 @@ use luarm_schema::{Dialect, TABLES, TableDef};
 use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags, types::ValueRef};
 
 use super::{guard, open, writer};
-use crate::{Cell, Host, QueryError, RowSink, StoreError, StoreUrl};
+use crate::{Cell, Host, QueryError, RowSink, StoreError};
 
 /// How long a reader waits while a writer recovers or closes the file.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// The one who asks. It cannot write, whatever the statement, and does not stop a writer.
-pub struct Reader {
+pub(crate) struct Reader {
     conn: Connection,
     path: PathBuf,
     /// The file is read as if nobody could write it, because this user cannot make the files through which readers and writers agree.
@@ -29,11 +29,11 @@ pub struct Reader {
 
 /// Ends the running query of a [`Reader`], from another thread.
 #[derive(Clone)]
-pub struct Interrupt(Arc<Mutex<InterruptHandle>>);
+pub(crate) struct Interrupt(Arc<Mutex<InterruptHandle>>);
 
 impl Interrupt {
     /// Ends the query that runs now, if one does; it returns [`QueryError::Interrupted`].
-    pub fn interrupt(&self) {
+    pub(crate) fn interrupt(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).interrupt();
     }
 }
@@ -46,15 +46,15 @@ impl fmt::Debug for Interrupt {
 
 impl Reader {
     /// Opens the store for reading; a recorder may write it meanwhile.
-    pub fn open(url: &StoreUrl) -> Result<Self, StoreError> {
-        let path = url.file()?.to_owned();
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        let path = path.to_owned();
         let (conn, immutable) = open_for_reading(&path)?;
         let interrupt = Interrupt(Arc::new(Mutex::new(conn.get_interrupt_handle())));
         Ok(Reader { conn, path, immutable, host: None, interrupt })
     }
 
     /// Asks one statement; the answer goes to the sink as it comes. Returns the number of rows.
-    pub fn query(&mut self, sql: &str, sink: &mut dyn RowSink) -> Result<u64, QueryError> {
+    pub(crate) fn query(&mut self, sql: &str, sink: &mut dyn RowSink) -> Result<u64, QueryError> {
         self.refresh()?;
         let failed = |e| query_error(&self.path, e);
         let mut statement = self.conn.prepare(sql).map_err(failed)?;
@@ -81,12 +81,12 @@ impl Reader {
     }
 
     /// What ends this reader's queries.
-    pub fn interrupt(&self) -> Interrupt {
+    pub(crate) fn interrupt(&self) -> Interrupt {
         self.interrupt.clone()
     }
 
     /// The audited computers in the store, in the order of their numbers.
-    pub fn hosts(&mut self) -> Result<Vec<Host>, QueryError> {
+    pub(crate) fn hosts(&mut self) -> Result<Vec<Host>, QueryError> {
         self.refresh()?;
         let failed = |e| query_error(&self.path, e);
         let mut statement = self
@@ -103,7 +103,7 @@ impl Reader {
     }
 
     /// How many rows each table has, as its last row number says: counting them would take as long as there are many.
-    pub fn row_counts(&mut self) -> Result<Vec<(&'static str, i64)>, QueryError> {
+    pub(crate) fn row_counts(&mut self) -> Result<Vec<(&'static str, i64)>, QueryError> {
         self.refresh()?;
         let count = |table: &TableDef| {
             let sql =
@@ -115,7 +115,7 @@ impl Reader {
     }
 
     /// From now on the tables hold only what this host recorded; it is named by its latest name or its machine id.
-    pub fn use_host(&mut self, name: &str) -> Result<Host, QueryError> {
+    pub(crate) fn use_host(&mut self, name: &str) -> Result<Host, QueryError> {
         let hosts = self.hosts()?;
         let mut named = hosts.iter().filter(|h| h.name == name || h.machine_id == name);
         let (Some(host), None) = (named.next(), named.next()) else {
@@ -130,12 +130,12 @@ impl Reader {
     }
 
     /// From now on the tables hold what all hosts recorded.
-    pub fn use_all(&mut self) -> Result<(), QueryError> {
+    pub(crate) fn use_all(&mut self) -> Result<(), QueryError> {
         self.limit_to(None)
     }
 
     /// Bytes that the store takes on disk.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         writer::size(&self.path)
     }
 

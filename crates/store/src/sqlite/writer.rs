@@ -6,32 +6,19 @@ use std::{
 };
 
 use luarm_schema::{
-    Batch, Resume, Row,
+    Batch, Resume,
     canonical::{Canonical, md5sum},
 };
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::{
-    append::{self, Refused, Statements},
+    append::{self, Statements},
     open, resume,
 };
-use crate::{StoreError, StoreUrl};
-
-/// How much was stored.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Appended {
-    /// Batches.
-    pub batches: u64,
-    /// New rows.
-    pub rows: u64,
-    /// Ends of rows of earlier batches.
-    pub ends: u64,
-    /// Ends whose row is not in the store, or has ended before.
-    pub unmatched: u64,
-}
+use crate::{Appended, Refused, StoreError};
 
 /// The one who appends the batches of one host.
-pub struct Writer {
+pub(crate) struct Writer {
     conn: Connection,
     path: PathBuf,
     machine_id: String,
@@ -43,10 +30,9 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens the store for the host with that machine id, and makes it where there is none (the file for its owner only). Gives
-    /// what the store remembers of the host.
-    pub fn open(url: &StoreUrl, machine_id: &str) -> Result<(Self, Resume), StoreError> {
-        let path = url.file()?.to_owned();
+    /// Opens the file for the host with that machine id, and makes it where there is none (for its owner only). Gives what it remembers of the host.
+    pub(crate) fn open(path: &Path, machine_id: &str) -> Result<(Self, Resume), StoreError> {
+        let path = path.to_owned();
         let conn = open::open_for_writing(&path)?;
         let failed = |e| StoreError::from_open(&path, e);
         let host = resume::host_number(&conn, machine_id).map_err(failed)?;
@@ -66,16 +52,8 @@ impl Writer {
         Ok((writer, resume))
     }
 
-    /// Stores a batch, wholly and durably, or on an error not at all. A batch that is stored already is stored no second time.
-    ///
-    /// After an error that [`StoreError::is_transient`] the same batch may be tried again with the same writer.
-    ///
-    /// Gives the rows that the engine refused for what is in them; there are none unless something is wrong with luarm itself.
-    pub fn append(&mut self, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
-        match batch.rows.last() {
-            Some(Row::BatchInfo(info)) if info.batchid == batch.id => {}
-            _ => return Err(StoreError::Unsigned { id: batch.id }),
-        }
+    /// Stores a batch; see [`crate::Writer::append`].
+    pub(crate) fn append(&mut self, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
         let failed = |e| StoreError::from_append(&self.path, e);
         let tx = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate).map_err(failed)?;
         // Inside the transaction, because another new host may have taken the next number meanwhile.
@@ -101,10 +79,7 @@ impl Writer {
             append::append(&tx, &self.statements, host, batch, &mut self.buffer).map_err(failed)?;
         tx.commit().map_err(failed)?;
         self.host = Some(host);
-        self.appended.batches += 1;
-        self.appended.rows += done.rows;
-        self.appended.ends += done.ends;
-        self.appended.unmatched += done.unmatched;
+        self.appended.add(Appended { batches: 1, ..done });
         Ok(refused)
     }
 
@@ -127,19 +102,26 @@ impl Writer {
         }
     }
 
-    /// What this writer has stored since it was opened.
-    pub fn appended(&self) -> Appended {
+    /// The last batch that is stored, 0 for none.
+    pub(crate) fn last_batch(&mut self) -> Result<i64, StoreError> {
+        let host = match self.host {
+            Some(host) => Some(host),
+            None => resume::host_number(&self.conn, &self.machine_id)
+                .map_err(|e| StoreError::from_append(&self.path, e))?,
+        };
+        let last = self.conn.query_row("SELECT max(batchid) FROM batchinfo WHERE host = ?", [host], |r| {
+            r.get::<_, Option<i64>>(0)
+        });
+        Ok(last.map_err(|e| StoreError::from_append(&self.path, e))?.unwrap_or(0))
+    }
+
+    pub(crate) fn appended(&self) -> Appended {
         self.appended
     }
 
     /// Bytes that the store takes on disk.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         size(&self.path)
-    }
-
-    /// The database file.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }
 

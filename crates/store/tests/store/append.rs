@@ -9,7 +9,7 @@ use luarm_store::{Appended, Reader, Refused, StoreError, Writer};
 
 use crate::fixture::*;
 
-fn process(key: i64, command: &str, argv: Option<String>) -> PsInfo {
+pub(crate) fn process(key: i64, command: &str, argv: Option<String>) -> PsInfo {
     PsInfo {
         psentity: key,
         ppsentity: Some(1),

@@ -2,10 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod accounts;
 mod append;
+mod console;
 mod crash;
+mod faults;
 mod fixture;
 mod full_disk;
 mod opening;
 mod reading;
 mod refusal;
+mod retention;
+mod same;
+mod servers;

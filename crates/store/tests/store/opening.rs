@@ -160,20 +160,31 @@ fn an_empty_file_becomes_a_store_and_answers_nothing_before() {
 }
 
 #[test]
-fn engines_that_are_not_connected_say_so() {
-    for text in ["mysql://audit:secret@db/audit", "postgres://audit:secret@db/audit"] {
+fn servers_that_are_not_there_are_named_without_the_password() {
+    for text in ["mysql://audit:secret@127.0.0.1:1/audit", "postgres://audit:secret@127.0.0.1:1/audit"] {
         let url = StoreUrl::parse(text).unwrap();
-        let messages = [
-            Writer::open(&url, MACHINE).unwrap_err().to_string(),
-            Reader::open(&url).unwrap_err().to_string(),
-        ];
-        for message in messages {
-            assert!(
-                message.contains("not connected in this version") && message.contains("sqlite:PATH"),
-                "{message}"
-            );
-            assert!(!message.contains("secret"), "{message}");
+        let errors = [Writer::open(&url, MACHINE).unwrap_err(), Reader::open(&url).unwrap_err()];
+        for error in errors {
+            let message = error.to_string();
+            assert!(message.contains("audit:***@127.0.0.1:1/audit"), "{message}");
+            assert!(message.contains("is the server running"), "{message}");
+            assert!(!message.contains("secret") && !message.contains('\n'), "{message}");
+            assert!(error.is_transient(), "{message}");
         }
+    }
+}
+
+#[test]
+fn a_url_that_makes_no_sense_is_refused_for_good() {
+    for (text, said) in [
+        ("mysql://audit@localhost", "names no database"),
+        ("mysql://audit@localhost/", "names no database"),
+        ("mysql://audit@localhost/x?colour=red", "colour"),
+        ("postgres://audit@localhost", "names no database"),
+        ("postgres://audit@localhost/x?colour=red", "colour"),
+    ] {
+        let error = Writer::open(&StoreUrl::parse(text).unwrap(), MACHINE).unwrap_err();
+        assert!(error.to_string().contains(said) && !error.is_transient(), "{text}: {error}");
     }
 }
 

@@ -1,0 +1,153 @@
+//! What the owner of a server's database does: accounts, views, retention.
+
+use std::{fmt, time::Duration};
+
+use luarm_schema::Time;
+
+use crate::{
+    StoreError, StoreUrl,
+    mysql::Mysql,
+    postgres::Postgres,
+    remote::{Connection, Failure, Keeping, Session, grants, places_of_all, retention},
+};
+
+/// How long one of the owner's statements may take.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// An account that the owner makes.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Account {
+    /// Of `luarm server`: adds rows and ends them.
+    Server {
+        /// Its name.
+        name: String,
+        /// Its password.
+        password: String,
+    },
+    /// Of somebody who asks: selects.
+    Analyst {
+        /// Its name.
+        name: String,
+        /// Its password.
+        password: String,
+        /// The one host whose rows it may see; `None` for all hosts that are known now.
+        host: Option<String>,
+    },
+}
+
+impl Account {
+    pub(crate) fn credentials(&self) -> (&str, &str) {
+        match self {
+            Account::Server { name, password } | Account::Analyst { name, password, .. } => (name, password),
+        }
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Account::Server { .. } => "Server",
+            Account::Analyst { .. } => "Analyst",
+        };
+        f.debug_struct(kind).field("name", &self.credentials().0).finish_non_exhaustive()
+    }
+}
+
+/// What retention took from a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dropped {
+    /// The host's number.
+    pub host: i64,
+    /// The table.
+    pub table: &'static str,
+    /// Rows whose number is of an instant before this midnight, UTC, were dropped.
+    pub before: Time,
+    /// How many.
+    pub rows: i64,
+    /// How many stay, because they have not ended.
+    pub kept: i64,
+}
+
+/// The owner's access to a server's database. The URL's account may make databases (or schemas), tables and accounts.
+#[derive(Debug)]
+pub struct Owner(Engine);
+
+#[derive(Debug)]
+enum Engine {
+    Mysql(Connection<Mysql>),
+    Postgres(Connection<Postgres>),
+}
+
+impl Owner {
+    /// Opens the store; makes its tables where there are none.
+    pub fn open(url: &StoreUrl) -> Result<Self, StoreError> {
+        Ok(Owner(match url {
+            StoreUrl::Sqlite(_) => {
+                return Err(StoreError::OnlyServers { url: url.clone(), what: "this" });
+            }
+            StoreUrl::Mysql(_) => Engine::Mysql(Connection::open(url, Keeping::Appending)?),
+            StoreUrl::Postgres(_) => Engine::Postgres(Connection::open(url, Keeping::Appending)?),
+        }))
+    }
+
+    /// The statements that make an account and give it what it needs, for the hosts that are known now. They hold its password.
+    pub fn grants(&mut self, account: &Account) -> Result<Vec<String>, StoreError> {
+        match &mut self.0 {
+            Engine::Mysql(connection) => granted(connection, account),
+            Engine::Postgres(connection) => granted(connection, account),
+        }
+    }
+
+    /// Runs what [`Owner::grants`] gives. May be repeated, for instance when hosts were added.
+    pub fn grant(&mut self, account: &Account) -> Result<(), StoreError> {
+        let statements = self.grants(account)?;
+        match &mut self.0 {
+            Engine::Mysql(connection) => run(connection, &statements),
+            Engine::Postgres(connection) => run(connection, &statements),
+        }
+    }
+
+    /// Makes the views of each host that has none yet. Gives the names of the databases or schemas of all hosts.
+    pub fn make_views(&mut self) -> Result<Vec<String>, StoreError> {
+        match &mut self.0 {
+            Engine::Mysql(connection) => viewed(connection),
+            Engine::Postgres(connection) => viewed(connection),
+        }
+    }
+
+    /// Drops what is older than `keep` (whole days, at least one) from the tables of activities, day by day, but for rows that have not ended, and
+    /// records it in `retentioninfo`. Days to come are made on the way, so it is best done once a day.
+    pub fn retain(&mut self, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
+        self.retain_at(Time::now(), keep)
+    }
+
+    /// The same, as if it were `now`.
+    pub fn retain_at(&mut self, now: Time, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
+        let days = retention::Days::new(now, keep);
+        match &mut self.0 {
+            Engine::Mysql(connection) => retention::retain(connection, days),
+            Engine::Postgres(connection) => retention::retain(connection, days),
+        }
+    }
+}
+
+fn granted<S: Session>(connection: &mut Connection<S>, account: &Account) -> Result<Vec<String>, StoreError> {
+    let work = async |session: &mut S| grants::statements(session, account).await;
+    connection.with(Some(LIMIT), work).map_err(|f| f.of("grant on", &connection.url))
+}
+
+fn run<S: Session>(connection: &mut Connection<S>, statements: &[String]) -> Result<(), StoreError> {
+    let work = async |session: &mut S| {
+        for statement in statements {
+            session.run(statement).await?;
+        }
+        Ok::<_, Failure>(())
+    };
+    connection.with(Some(LIMIT), work).map_err(|f| f.of("grant on", &connection.url))
+}
+
+fn viewed<S: Session>(connection: &mut Connection<S>) -> Result<Vec<String>, StoreError> {
+    let work = async |session: &mut S| places_of_all(session).await;
+    connection.with(Some(LIMIT), work).map_err(|f| f.of("make views in", &connection.url))
+}

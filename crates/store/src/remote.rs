@@ -1,0 +1,23 @@
+//! What MariaDB/MySQL and PostgreSQL have in common: a connection that may break, an account that may do little, and many hosts in one store.
+//!
+//! An engine gives a [`session::Session`]; everything else is written once, here.
+
+pub(crate) mod appender;
+pub(crate) mod asker;
+mod connection;
+mod failure;
+pub(crate) mod grants;
+pub(crate) mod guard;
+mod places;
+mod registry;
+mod resume;
+pub(crate) mod retention;
+mod schema;
+mod session;
+
+pub(crate) use appender::Appender;
+pub(crate) use asker::{Asker, Cancel};
+pub(crate) use connection::{Connection, Keeping};
+pub(crate) use failure::{Class, Failure};
+pub(crate) use places::make_all as places_of_all;
+pub(crate) use session::{Datum, Session, StreamError};

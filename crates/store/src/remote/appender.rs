@@ -1,0 +1,242 @@
+//! Appending batches of one host to a server's database.
+
+use std::{collections::HashSet, time::Duration};
+
+use luarm_schema::{
+    Batch, End, Resume, Row, STORE_MADE, TABLES, TableDef,
+    bulk::{Bulk, Ending},
+    canonical::{Canonical, md5sum},
+};
+
+use super::{
+    Class, Connection, Failure, Keeping, Session, places,
+    registry::{self, Known},
+    resume,
+};
+use crate::{Appended, HostIdentity, Refused, StoreError, StoreUrl, error::Trouble};
+
+/// How long one batch may take before the server counts as gone.
+const LIMIT: Duration = Duration::from_secs(120);
+/// How often a batch is tried at once when it collides with another writer, or when the connection broke.
+const TRIES: u32 = 4;
+
+/// The one who appends the batches of one host.
+#[derive(Debug)]
+pub(crate) struct Appender<S: Session> {
+    connection: Connection<S>,
+    host: Known,
+    appended: Appended,
+}
+
+/// What became of a batch.
+enum Outcome {
+    Stored(Appended, Vec<Refused>),
+    /// It was there already.
+    Same,
+    /// Another one was there already.
+    Conflict,
+    Gap(i64),
+}
+
+impl<S: Session> Appender<S> {
+    /// Opens the store for the host, which gets a number if it has none.
+    pub(crate) fn open(url: &StoreUrl, identity: &HostIdentity) -> Result<Self, StoreError> {
+        let mut connection = Connection::<S>::open(url, Keeping::Appending)?;
+        let found = connection
+            .with(Some(LIMIT), async |session: &mut S| registry::find_or_make(session, identity).await)
+            .map_err(|f| f.of("find the host in", url))?;
+        let mut host = found.host(url, identity)?;
+        if !host.placed {
+            connection
+                .with(Some(LIMIT), async |session: &mut S| places::try_make(session, &mut host).await)
+                .map_err(|f| f.of("make the host's views in", url))?;
+        }
+        Ok(Appender { connection, host, appended: Appended::default() })
+    }
+
+    /// What the store remembers of the host.
+    pub(crate) fn resume(&mut self) -> Result<Resume, StoreError> {
+        let host = self.host.host;
+        let read = async |session: &mut S| resume::resume(session, host).await;
+        self.connection.with(Some(LIMIT), read).map_err(|f| f.of("read", &self.connection.url))
+    }
+
+    /// The last batch that is stored, 0 for none.
+    pub(crate) fn last_batch(&mut self) -> Result<i64, StoreError> {
+        let host = self.host.host;
+        let read = async |session: &mut S| resume::last_batch(session, host).await;
+        self.connection.with(Some(LIMIT), read).map_err(|f| f.of("read", &self.connection.url))
+    }
+
+    /// Stores a batch, wholly and durably, or on an error not at all; see [`crate::Writer::append`].
+    ///
+    /// When the connection breaks before the server's answer to the commit, nobody knows whether the batch is stored: the next try finds out, by
+    /// the ledger, because the row that it locks is free only once the first transaction has ended, one way or the other.
+    pub(crate) fn append(&mut self, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
+        let host = self.host.host;
+        let mut tries = 0;
+        let outcome = loop {
+            tries += 1;
+            let attempt = async |session: &mut S| attempt(session, host, batch).await;
+            match self.connection.with(Some(LIMIT), attempt) {
+                Ok(outcome) => break outcome,
+                Err(failure) if tries < TRIES && failure.is(Trouble::Contended) => {}
+                // Once: the server may have been restarted between two batches.
+                Err(failure) if tries == 1 && failure.is(Trouble::Lost) => {}
+                Err(failure) => return Err(failure.of("append to", &self.connection.url)),
+            }
+        };
+        match outcome {
+            Outcome::Stored(done, refused) => {
+                self.appended.add(done);
+                Ok(refused)
+            }
+            Outcome::Same => Ok(Vec::new()),
+            Outcome::Conflict => Err(StoreError::Conflict { id: batch.id }),
+            Outcome::Gap(last) => Err(StoreError::Gap { last, got: batch.id }),
+        }
+    }
+
+    pub(crate) fn appended(&self) -> Appended {
+        self.appended
+    }
+}
+
+async fn attempt<S: Session>(session: &mut S, host: i64, batch: &Batch) -> Result<Outcome, Failure> {
+    session.run("BEGIN").await?;
+    let locked = format!("SELECT host FROM luarmhost WHERE host = {host} FOR UPDATE");
+    if session.ask(&locked, &[]).await?.is_empty() {
+        return Err(Failure::trouble(Trouble::Missing, format!("host {host} is no longer registered")));
+    }
+    let last = resume::last_batch(session, host).await?;
+    if batch.id != last + 1 {
+        let outcome = match batch.id <= last {
+            true if is_same(session, host, batch).await? => Outcome::Same,
+            true => Outcome::Conflict,
+            false => Outcome::Gap(last),
+        };
+        session.run("ROLLBACK").await?;
+        return Ok(outcome);
+    }
+    let mut work = Work { session, host, batch: batch.id, done: Appended::default(), refused: Vec::new() };
+    let mut rows: Vec<Vec<&Row>> = vec![Vec::new(); TABLES.len()];
+    for row in &batch.rows {
+        rows[row.position()].push(row);
+    }
+    for (table, rows) in TABLES.iter().zip(rows) {
+        work.rows(table, rows).await?;
+    }
+    let mut ends: Vec<Vec<&(i64, End)>> = vec![Vec::new(); TABLES.len()];
+    for end in &batch.ends {
+        ends[end.1.position()].push(end);
+    }
+    for (table, ends) in TABLES.iter().zip(ends) {
+        work.ends(table, &ends).await?;
+    }
+    let Work { mut done, refused, .. } = work;
+    session.run("COMMIT").await?;
+    done.batches = 1;
+    Ok(Outcome::Stored(done, refused))
+}
+
+/// Whether the batch's last row is the one that is stored.
+async fn is_same<S: Session>(session: &mut S, host: i64, batch: &Batch) -> Result<bool, Failure> {
+    let mut bytes = Canonical::default();
+    if let Some(row) = batch.rows.last() {
+        row.begin(&mut bytes);
+    }
+    let sql = format!("SELECT md5sum FROM batchinfo WHERE host = {host} AND batchid = {}", batch.id);
+    let stored = session.ask(&sql, &[]).await?;
+    let stored = stored.first().and_then(|row| row.first()).and_then(super::Datum::text);
+    Ok(stored.is_some_and(|s| s.as_bytes() == md5sum(&bytes.0)))
+}
+
+/// The inside of one transaction.
+struct Work<'a, S: Session> {
+    session: &'a mut S,
+    host: i64,
+    batch: i64,
+    done: Appended,
+    refused: Vec<Refused>,
+}
+
+impl<S: Session> Work<'_, S> {
+    fn refuse(&mut self, table: &'static TableDef, key: i64, why: impl std::fmt::Display) {
+        tracing::error!(table = table.name, key, "a row cannot be stored, and is counted as lost: {why}");
+        self.refused.push(Refused { table: table.name, key });
+    }
+
+    /// Loads the rows of one table. When the engine refuses one, the stream is halved until it is found.
+    async fn rows(&mut self, table: &'static TableDef, mut rows: Vec<&Row>) -> Result<(), Failure> {
+        if STORE_MADE.iter().any(|t| t.name == table.name) {
+            for row in rows.drain(..) {
+                self.refuse(table, row.key(), "only the store itself makes rows of this table");
+            }
+        }
+        let mut parts = vec![rows];
+        while let Some(part) = parts.pop() {
+            let mut stream = Bulk::<S::Encoding>::new(table);
+            let mut within = Vec::with_capacity(part.len());
+            for row in part {
+                match stream.push(self.host, self.batch, row) {
+                    Ok(()) => within.push(row),
+                    Err(error) => self.refuse(table, row.key(), error),
+                }
+            }
+            let count = within.len() as u64;
+            if count == 0 {
+                continue;
+            }
+            self.session.run("SAVEPOINT loading").await?;
+            match self.session.load(table, stream.finish(), count).await {
+                Ok(()) => self.done.rows += count,
+                Err(failure) if failure.class == Class::Row => {
+                    self.session.run("ROLLBACK TO SAVEPOINT loading").await?;
+                    if let [row] = within[..] {
+                        self.refuse(table, row.key(), failure.detail);
+                    } else {
+                        // The earlier half first: of two rows with one key the first is stored.
+                        let later = within.split_off(within.len() / 2);
+                        parts.extend([later, within]);
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends rows of one table. Of two ends of one row the first counts.
+    async fn ends(&mut self, table: &'static TableDef, ends: &[&(i64, End)]) -> Result<(), Failure> {
+        if ends.is_empty() || !table.is_interval() {
+            return Ok(());
+        }
+        let mut stream = Ending::<S::Encoding>::new(table);
+        let mut keys = HashSet::with_capacity(ends.len());
+        for (key, end) in ends {
+            if !keys.contains(key) {
+                match stream.push(*key, end) {
+                    Ok(()) => _ = keys.insert(*key),
+                    Err(error) => self.refuse(table, *key, error),
+                }
+            }
+        }
+        let count = keys.len() as u64;
+        let ended = match count {
+            0 => 0,
+            _ => self.session.end(table, self.host, self.batch, stream.finish(), count).await?,
+        };
+        self.done.ends += ended;
+        let refused = self.refused.iter().filter(|r| r.table == table.name && !keys.contains(&r.key)).count();
+        let unmatched = (ends.len() as u64).saturating_sub(ended + refused as u64);
+        if unmatched > 0 {
+            self.done.unmatched += unmatched;
+            tracing::warn!(
+                table = table.name,
+                count = unmatched,
+                "ends came for rows that are not stored or have ended"
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! Answering queries from a server's database.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use luarm_schema::{Dialect, TABLES};
+use tokio::runtime::Builder;
+
+use super::{
+    Class, Connection, Failure, Keeping, Session, StreamError,
+    guard::{self, Found, Syntax},
+    places,
+    registry::{self, Known},
+};
+use crate::{Host, QueryError, RowSink, StoreError, StoreUrl, error::Trouble};
+
+/// How long a question of luarm's own may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Rows of a table up to which they are counted, not estimated.
+const COUNTED: i64 = 100_000;
+
+/// The one who asks a server's database.
+#[derive(Debug)]
+pub(crate) struct Asker<S: Session> {
+    connection: Connection<S>,
+    /// Where the tables of the chosen host are.
+    place: Option<String>,
+    /// Whether the present session looks there.
+    settled: bool,
+    cancel: Cancel<S>,
+}
+
+/// Ends the running query of an [`Asker`].
+pub(crate) struct Cancel<S: Session>(Arc<Mutex<Running<S>>>);
+
+struct Running<S: Session> {
+    /// What is there to end while a query runs.
+    cancel: Option<S::Cancel>,
+    /// Whether somebody wanted it ended.
+    wanted: bool,
+}
+
+impl<S: Session> Clone for Cancel<S> {
+    fn clone(&self) -> Self {
+        Cancel(Arc::clone(&self.0))
+    }
+}
+
+impl<S: Session> Cancel<S> {
+    /// Ends the query that runs now, if one does. The lock keeps the query from making room for the next one meanwhile.
+    pub(crate) fn cancel(&self) {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(cancel) = running.cancel.clone() else {
+            return;
+        };
+        running.wanted = true;
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let ended = runtime.map_err(|e| Failure::trouble(Trouble::Other, e)).and_then(|runtime| {
+            let cancelled = async { tokio::time::timeout(LIMIT, S::cancel_by(cancel)).await };
+            runtime.block_on(cancelled).unwrap_or(Ok(()))
+        });
+        if let Err(failure) = ended {
+            tracing::warn!("cannot interrupt the query: {}", failure.detail);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Running<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Session> fmt::Debug for Cancel<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cancel")
+    }
+}
+
+impl<S: Session> Asker<S> {
+    pub(crate) fn open(url: &StoreUrl) -> Result<Self, StoreError> {
+        let connection = Connection::open(url, Keeping::Reading)?;
+        let cancel = Cancel(Arc::new(Mutex::new(Running { cancel: None, wanted: false })));
+        Ok(Asker { connection, place: None, settled: false, cancel })
+    }
+
+    /// Asks one statement; see [`crate::Reader::query`].
+    pub(crate) fn query(&mut self, sql: &str, sink: &mut dyn RowSink) -> Result<u64, QueryError> {
+        let syntax = match S::DIALECT {
+            Dialect::Mysql => Syntax::Mysql,
+            _ => Syntax::Postgres,
+        };
+        if guard::check(sql, syntax)? == Found::Nothing {
+            return Ok(0);
+        }
+        self.settle()?;
+        *self.cancel.lock() = Running { cancel: self.connection.cancel(), wanted: false };
+        let asked = async |session: &mut S| session.stream(sql, sink).await;
+        let result = self.connection.with(None, asked);
+        let wanted = {
+            let mut running = self.cancel.lock();
+            running.cancel = None;
+            running.wanted
+        };
+        if wanted {
+            // An interrupt that came too late for its query is not to end the next one.
+            self.settled = false;
+            let _ = self.connection.with(Some(LIMIT), async |session: &mut S| session.run("ROLLBACK").await);
+        }
+        if self.connection.cancel().is_none() {
+            self.settled = false;
+        }
+        result.map_err(|error| match error {
+            StreamError::Output(error) => QueryError::Output(error),
+            StreamError::Failed(failure) => self.query_error(failure),
+        })
+    }
+
+    pub(crate) fn interrupt(&self) -> Cancel<S> {
+        self.cancel.clone()
+    }
+
+    fn known(&mut self) -> Result<Vec<Known>, QueryError> {
+        self.own(async |session: &mut S| registry::all(session).await)
+    }
+
+    /// The audited computers in the store, in the order of their numbers.
+    pub(crate) fn hosts(&mut self) -> Result<Vec<Host>, QueryError> {
+        let known = self.known()?.into_iter();
+        Ok(known.map(|k| Host { number: k.host, name: k.name, machine_id: k.machine_id }).collect())
+    }
+
+    /// How many rows each table has; an estimate of the engine's where there are many.
+    pub(crate) fn row_counts(&mut self) -> Result<Vec<(&'static str, i64)>, QueryError> {
+        self.own(async |session: &mut S| {
+            let mut counts = Vec::with_capacity(TABLES.len());
+            for table in TABLES {
+                let stored = S::DIALECT.stored_name(table);
+                let estimate = match S::DIALECT {
+                    Dialect::Mysql => "SELECT CAST(table_rows AS SIGNED) FROM information_schema.tables \
+                                       WHERE table_schema = database() AND table_name = ?",
+                    _ => "SELECT CAST(greatest(sum(c.reltuples), 0) AS bigint) FROM pg_catalog.pg_partition_tree(to_regclass('luarm.' || ?)) p \
+                          JOIN pg_catalog.pg_class c ON c.oid = p.relid WHERE p.isleaf",
+                };
+                let number = async |session: &mut S, sql: &str, texts: &[&str]| {
+                    let rows = session.ask(sql, texts).await?;
+                    Ok::<_, Failure>(rows.first().and_then(|r| r.first()).and_then(super::Datum::int).unwrap_or(0))
+                };
+                let mut count = number(session, estimate, &[&stored]).await?;
+                if count < COUNTED {
+                    count = number(session, &format!("SELECT count(*) FROM {}", table.name), &[]).await?;
+                }
+                counts.push((table.name, count));
+            }
+            Ok(counts)
+        })
+    }
+
+    /// From now on the tables hold only what this host recorded; named by its name or machine id.
+    pub(crate) fn use_host(&mut self, name: &str) -> Result<Host, QueryError> {
+        let known = self.known()?;
+        let mut named = known.iter().filter(|h| h.name == name || h.machine_id == name);
+        let (Some(host), None) = (named.next(), named.next()) else {
+            let known: Vec<String> =
+                known.iter().map(|h| format!("{:?} ({})", h.name, h.machine_id)).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(QueryError::NoHost { name: name.to_owned(), known });
+        };
+        let Some(place) = host.place.as_ref().filter(|_| host.placed) else {
+            return Err(QueryError::NoPlace { name: host.name.clone() });
+        };
+        self.place = Some(format!("{place}{}", places::ALL));
+        self.settled = false;
+        self.settle()?;
+        Ok(Host { number: host.host, name: host.name.clone(), machine_id: host.machine_id.clone() })
+    }
+
+    /// From now on the tables hold what all hosts recorded.
+    pub(crate) fn use_all(&mut self) -> Result<(), QueryError> {
+        self.place = None;
+        self.settled = false;
+        self.settle()
+    }
+
+    /// Bytes that the store takes on disk, as the engine tells; 0 where it does not.
+    pub(crate) fn size(&mut self) -> u64 {
+        let sql = match S::DIALECT {
+            Dialect::Mysql => {
+                "SELECT CAST(sum(data_length + index_length) AS SIGNED) FROM information_schema.tables \
+                               WHERE table_schema = database()"
+            }
+            _ => {
+                "SELECT CAST(sum(pg_total_relation_size(c.oid)) AS bigint) FROM pg_catalog.pg_class c \
+                  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'luarm' AND c.relkind = 'r'"
+            }
+        };
+        let rows = self.own(async |session: &mut S| session.ask(sql, &[]).await).unwrap_or_default();
+        let bytes = rows.first().and_then(|row| row.first()).and_then(super::Datum::int).unwrap_or(0);
+        bytes.try_into().unwrap_or(0)
+    }
+
+    /// Looks at the tables of the chosen host. A session that was opened anew looks at all.
+    fn settle(&mut self) -> Result<(), QueryError> {
+        if self.settled && self.connection.cancel().is_some() {
+            return Ok(());
+        }
+        let place = self.place.clone();
+        let text = self.connection.url.clone();
+        let look = async |session: &mut S| session.look_at(text.secret(), place.as_deref()).await;
+        self.connection.with(Some(LIMIT), look).map_err(|failure| self.query_error(failure))?;
+        self.settled = true;
+        Ok(())
+    }
+
+    /// Asks a question of luarm's own, about all hosts.
+    fn own<T>(&mut self, work: impl AsyncFnOnce(&mut S) -> Result<T, Failure>) -> Result<T, QueryError> {
+        let text = self.connection.url.clone();
+        self.settled = false;
+        let asked = async |session: &mut S| {
+            session.look_at(text.secret(), None).await?;
+            work(session).await
+        };
+        self.connection.with(Some(LIMIT), asked).map_err(|failure| self.query_error(failure))
+    }
+
+    fn query_error(&self, failure: Failure) -> QueryError {
+        match failure.class {
+            Class::Interrupted => QueryError::Interrupted,
+            Class::Trouble(Trouble::ReadOnly | Trouble::Forbidden) => QueryError::Refused(failure.detail),
+            Class::Trouble(Trouble::Missing) | Class::Row | Class::Exists | Class::Other => {
+                QueryError::Statement(failure.detail)
+            }
+            Class::Trouble(_) => QueryError::Store(failure.of("ask", &self.connection.url)),
+        }
+    }
+}

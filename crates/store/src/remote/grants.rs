@@ -1,0 +1,154 @@
+//! Accounts that may do what they are for, and nothing else.
+//!
+//! - The *server's* account adds rows and sets the ends of rows that have not ended. It cannot delete, cannot change what a row began with, and
+//!   cannot change an end that is set: column grants keep it from the one, triggers on the tables from the other.
+//! - An *analyst's* account selects: from all hosts, or from one.
+
+use luarm_schema::{Dialect, Role, STORE_MADE, TABLES, TableDef};
+
+use super::{
+    Failure, Session, places,
+    registry::{self, Known},
+};
+use crate::{Account, error::Trouble};
+
+/// The statements that make the account and give it what it needs, for the hosts that are known now.
+pub(crate) async fn statements<S: Session>(
+    session: &mut S,
+    account: &Account,
+) -> Result<Vec<String>, Failure> {
+    let store = places::here(session).await?;
+    let hosts = registry::all(session).await?;
+    let (name, password) = account.credentials();
+    for text in [name, password] {
+        if text.is_empty() || text.contains(|c: char| c.is_control() || c == '\\') {
+            let detail =
+                "names and passwords of accounts are not empty, without backslashes and control characters";
+            return Err(Failure::trouble(Trouble::Setting, detail));
+        }
+    }
+    let places = match account {
+        Account::Server { .. } => Vec::new(),
+        Account::Analyst { host: None, .. } => places_of(hosts),
+        Account::Analyst { host: Some(host), .. } => {
+            let of_host: Vec<Known> = hosts.into_iter().filter(|h| h.name == *host).collect();
+            if of_host.iter().all(|h| !h.placed) {
+                let detail = format!("there is no host {host:?} with views of its own");
+                return Err(Failure::trouble(Trouble::Missing, detail));
+            }
+            places_of(of_host)
+        }
+    };
+    let whole = !matches!(account, Account::Analyst { host: Some(_), .. });
+    let server = matches!(account, Account::Server { .. });
+    Ok(match S::DIALECT {
+        Dialect::Mysql => mysql(&store, name, password, server, whole, &places),
+        _ => {
+            let rows = session.ask("SELECT current_database()::text", &[]).await?;
+            let database =
+                rows.first().and_then(|r| r.first()).and_then(super::Datum::text).unwrap_or_default();
+            postgres(database, name, password, server, whole, &places)
+        }
+    })
+}
+
+fn places_of(hosts: Vec<Known>) -> Vec<String> {
+    let places = hosts.into_iter().filter(|h| h.placed).filter_map(|h| h.place);
+    places.flat_map(|place| [format!("{place}{}", places::ALL), place]).collect()
+}
+
+fn ends(table: &TableDef) -> Option<String> {
+    let mut columns: Vec<&str> = table.ends().map(|c| c.name).collect();
+    if columns.is_empty() {
+        return None;
+    }
+    columns.extend(table.columns.iter().filter(|c| c.role == Role::EndBatch).map(|c| c.name));
+    Some(columns.join(", "))
+}
+
+fn is_store_made(table: &TableDef) -> bool {
+    STORE_MADE.iter().any(|t| t.name == table.name)
+}
+
+fn text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn mysql(
+    store: &str,
+    name: &str,
+    password: &str,
+    server: bool,
+    whole: bool,
+    places: &[String],
+) -> Vec<String> {
+    let quoted = |name: &str| format!("`{}`", name.replace('`', "``"));
+    // In a grant on a database these two stand for other characters.
+    let pattern = |name: &str| quoted(&name.replace('_', "\\_").replace('%', "\\%"));
+    let account = format!("{}@'%'", text(name));
+    let mut out = vec![format!("CREATE USER IF NOT EXISTS {account} IDENTIFIED BY {}", text(password))];
+    if server {
+        let at = quoted(store);
+        out.push(format!("GRANT CREATE TEMPORARY TABLES ON {}.* TO {account}", pattern(store)));
+        out.push(format!("GRANT SELECT ON {at}.luarmversion TO {account}"));
+        let columns = "SELECT, INSERT (name, machineid), UPDATE (appending)";
+        out.push(format!("GRANT {columns} ON {at}.luarmhost TO {account}"));
+        for table in TABLES {
+            let rights = match ends(table) {
+                _ if is_store_made(table) => "SELECT".to_owned(),
+                Some(ends) => format!("SELECT, INSERT, UPDATE ({ends})"),
+                None => "SELECT, INSERT".to_owned(),
+            };
+            out.push(format!("GRANT {rights} ON {at}.{} TO {account}", table.name));
+        }
+    } else if whole {
+        out.push(format!("GRANT SELECT ON {}.* TO {account}", pattern(store)));
+    }
+    out.extend(places.iter().map(|p| format!("GRANT SELECT, SHOW VIEW ON {}.* TO {account}", pattern(p))));
+    out
+}
+
+fn postgres(
+    database: &str,
+    name: &str,
+    password: &str,
+    server: bool,
+    whole: bool,
+    places: &[String],
+) -> Vec<String> {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let account = quoted(name);
+    let mut out = vec![
+        format!(
+            "DO $luarm$ BEGIN CREATE ROLE {account} LOGIN PASSWORD {}; EXCEPTION WHEN duplicate_object THEN NULL; END $luarm$",
+            text(password)
+        ),
+        format!("GRANT CONNECT ON DATABASE {} TO {account}", quoted(database)),
+    ];
+    if server {
+        out.push(format!("GRANT TEMPORARY ON DATABASE {} TO {account}", quoted(database)));
+        out.push(format!("GRANT USAGE ON SCHEMA luarm TO {account}"));
+        out.push(format!("GRANT SELECT ON luarm.luarmversion TO {account}"));
+        let columns = "SELECT, INSERT (name, machineid), UPDATE (appending)";
+        out.push(format!("GRANT {columns} ON luarm.luarmhost TO {account}"));
+        for table in TABLES {
+            let stored = Dialect::Postgres.stored_name(table);
+            let rights = match ends(table) {
+                _ if is_store_made(table) => "SELECT".to_owned(),
+                Some(ends) => format!("SELECT, INSERT, UPDATE ({ends})"),
+                None => "SELECT, INSERT".to_owned(),
+            };
+            out.push(format!("GRANT {rights} ON luarm.{stored} TO {account}"));
+            out.push(format!("GRANT SELECT ON luarm.{} TO {account}", table.name));
+        }
+    } else if whole {
+        out.push(format!("GRANT USAGE ON SCHEMA luarm TO {account}"));
+        out.push(format!("GRANT SELECT ON ALL TABLES IN SCHEMA luarm TO {account}"));
+    }
+    for place in places {
+        let place = quoted(place);
+        out.push(format!("GRANT USAGE ON SCHEMA {place} TO {account}"));
+        out.push(format!("GRANT SELECT ON ALL TABLES IN SCHEMA {place} TO {account}"));
+    }
+    out
+}

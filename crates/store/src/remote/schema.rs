@@ -1,0 +1,86 @@
+//! The tables in a database: making them, and knowing their version.
+
+use luarm_schema::{Dialect, SCHEMA_VERSION, TABLES, TableDef};
+
+use super::{Class, Failure, Session, registry};
+use crate::error::Trouble;
+
+/// The version of the tables; `None` where there are none, or not all yet.
+pub(crate) async fn version<S: Session>(session: &mut S) -> Result<Option<i64>, Failure> {
+    match session.ask("SELECT max(version) FROM luarmversion", &[]).await {
+        Ok(rows) => Ok(rows.first().and_then(|row| row.first()).and_then(super::Datum::int)),
+        Err(failure) if failure.is(Trouble::Missing) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Makes what is missing of the tables. Several may try at once; what one of them left half done the next completes.
+pub(crate) async fn create<S: Session>(session: &mut S) -> Result<(), Failure> {
+    let (lock, unlock) = match S::DIALECT {
+        Dialect::Mysql => (
+            "SELECT get_lock(concat('luarm schema ', database()), 60)",
+            "DO release_lock(concat('luarm schema ', database()))",
+        ),
+        _ => (
+            "SELECT pg_advisory_lock(hashtext('luarm schema'))",
+            "SELECT pg_advisory_unlock(hashtext('luarm schema'))",
+        ),
+    };
+    session.ask(lock, &[]).await?;
+    let result = create_locked(session).await;
+    // It ends with the connection in any case.
+    let _ = session.run(unlock).await;
+    result
+}
+
+async fn create_locked<S: Session>(session: &mut S) -> Result<(), Failure> {
+    if version(session).await?.is_some() {
+        return Ok(());
+    }
+    if S::TRANSACTIONAL_DDL {
+        session.run("BEGIN").await?;
+        session.run("CREATE SCHEMA IF NOT EXISTS luarm").await?;
+    }
+    for statement in registry::create(S::DIALECT) {
+        session.run(&statement).await?;
+    }
+    for table in TABLES {
+        let statements = [vec![S::DIALECT.create_table(table)], S::DIALECT.create_rest(table)].concat();
+        for statement in statements.into_iter().chain(guard(S::DIALECT, table)) {
+            match session.run(&statement).await {
+                Err(failure) if failure.class == Class::Exists => {}
+                other => _ = other?,
+            }
+        }
+    }
+    session.run(&format!("INSERT INTO luarmversion (version) VALUES ({SCHEMA_VERSION})")).await?;
+    if S::TRANSACTIONAL_DDL {
+        session.run("COMMIT").await?;
+    }
+    Ok(())
+}
+
+/// What keeps an end from being set twice, or taken back, by an account that may set ends.
+fn guard(dialect: Dialect, table: &TableDef) -> Vec<String> {
+    if !table.is_interval() {
+        return Vec::new();
+    }
+    let (name, stored) = (table.name, dialect.stored_name(table));
+    let said = format!("a row of {name} that has ended is not changed");
+    match dialect {
+        Dialect::Mysql => vec![format!(
+            "CREATE TRIGGER {name}_ends BEFORE UPDATE ON {stored} FOR EACH ROW \
+             IF OLD.destroyed IS NOT NULL OR NEW.destroyed IS NULL THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{said}'; END IF"
+        )],
+        _ => vec![
+            format!(
+                "CREATE OR REPLACE FUNCTION {name}_ends() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN RAISE EXCEPTION '{said}'; END $$"
+            ),
+            format!(
+                "CREATE TRIGGER {name}_ends BEFORE UPDATE ON {stored} FOR EACH ROW \
+                 WHEN (OLD.destroyed IS NOT NULL OR NEW.destroyed IS NULL) EXECUTE FUNCTION {name}_ends()"
+            ),
+        ],
+    }
+}
