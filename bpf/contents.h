@@ -32,7 +32,7 @@ int tell_content(struct content *c)
 	struct content_record *r = (struct content_record *)s;
 	struct file *file = (struct file *)c->file;
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct ascent a = { .dentry = BPF_CORE_READ(file, f_path.dentry) };
+	struct ascent a = { .dentry = BPF_CORE_READ(file, f_path.dentry), .which = DIGESTED };
 
 	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG || !said_of(file, DIGESTED, bpf_ktime_get_boot_ns()))
 		return 0;
@@ -41,7 +41,7 @@ int tell_content(struct content *c)
 
 	w.dentry = a.dentry;
 	w.mount = a.mount;
-	bpf_loop(PATH_DEPTH, ascend_to_digested, &a, 0);
+	bpf_loop(PATH_DEPTH, ascend, &a, 0);
 	if (!a.found)
 		return 0;
 	w.root = a.dentry;

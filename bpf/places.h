@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Places of which policy says something: those below which reads are not told, and those whose files are digested. */
+/* Places of which policy says something. By inode: a name proves nothing in another mount namespace. The recorder fills them in. */
 #pragma once
 
 #include "task.h"
@@ -8,17 +8,36 @@
 
 /*
  * Directories, and files, that everybody reads: reads of what is in them are not told. By the address of the kernel's inode, which the recorder holds
- * for as long as it runs: numbers of inodes are used again, the subvolumes and snapshots of a file system share them, and what stat(2) calls the
- * device is not the super block's everywhere.
+ * for as long as it stands here: numbers of inodes are used again, the subvolumes and snapshots of a file system share them, and what is silent
+ * must not be another directory than was meant.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 256);
+	__uint(max_entries, 512);
 	__type(key, u64);
 	__type(value, u8);
 } quiet SEC(".maps");
 
-/* Those whose files are digested, by device and inode, because to hold them would keep file systems from being unmounted; one more than their number. */
+/* What the recorder asks for: whether reads below the file behind this descriptor of its own are told. */
+struct silence {
+	u32 fd;
+	u32 told;
+};
+
+/* Run by the recorder itself (BPF_PROG_TYPE_SYSCALL, Linux 5.14), so that the kernel looks up the inode, and no number has to stand for it. */
+SEC("syscall")
+int be_quiet(struct silence *silence)
+{
+	struct file *file = file_of(silence->fd);
+	u64 inode = file ? (u64)BPF_CORE_READ(file, f_path.dentry, d_inode) : 0;
+	u8 yes = 1;
+
+	if (!inode)
+		return -EBADF;
+	return silence->told ? bpf_map_delete_elem(&quiet, &inode) : bpf_map_update_elem(&quiet, &inode, &yes, BPF_ANY);
+}
+
+/* Directories whose files are digested: one more than the number of the place. By device and inode: at worst, a file is read that need not be. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);
@@ -26,21 +45,35 @@ struct {
 	__type(value, u32);
 } places SEC(".maps");
 
-/* What may be said of a place. */
+/* What is looked for: a quiet place, or one whose files are digested. */
 enum saying { QUIET, DIGESTED };
 
 struct ascent {
 	struct dentry *dentry;
 	struct mount *mount;
+	enum saying which;
 	u32 found;
 };
 
-/* One step up from a file; not zero at the top. */
-static __always_inline long up(struct ascent *a)
+/* One step up from a file, until a place that is looked for: `found` is what is said of it. */
+static long ascend(u32 turn, struct ascent *a)
 {
 	struct dentry *dentry = a->dentry, *parent = BPF_CORE_READ(dentry, d_parent);
 	struct mount *mount = a->mount;
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
 
+	if (a->which == QUIET) {
+		u64 address = (u64)inode;
+
+		a->found = bpf_map_lookup_elem(&quiet, &address) != NULL;
+	} else {
+		struct place place = { .inode = BPF_CORE_READ(inode, i_ino), .dev = BPF_CORE_READ(inode, i_sb, s_dev) };
+		u32 *said = bpf_map_lookup_elem(&places, &place);
+
+		a->found = said ? *said : 0;
+	}
+	if (a->found)
+		return 1;
 	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
@@ -54,50 +87,6 @@ static __always_inline long up(struct ascent *a)
 		return 1;
 	a->dentry = parent;
 	return 0;
-}
-
-static long ascend(u32 turn, struct ascent *a)
-{
-	struct dentry *dentry = a->dentry;
-	u64 inode = (u64)BPF_CORE_READ(dentry, d_inode);
-
-	if (bpf_map_lookup_elem(&quiet, &inode)) {
-		a->found = 1;
-		return 1;
-	}
-	return up(a);
-}
-
-static long ascend_to_digested(u32 turn, struct ascent *a)
-{
-	struct dentry *dentry = a->dentry;
-	struct place place = {};
-	u32 *number;
-
-	place.inode = BPF_CORE_READ(dentry, d_inode, i_ino);
-	place.dev = BPF_CORE_READ(dentry, d_inode, i_sb, s_dev);
-	number = bpf_map_lookup_elem(&places, &place);
-	if (number) {
-		a->found = *number;
-		return 1;
-	}
-	return up(a);
-}
-
-/* What the recorder asks for: reads below the file behind this descriptor of its own are not to be told. */
-struct silence {
-	u32 fd;
-};
-
-/* Run by the recorder itself (BPF_PROG_TYPE_SYSCALL, Linux 5.14), so that the kernel looks up the inode, and no number has to stand for it. */
-SEC("syscall")
-int be_quiet(struct silence *silence)
-{
-	struct file *file = file_of(silence->fd);
-	u64 inode = file ? (u64)BPF_CORE_READ(file, f_path.dentry, d_inode) : 0;
-	u8 yes = 1;
-
-	return inode ? bpf_map_update_elem(&quiet, &inode, &yes, BPF_ANY) : -EBADF;
 }
 
 static __always_inline struct mount *mount_of(struct vfsmount *mnt)
@@ -125,34 +114,26 @@ struct {
 	__type(value, struct verdict);
 } verdicts SEC(".maps");
 
-static __always_inline void ascend_all(enum saying which, struct ascent *a)
-{
-	if (which == QUIET)
-		bpf_loop(PATH_DEPTH, ascend, a, 0);
-	else
-		bpf_loop(PATH_DEPTH, ascend_to_digested, a, 0);
-}
-
 /* What is said of the place that a file is below, or of the file itself. */
 static __always_inline u32 said_of(struct file *file, enum saying which, u64 now)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent = BPF_CORE_READ(dentry, d_parent);
 	struct mount *mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
 	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount, which };
-	struct ascent a = { .dentry = dentry, .mount = mount };
+	struct ascent a = { .dentry = dentry, .mount = mount, .which = which };
 
 	/* The file itself may be a place, or be mounted by itself. */
-	if (which == QUIET ? ascend(0, &a) : ascend_to_digested(0, &a))
+	if (ascend(0, &a))
 		return a.found;
 	if (a.dentry != parent || a.mount != mount) {
-		ascend_all(which, &a);
+		bpf_loop(PATH_DEPTH, ascend, &a, 0);
 		return a.found;
 	}
 	struct verdict *known = bpf_map_lookup_elem(&verdicts, &directory);
 
 	if (known && now - known->at < VERDICT_HOLDS)
 		return known->found;
-	ascend_all(which, &a);
+	bpf_loop(PATH_DEPTH, ascend, &a, 0);
 	struct verdict fresh = { .at = now, .found = a.found };
 
 	bpf_map_update_elem(&verdicts, &directory, &fresh, BPF_ANY);

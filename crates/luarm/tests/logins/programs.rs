@@ -1,7 +1,7 @@
 //! The programs that start sessions beside ssh: cron for a job, login on a terminal.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command, Stdio},
 };
@@ -67,20 +67,27 @@ fn a_login_on_a_terminal_is_told_with_the_terminal_and_the_host_that_was_said() 
         .spawn()
         .unwrap();
     let mut keys = terminal.stdin.take().unwrap();
-    keys.write_all(b"echo session=$(cat /proc/self/sessionid) tty=$(tty); sh -c 'exit 0' in-login; exit\n")
+    keys.write_all(b"echo session=$(cat /proc/self/sessionid) tty=$(tty) end; sh -c 'exit 0' in-login\n")
         .unwrap();
-    let mut screen = String::new();
-    terminal.stdout.take().unwrap().read_to_string(&mut screen).unwrap();
-    drop(keys);
-    terminal.wait().unwrap();
+    let (mut screen, mut line) = (BufReader::new(terminal.stdout.take().unwrap()), String::new());
+    while !line.contains("session=") || line.contains("$(") {
+        line.clear();
+        assert!(screen.read_line(&mut line).unwrap() > 0, "login ended");
+    }
     let word = |key: &str| {
-        let mut words = screen.split_whitespace().filter_map(|word| word.strip_prefix(key));
-        words
-            .find(|value| !value.starts_with('$'))
-            .unwrap_or_else(|| panic!("no {key} in {screen}"))
-            .to_owned()
+        let value = line.split_whitespace().find_map(|word| word.split_once(key));
+        value.unwrap_or_else(|| panic!("no {key} in {line}")).1.to_owned()
     };
     let session: i64 = word("session=").parse().unwrap();
+    // Whoever logs out at once takes his record with him.
+    let said =
+        format!("select count(*) from sessioninfo where session = {session} and remotehost is not null");
+    recording.sync();
+    recording.wait_for_row(&said);
+    keys.write_all(b"exit\n").unwrap();
+    drop(keys);
+    std::io::copy(&mut screen, &mut std::io::sink()).unwrap();
+    terminal.wait().unwrap();
     let told = over(&recording, session);
     let tty = word("tty=").trim_start_matches("/dev/").replace('/', "");
     assert_eq!(

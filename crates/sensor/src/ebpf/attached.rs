@@ -6,16 +6,12 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io::{self, Read},
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::PathBuf,
     sync::{Mutex, PoisonError},
 };
 
 use libbpf_rs::{
-    Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramInput, ProgramMut,
-    libbpf_sys,
+    Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
 };
-use rustix::fs::{Mode, OFlags, open as open_place};
-use zerocopy::IntoBytes;
 
 use super::{
     EbpfConfig, EbpfError,
@@ -24,7 +20,8 @@ use super::{
     mounts::{Tracepoints, cgroup_root},
     names,
     places::Places,
-    record, syscalls,
+    quiet::Quiet,
+    syscalls,
 };
 use crate::observation::{Coverage, Watch};
 
@@ -33,8 +30,6 @@ pub(super) struct Attached {
     pub(super) object: Object,
     links: HashMap<&'static str, Link>,
     kernel: Kernel,
-    /// The quiet places: while they are open, the kernel keeps their inodes where it has noted them.
-    quiet: Vec<OwnedFd>,
     pub(super) coverage: Vec<Coverage>,
     /// Bytes of the largest file that is digested.
     pub(super) digest_limit: u64,
@@ -65,7 +60,6 @@ impl Attached {
             coverage: Vec::new(),
             digest_limit: config.digest_limit,
             places: Cell::default(),
-            quiet: Vec::new(),
         };
         attached.attach_all(&mut refused);
         if let Some(flag) = attached.kernel.request_creds {
@@ -74,9 +68,11 @@ impl Attached {
                 .update(&0u32.to_ne_bytes(), &flag.to_ne_bytes(), MapFlags::ANY)
                 .map_err(|e| EbpfError::Refused(format!("cannot set a flag for the programs: {e:#}")))?;
         }
-        let quiet = attached.be_quiet(&config.quiet)?;
-        let places = Places::new(&attached.map("places")?, &config.digested)?;
-        let digested = places.there();
+        let quiet =
+            Quiet::new(attached.program("be_quiet").map_err(EbpfError::Refused)?.as_fd(), &config.quiet)
+                .map_err(|e| EbpfError::System("keep a program", e))?;
+        let places = Places::new(&attached.map("places")?, quiet, &config.digested)?;
+        let [quiet, digested] = places.there();
         attached.places.set(Some(places));
         for class in CLASSES {
             let mut coverage = attached.coverage_of(class, &refused);
@@ -155,32 +151,6 @@ impl Attached {
         };
         let there: Vec<&str> = calls.iter().copied().filter(|name| syscalls::named(name).is_some()).collect();
         (!there.is_empty()).then(|| format!("{at}({})", there.join(" ")))
-    }
-
-    /// Has reads below these places not told; gives those that are there.
-    fn be_quiet(&mut self, places: &[PathBuf]) -> Result<String, EbpfError> {
-        let mut there = Vec::new();
-        for place in places {
-            let Ok(opened) = open_place(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
-                continue;
-            };
-            self.silence(&opened).map_err(|reason| {
-                EbpfError::Refused(format!("cannot leave out {}: {reason}", place.display()))
-            })?;
-            self.quiet.push(opened);
-            there.push(place.display().to_string());
-        }
-        Ok(there.join(" "))
-    }
-
-    fn silence(&self, place: &OwnedFd) -> Result<(), String> {
-        let mut silence = record::Silence { fd: place.as_raw_fd().cast_unsigned() };
-        let input = ProgramInput { context_in: Some(silence.as_mut_bytes()), ..Default::default() };
-        let output = self.program("be_quiet")?.test_run(input).map_err(|e| format!("{e:#}"))?;
-        match output.return_value.cast_signed() {
-            0 => Ok(()),
-            error => Err(io::Error::from_raw_os_error(-error).to_string()),
-        }
     }
 
     /// What a class that is watched does not see.

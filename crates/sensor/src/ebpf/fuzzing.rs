@@ -1,20 +1,32 @@
 //! The decoders of the kernel programs' records, for fuzzing. Their strings are what processes choose.
 
+use std::{cell::RefCell, collections::VecDeque, rc::Rc};
+
 use super::{
     bulk::Pieces,
     decode,
     files::Files,
+    places::Names,
     privilege,
     reader::{records, take_bulk},
     record::{self, kind, split},
 };
-use crate::observation::{FilePath, Observation};
+use crate::{
+    digest::Digests,
+    observation::{FilePath, Observation},
+    queue,
+};
+
+thread_local! {
+    /// Nothing is asked of it: records of contents are left out.
+    static DIGESTS: Rc<RefCell<Digests>> = Rc::new(RefCell::new(Digests::new(queue::bounded(1 << 20).0, 0, || ())));
+}
 
 /// Records, each after its length.
 pub fn ring(bytes: &[u8]) {
     // No mount namespace has the number 1: nothing is looked up here.
-    let (mut files, mut pieces, mut messages, mut out) =
-        (Files::new(1), Pieces::default(), Default::default(), Vec::new());
+    let mut files = Files::new(1, DIGESTS.with(Rc::clone), Names::default());
+    let (mut pieces, mut messages, mut out) = (Pieces::default(), VecDeque::new(), Vec::new());
     for record in records(bytes) {
         let Some((header, _)) = split::<record::Header>(record) else { continue };
         let told = match header.kind {
@@ -38,6 +50,10 @@ pub fn ring(bytes: &[u8]) {
             }
             kind::FILE => {
                 files.one(record, &mut out);
+                None
+            }
+            kind::FILE_ANSWER => {
+                files.answered(record, &mut out);
                 None
             }
             kind::FILE_END => {

@@ -20,6 +20,7 @@ mod mounts;
 mod names;
 mod places;
 mod privilege;
+mod quiet;
 mod reader;
 mod record;
 mod syscalls;

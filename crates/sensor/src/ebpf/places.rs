@@ -1,7 +1,8 @@
-//! Places whose files are digested, for the kernel's table of them: by device and inode, looked up again now and then.
+//! Places of which policy says something, looked up again now and then: the quiet ones, and those whose files are digested, for the kernel's table of
+//! them by device and inode.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     ffi::OsStr,
     fs,
     os::unix::ffi::OsStrExt,
@@ -13,7 +14,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use zerocopy::IntoBytes;
 
-use super::{EbpfError, record};
+use super::{EbpfError, quiet::Quiet, record};
 use crate::digest::{device_of, is_remote};
 
 /// Entries of the kernel's table.
@@ -46,6 +47,7 @@ impl Names {
 /// Keeps the kernel's table of places.
 pub(super) struct Places {
     table: MapHandle,
+    quiet: Quiet,
     digested: Vec<PathBuf>,
     names: Names,
     entries: HashMap<(u64, u32), u32>,
@@ -53,12 +55,16 @@ pub(super) struct Places {
 
 impl Places {
     /// Fills the table.
-    pub(super) fn new(table: &libbpf_rs::Map<'_>, digested: &[PathBuf]) -> Result<Self, EbpfError> {
+    pub(super) fn new(
+        table: &libbpf_rs::Map<'_>,
+        quiet: Quiet,
+        digested: &[PathBuf],
+    ) -> Result<Self, EbpfError> {
         let wrong =
             |e: libbpf_rs::Error| EbpfError::Refused(format!("cannot keep the table of places: {e:#}"));
         let table = MapHandle::try_from(table).map_err(wrong)?;
         let digested = digested.to_vec();
-        let mut places = Self { table, digested, names: Names::default(), entries: HashMap::new() };
+        let mut places = Self { table, quiet, digested, names: Names::default(), entries: HashMap::new() };
         places.refresh();
         Ok(places)
     }
@@ -68,19 +74,23 @@ impl Places {
         self.names.clone()
     }
 
-    /// Those of the places that are there, as they were given.
-    pub(super) fn there(&self) -> String {
+    /// Of the quiet places and of the others those that are there, as they were given.
+    pub(super) fn there(&self) -> [String; 2] {
         let there = self.digested.iter().filter(|place| expand(place).iter().any(|p| inode(p).is_some()));
-        there.map(|place| place.display().to_string()).collect::<Vec<_>>().join(" ")
+        let digested: Vec<_> = there.map(|place| place.display().to_string()).collect();
+        [self.quiet.there(), digested.join(" ")]
     }
 
     /// Looks up the places: some of them come, go and are replaced.
     pub(super) fn refresh(&mut self) {
         let mut entries: HashMap<(u64, u32), u32> = HashMap::new();
+        self.quiet.refresh();
         for place in self.digested.iter().flat_map(|place| expand(place)) {
             let Some(key) = inode(&place) else { continue };
-            if let Some(number) = self.names.number(&place) {
-                entries.entry(key).or_insert(number + 1);
+            if let Entry::Vacant(entry) = entries.entry(key)
+                && let Some(number) = self.names.number(&place)
+            {
+                entry.insert(number + 1);
             }
         }
         let bytes = |&(inode, dev): &(u64, u32)| record::Place { inode, dev, pad: 0 };
