@@ -374,6 +374,7 @@ fn kills_of_agent_servers_and_postgres_lose_and_double_nothing() {
         return;
     };
     let directory = tempfile::tempdir().unwrap();
+    postgres.ask("postgres", "CREATE DATABASE audit");
     let store = postgres.url("luarm", "audit");
     let mut kill = || {
         postgres.kill();
