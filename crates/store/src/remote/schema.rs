@@ -43,7 +43,13 @@ async fn create_locked<S: Session>(session: &mut S) -> Result<(), Failure> {
     for table in TABLES {
         let statements = [vec![S::DIALECT.create_table(table)], S::DIALECT.create_rest(table)].concat();
         for statement in statements.into_iter().chain(guard(S::DIALECT, table)) {
+            if S::TRANSACTIONAL_DDL {
+                session.run("SAVEPOINT making").await?;
+            }
             match session.run(&statement).await {
+                Err(failure) if failure.class == Class::Exists && S::TRANSACTIONAL_DDL => {
+                    session.run("ROLLBACK TO SAVEPOINT making").await?;
+                }
                 Err(failure) if failure.class == Class::Exists => {}
                 other => _ = other?,
             }
