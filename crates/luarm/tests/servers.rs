@@ -36,24 +36,53 @@ fn records_and_answers(url: &str) {
     child.wait().unwrap();
     recording.sync();
     assert_eq!(count(&found), 0);
-    assert_eq!(count(&format!("SELECT count(*) FROM psinfo WHERE pid = {} AND destroyed IS NOT NULL", child.id())), 1);
+    assert_eq!(
+        count(&format!("SELECT count(*) FROM psinfo WHERE pid = {} AND destroyed IS NOT NULL", child.id())),
+        1
+    );
     assert_eq!(count("SELECT count(*) - max(batchid) FROM batchinfo"), 0);
     assert!(count("SELECT count(*) FROM coverageinfo WHERE state = 'gap'") > 0);
 
     let name = sql("SELECT hostname FROM hostinfo").lines().nth(1).unwrap().to_owned();
-    let status = output(&["status", "--data", data.path().to_str().unwrap(), "--store", url, "--format", "csv"]);
-    for line in [",recorder,running,yes".to_owned(), format!("{name},host,system,"), ",rows,psinfo,".to_owned()] {
+    let status =
+        output(&["status", "--data", data.path().to_str().unwrap(), "--store", url, "--format", "csv"]);
+    for line in
+        [",recorder,running,yes".to_owned(), format!("{name},host,system,"), ",rows,psinfo,".to_owned()]
+    {
         assert!(status.contains(&line), "{line}: {status}");
     }
     let bytes = status.lines().find_map(|line| line.strip_prefix(",store,bytes,")).unwrap();
     assert!(bytes.parse::<u64>().unwrap() > 0);
 
-    let tables = output(&["sql", "--store", url, "--host", &name, "-e", "show tables; describe netinfo; show databases"]);
+    let tables = output(&[
+        "sql",
+        "--store",
+        url,
+        "--host",
+        &name,
+        "-e",
+        "show tables; describe netinfo; show databases",
+    ]);
     assert!(tables.contains(&format!("Tables_in_{name}")) && tables.contains("endpointinfo"), "{tables}");
-    let mine = output(&["sql", "--store", url, "--format", "csv", "-e", &format!("use {name}; SELECT count(*) FROM hostinfo")]);
-    assert_eq!(mine, "count(*)\n1\n".replace("count(*)", if url.starts_with("mysql") { "count(*)" } else { "count" }));
+    let mine = output(&[
+        "sql",
+        "--store",
+        url,
+        "--format",
+        "csv",
+        "-e",
+        &format!("use {name}; SELECT count(*) FROM hostinfo"),
+    ]);
+    assert_eq!(
+        mine,
+        "count(*)\n1\n".replace("count(*)", if url.starts_with("mysql") { "count(*)" } else { "count" })
+    );
     let refused = luarm(&["sql", "--store", url, "-e", "DELETE FROM hostinfo"]);
-    assert!(!refused.status.success() && complaint(&refused).contains("the console reads only"), "{}", complaint(&refused));
+    assert!(
+        !refused.status.success() && complaint(&refused).contains("the console reads only"),
+        "{}",
+        complaint(&refused)
+    );
     assert!(recording.stop().success());
 }
 

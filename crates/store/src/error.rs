@@ -41,7 +41,9 @@ pub enum StoreError {
         known: i64,
     },
     /// The name is that of another computer.
-    #[error("{url} knows {name:?} as the computer with machine id {known:?}, not {given:?}: enroll this one under another name")]
+    #[error(
+        "{url} knows {name:?} as the computer with machine id {known:?}, not {given:?}: enroll this one under another name"
+    )]
     OtherMachine {
         /// The store.
         url: StoreUrl,
@@ -221,7 +223,9 @@ impl Trouble {
     pub fn is_transient(self) -> bool {
         match self {
             Trouble::Lost | Trouble::Contended | Trouble::ReadOnly | Trouble::Full => true,
-            Trouble::Missing | Trouble::Denied | Trouble::Forbidden | Trouble::Setting | Trouble::Other => false,
+            Trouble::Missing | Trouble::Denied | Trouble::Forbidden | Trouble::Setting | Trouble::Other => {
+                false
+            }
         }
     }
 
@@ -231,7 +235,9 @@ impl Trouble {
             Trouble::Contended | Trouble::Other => "",
             Trouble::ReadOnly => "; the server takes no writes now",
             Trouble::Full => "; free some space on the server",
-            Trouble::Missing => "; the owner of the database makes the tables by opening it with `luarm run` or `luarm server`",
+            Trouble::Missing => {
+                "; the owner of the database makes the tables by opening it with `luarm run` or `luarm server`"
+            }
             Trouble::Denied => "; check user and password in the URL",
             Trouble::Forbidden => "; `luarm server grant` gives accounts what they need",
             Trouble::Setting => "; correct the URL or the server's settings (MySQL needs local_infile = 1)",
@@ -306,7 +312,9 @@ pub enum QueryError {
         known: String,
     },
     /// The host has no views of its own yet.
-    #[error("the host {name:?} has no views of its own yet: the store's owner makes them with `luarm server grant`")]
+    #[error(
+        "the host {name:?} has no views of its own yet: the store's owner makes them with `luarm server grant`"
+    )]
     NoPlace {
         /// The host.
         name: String,

@@ -120,8 +120,7 @@ impl Dialect {
         let (stored, ending, key) = (self.stored_name(table), self.ending_name(table), table.key);
         // PostgreSQL wants the columns that are set without their table.
         let set = |prefix: &str| {
-            let set: Vec<String> =
-                table.ends().map(|c| format!("{prefix}{0} = e.{0}", c.name)).collect();
+            let set: Vec<String> = table.ends().map(|c| format!("{prefix}{0} = e.{0}", c.name)).collect();
             format!("{}, {prefix}dbatch = {batch}", set.join(", "))
         };
         match self {

@@ -31,7 +31,9 @@ fn class(code: u16, message: &str) -> Class {
         // A lock was waited for too long, a deadlock, a row that changed since it was read (a conflict within a cluster as well).
         1205 | 1213 | 1020 => Trouble::Contended,
         // Too many connections, the server stops or does not take part in its cluster, the connection was killed.
-        1040 | 1047 | 1053 | 1077 | 1079 | 1080 | 1129 | 1152..=1161 | 1184 | 1203 | 1226 | 1927 => Trouble::Lost,
+        1040 | 1047 | 1053 | 1077 | 1079 | 1080 | 1129 | 1152..=1161 | 1184 | 1203 | 1226 | 1927 => {
+            Trouble::Lost
+        }
         1290 if message.contains("read-only") => Trouble::ReadOnly,
         1792 | 1836 | 1874 => Trouble::ReadOnly,
         1021 | 1114 | 1041 => Trouble::Full,

@@ -78,7 +78,12 @@ impl Dividing for Mysql {
         Ok(rows.iter().filter_map(part).collect())
     }
 
-    async fn divide(&mut self, table: &'static TableDef, _: Option<i64>, bounds: &[Bound]) -> Result<(), Failure> {
+    async fn divide(
+        &mut self,
+        table: &'static TableDef,
+        _: Option<i64>,
+        bounds: &[Bound],
+    ) -> Result<(), Failure> {
         let parts: Vec<String> =
             bounds.iter().map(|b| format!("PARTITION {} VALUES LESS THAN ({})", b.name, b.number)).collect();
         let (name, parts) = (table.name, parts.join(", "));

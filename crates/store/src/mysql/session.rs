@@ -53,8 +53,10 @@ fn opts(url: &str) -> Result<OptsBuilder, Failure> {
 impl Mysql {
     async fn load_stream(&mut self, statement: &str, stream: Vec<u8>, rows: u64) -> Result<(), Failure> {
         let bytes = Bytes::from(stream);
-        let chunks: Vec<_> =
-            (0..bytes.len()).step_by(CHUNK).map(|at| Ok(bytes.slice(at..bytes.len().min(at + CHUNK)))).collect();
+        let chunks: Vec<_> = (0..bytes.len())
+            .step_by(CHUNK)
+            .map(|at| Ok(bytes.slice(at..bytes.len().min(at + CHUNK))))
+            .collect();
         self.conn.set_infile_handler(async move { Ok(stream::iter(chunks).boxed()) });
         self.conn.query_drop(statement).await?;
         // With LOCAL the engine goes on where it would otherwise refuse.
@@ -98,8 +100,11 @@ impl Session for Mysql {
         let opts = opts(url)?;
         let name = Opts::from(opts.clone()).db_name().unwrap_or_default().to_owned();
         let mut conn = Conn::new(opts.db_name(None::<String>)).await?;
-        conn.query_drop(format!("CREATE DATABASE IF NOT EXISTS {} CHARACTER SET utf8mb4", Self::quoted(&name)))
-            .await?;
+        conn.query_drop(format!(
+            "CREATE DATABASE IF NOT EXISTS {} CHARACTER SET utf8mb4",
+            Self::quoted(&name)
+        ))
+        .await?;
         Ok(conn.disconnect().await?)
     }
 
@@ -155,7 +160,8 @@ impl Session for Mysql {
                 for ((value, kind), text) in values.iter().zip(&kinds).zip(&mut texts) {
                     kind.write(value, text);
                 }
-                let cells = values.iter().zip(&kinds).zip(&texts).map(|((value, kind), text)| kind.cell(value, text));
+                let cells =
+                    values.iter().zip(&kinds).zip(&texts).map(|((value, kind), text)| kind.cell(value, text));
                 sink.row(&cells.collect::<Vec<_>>()).map_err(StreamError::Output)?;
                 count += 1;
             }
@@ -219,13 +225,18 @@ enum Kind {
 impl Kind {
     fn of(column: &Column) -> Self {
         use ColumnType::{
-            MYSQL_TYPE_DATE, MYSQL_TYPE_DATETIME, MYSQL_TYPE_DECIMAL, MYSQL_TYPE_NEWDECIMAL, MYSQL_TYPE_TIMESTAMP,
+            MYSQL_TYPE_DATE, MYSQL_TYPE_DATETIME, MYSQL_TYPE_DECIMAL, MYSQL_TYPE_NEWDECIMAL,
+            MYSQL_TYPE_TIMESTAMP,
         };
         match column.column_type() {
             MYSQL_TYPE_DECIMAL | MYSQL_TYPE_NEWDECIMAL => Kind::Decimal,
             MYSQL_TYPE_DATE => Kind::Date,
-            MYSQL_TYPE_DATETIME | MYSQL_TYPE_TIMESTAMP => Kind::Instant(usize::from(column.decimals()).min(6)),
-            _ if column.character_set() == BINARY && column.flags().contains(ColumnFlags::BINARY_FLAG) => Kind::Binary,
+            MYSQL_TYPE_DATETIME | MYSQL_TYPE_TIMESTAMP => {
+                Kind::Instant(usize::from(column.decimals()).min(6))
+            }
+            _ if column.character_set() == BINARY && column.flags().contains(ColumnFlags::BINARY_FLAG) => {
+                Kind::Binary
+            }
             _ => Kind::Plain,
         }
     }
@@ -251,7 +262,9 @@ impl Kind {
             (_, Value::Float(x)) => Cell::Real((*x).into()),
             (_, Value::Double(x)) => Cell::Real(*x),
             (_, Value::Date(..) | Value::Time(..)) => Cell::Text(text),
-            (Kind::Decimal, Value::Bytes(bytes)) => crate::query::decimal(str::from_utf8(bytes).unwrap_or_default()),
+            (Kind::Decimal, Value::Bytes(bytes)) => {
+                crate::query::decimal(str::from_utf8(bytes).unwrap_or_default())
+            }
             (Kind::Binary, Value::Bytes(bytes)) => Cell::Blob(bytes),
             (_, Value::Bytes(bytes)) => str::from_utf8(bytes).map_or(Cell::Blob(bytes), Cell::Text),
         }

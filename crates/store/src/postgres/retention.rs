@@ -12,7 +12,12 @@ use crate::remote::{
 const KEPT: &str = "kept";
 
 impl Postgres {
-    async fn divide_locked(&mut self, table: &TableDef, last: Option<i64>, bounds: &[Bound]) -> Result<(), Failure> {
+    async fn divide_locked(
+        &mut self,
+        table: &TableDef,
+        last: Option<i64>,
+        bounds: &[Bound],
+    ) -> Result<(), Failure> {
         let (name, on) = (table.name, Self::DIALECT.stored_name(table));
         let (latest, split) = (format!("{name}_{}", Dialect::LATEST), format!("{name}_divided"));
         self.run(&format!("ALTER TABLE {on} DETACH PARTITION {latest}")).await?;
@@ -20,17 +25,25 @@ impl Postgres {
         let mut from = last.map_or("MINVALUE".to_owned(), |n| n.to_string());
         for bound in bounds {
             let (part, to) = (&bound.name, bound.number);
-            self.run(&format!("CREATE TABLE {name}_{part} PARTITION OF {on} FOR VALUES FROM ({from}) TO ({to})"))
-                .await?;
+            self.run(&format!(
+                "CREATE TABLE {name}_{part} PARTITION OF {on} FOR VALUES FROM ({from}) TO ({to})"
+            ))
+            .await?;
             from = to.to_string();
         }
-        self.run(&format!("CREATE TABLE {latest} PARTITION OF {on} FOR VALUES FROM ({from}) TO (MAXVALUE)")).await?;
+        self.run(&format!("CREATE TABLE {latest} PARTITION OF {on} FOR VALUES FROM ({from}) TO (MAXVALUE)"))
+            .await?;
         let columns = columns(table);
         self.run(&format!("INSERT INTO {on} ({columns}) SELECT {columns} FROM {split}")).await?;
         self.run(&format!("DROP TABLE {split}")).await.map(drop)
     }
 
-    async fn drop_locked(&mut self, table: &'static TableDef, parts: &[String], days: Days) -> Result<Vec<Loss>, Failure> {
+    async fn drop_locked(
+        &mut self,
+        table: &'static TableDef,
+        parts: &[String],
+        days: Days,
+    ) -> Result<Vec<Loss>, Failure> {
         let (name, on, columns) = (table.name, Self::DIALECT.stored_name(table), columns(table));
         let (key, number) = (table.key, days.number());
         let below = format!("{on} WHERE {key} < {number}");
@@ -39,7 +52,10 @@ impl Postgres {
             self.run(&record).await?;
         }
         let open = if table.is_interval() { "AND destroyed IS NULL" } else { "AND false" };
-        self.run(&format!("CREATE TEMPORARY TABLE keeping ON COMMIT DROP AS SELECT {columns} FROM {below} {open}")).await?;
+        self.run(&format!(
+            "CREATE TEMPORARY TABLE keeping ON COMMIT DROP AS SELECT {columns} FROM {below} {open}"
+        ))
+        .await?;
         for part in parts {
             self.run(&format!("DROP TABLE {name}_{part}")).await?;
         }
@@ -78,7 +94,12 @@ impl Dividing for Postgres {
         Ok(rows.iter().filter_map(part).collect())
     }
 
-    async fn divide(&mut self, table: &'static TableDef, last: Option<i64>, bounds: &[Bound]) -> Result<(), Failure> {
+    async fn divide(
+        &mut self,
+        table: &'static TableDef,
+        last: Option<i64>,
+        bounds: &[Bound],
+    ) -> Result<(), Failure> {
         self.lock(table).await?;
         self.divide_locked(table, last, bounds).await?;
         self.run("COMMIT").await.map(drop)

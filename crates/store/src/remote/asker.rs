@@ -187,10 +187,14 @@ impl<S: Session> Asker<S> {
     /// Bytes that the store takes on disk, as the engine tells; 0 where it does not.
     pub(crate) fn size(&mut self) -> u64 {
         let sql = match S::DIALECT {
-            Dialect::Mysql => "SELECT CAST(sum(data_length + index_length) AS SIGNED) FROM information_schema.tables \
-                               WHERE table_schema = database()",
-            _ => "SELECT CAST(sum(pg_total_relation_size(c.oid)) AS bigint) FROM pg_catalog.pg_class c \
-                  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'luarm' AND c.relkind = 'r'",
+            Dialect::Mysql => {
+                "SELECT CAST(sum(data_length + index_length) AS SIGNED) FROM information_schema.tables \
+                               WHERE table_schema = database()"
+            }
+            _ => {
+                "SELECT CAST(sum(pg_total_relation_size(c.oid)) AS bigint) FROM pg_catalog.pg_class c \
+                  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'luarm' AND c.relkind = 'r'"
+            }
         };
         let rows = self.own(async |session: &mut S| session.ask(sql, &[]).await).unwrap_or_default();
         let bytes = rows.first().and_then(|row| row.first()).and_then(super::Datum::int).unwrap_or(0);

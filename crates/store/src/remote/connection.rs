@@ -47,9 +47,10 @@ impl<S: Session> Drop for Connection<S> {
 impl<S: Session> Connection<S> {
     /// Opens one; makes or checks the tables.
     pub(crate) fn open(url: &StoreUrl, keeping: Keeping) -> Result<Self, StoreError> {
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| {
-            Failure::trouble(Trouble::Other, e).of("make a runtime for", url)
-        })?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::trouble(Trouble::Other, e).of("make a runtime for", url))?;
         let text = url.secret().to_owned();
         let mut connection = Connection { url: url.clone(), text, keeping, runtime, session: None };
         connection.prepare()?;

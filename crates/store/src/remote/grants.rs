@@ -13,13 +13,17 @@ use super::{
 use crate::{Account, error::Trouble};
 
 /// The statements that make the account and give it what it needs, for the hosts that are known now.
-pub(crate) async fn statements<S: Session>(session: &mut S, account: &Account) -> Result<Vec<String>, Failure> {
+pub(crate) async fn statements<S: Session>(
+    session: &mut S,
+    account: &Account,
+) -> Result<Vec<String>, Failure> {
     let store = places::here(session).await?;
     let hosts = registry::all(session).await?;
     let (name, password) = account.credentials();
     for text in [name, password] {
         if text.is_empty() || text.contains(|c: char| c.is_control() || c == '\\') {
-            let detail = "names and passwords of accounts are not empty, without backslashes and control characters";
+            let detail =
+                "names and passwords of accounts are not empty, without backslashes and control characters";
             return Err(Failure::trouble(Trouble::Setting, detail));
         }
     }
@@ -41,7 +45,8 @@ pub(crate) async fn statements<S: Session>(session: &mut S, account: &Account) -
         Dialect::Mysql => mysql(&store, name, password, server, whole, &places),
         _ => {
             let rows = session.ask("SELECT current_database()::text", &[]).await?;
-            let database = rows.first().and_then(|r| r.first()).and_then(super::Datum::text).unwrap_or_default();
+            let database =
+                rows.first().and_then(|r| r.first()).and_then(super::Datum::text).unwrap_or_default();
             postgres(database, name, password, server, whole, &places)
         }
     })
@@ -69,7 +74,14 @@ fn text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-fn mysql(store: &str, name: &str, password: &str, server: bool, whole: bool, places: &[String]) -> Vec<String> {
+fn mysql(
+    store: &str,
+    name: &str,
+    password: &str,
+    server: bool,
+    whole: bool,
+    places: &[String],
+) -> Vec<String> {
     let quoted = |name: &str| format!("`{}`", name.replace('`', "``"));
     // In a grant on a database these two stand for other characters.
     let pattern = |name: &str| quoted(&name.replace('_', "\\_").replace('%', "\\%"));
@@ -96,7 +108,14 @@ fn mysql(store: &str, name: &str, password: &str, server: bool, whole: bool, pla
     out
 }
 
-fn postgres(database: &str, name: &str, password: &str, server: bool, whole: bool, places: &[String]) -> Vec<String> {
+fn postgres(
+    database: &str,
+    name: &str,
+    password: &str,
+    server: bool,
+    whole: bool,
+    places: &[String],
+) -> Vec<String> {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let account = quoted(name);
     let mut out = vec![

@@ -186,7 +186,12 @@ mod tests {
         ] {
             assert!(matches!(check(sql, Syntax::Mysql), Ok(Found::Statement)), "{sql}");
         }
-        for sql in ["select $$ into $$", "select $a$ $$ into $a$", "select /* /* */ into */ 1", "select E'\\' into '"] {
+        for sql in [
+            "select $$ into $$",
+            "select $a$ $$ into $a$",
+            "select /* /* */ into */ 1",
+            "select E'\\' into '",
+        ] {
             assert!(matches!(check(sql, Syntax::Postgres), Ok(Found::Statement)), "{sql}");
         }
         for sql in ["", " \n", "-- only words", "/* nothing */"] {
@@ -212,7 +217,9 @@ mod tests {
         ] {
             assert!(matches!(check(sql, Syntax::Mysql), Err(QueryError::Refused(_))), "{sql}");
         }
-        for sql in ["select 'a\\' into x", "select * into x from t", "do $$ begin end $$", "copy x to program 'id'"] {
+        for sql in
+            ["select 'a\\' into x", "select * into x from t", "do $$ begin end $$", "copy x to program 'id'"]
+        {
             assert!(matches!(check(sql, Syntax::Postgres), Err(QueryError::Refused(_))), "{sql}");
         }
     }

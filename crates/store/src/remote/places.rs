@@ -107,13 +107,14 @@ pub(crate) async fn here<S: Session>(session: &mut S) -> Result<String, Failure>
     };
     let rows = session.ask(sql, &[]).await?;
     let name = rows.first().and_then(|row| row.first()).and_then(Datum::text);
-    name.map(str::to_owned)
-        .ok_or_else(|| Failure::trouble(Trouble::Missing, "the URL names no database"))
+    name.map(str::to_owned).ok_or_else(|| Failure::trouble(Trouble::Missing, "the URL names no database"))
 }
 
 async fn exists<S: Session>(session: &mut S, name: &str) -> Result<bool, Failure> {
     let sql = match S::DIALECT {
-        Dialect::Mysql => "SELECT schema_name FROM information_schema.schemata WHERE lower(schema_name) = lower(?)",
+        Dialect::Mysql => {
+            "SELECT schema_name FROM information_schema.schemata WHERE lower(schema_name) = lower(?)"
+        }
         _ => "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname = ?",
     };
     Ok(!session.ask(sql, &[name]).await?.is_empty())
@@ -147,9 +148,21 @@ mod tests {
             assert_eq!(wanted(name), name);
         }
         let long = "x".repeat(60);
-        for name in
-            ["", "MySQL", "sys", "public", "luarm", "pg_temp", "x\0y", "a ", "host_1", "x_ALL", "#mysql50#..", "\u{1f427}", &long]
-        {
+        for name in [
+            "",
+            "MySQL",
+            "sys",
+            "public",
+            "luarm",
+            "pg_temp",
+            "x\0y",
+            "a ",
+            "host_1",
+            "x_ALL",
+            "#mysql50#..",
+            "\u{1f427}",
+            &long,
+        ] {
             assert_eq!(wanted(name), "host_7", "{name}");
         }
     }

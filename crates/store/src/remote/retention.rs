@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use luarm_schema::{
-    ACTIVITIES, Dialect, TableDef, Time, canonical::md5sum, first_number,
-    tables::RetentionInfo,
+    ACTIVITIES, Dialect, TableDef, Time, canonical::md5sum, first_number, tables::RetentionInfo,
 };
 
 use super::{Connection, Datum, Failure, Session};
@@ -127,7 +126,13 @@ async fn table_of<S: Dividing>(
     Ok(lost
         .into_iter()
         .filter(|l| l.rows > l.open)
-        .map(|l| Dropped { host: l.host, table: table.name, before: days.before, rows: l.rows - l.open, kept: l.open })
+        .map(|l| Dropped {
+            host: l.host,
+            table: table.name,
+            before: days.before,
+            rows: l.rows - l.open,
+            kept: l.open,
+        })
         .collect())
 }
 
@@ -252,11 +257,13 @@ mod tests {
     fn whole_days_are_kept_and_days_ahead_are_made() {
         let days = Days::new(at("2026-11-23 14:00:00.000000"), Duration::from_secs(3 * 86_400));
         assert_eq!(days.before, at("2026-11-20 00:00:00.000000"));
-        let names = |last, oldest| -> Vec<String> {
-            days.bounds(last, oldest).into_iter().map(|b| b.name).collect()
-        };
+        let names =
+            |last, oldest| -> Vec<String> { days.bounds(last, oldest).into_iter().map(|b| b.name).collect() };
         let fresh = names(None, None);
-        assert_eq!((fresh.first().unwrap().as_str(), fresh.last().unwrap().as_str()), ("d20261121", "d20261130"));
+        assert_eq!(
+            (fresh.first().unwrap().as_str(), fresh.last().unwrap().as_str()),
+            ("d20261121", "d20261130")
+        );
         let old = names(None, Some(first_number(at("2026-11-01 10:00:00.000000"))));
         assert_eq!((old.first().unwrap().as_str(), old.len()), ("d20261119", 12));
         let bound = first_number(at("2026-11-30 00:00:00.000000"));
@@ -266,7 +273,9 @@ mod tests {
 
     #[test]
     fn any_time_to_keep_is_bounded() {
-        for (now, keep) in [(Time::now(), Duration::MAX), (Time(0), Duration::ZERO), (Time::LAST, Duration::MAX)] {
+        for (now, keep) in
+            [(Time::now(), Duration::MAX), (Time(0), Duration::ZERO), (Time::LAST, Duration::MAX)]
+        {
             let days = Days::new(now, keep);
             assert!(days.before.0 >= 0);
             assert!(days.bounds(None, Some(i64::MIN)).len() <= MOST as usize + 1);

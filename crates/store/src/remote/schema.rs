@@ -17,10 +17,14 @@ pub(crate) async fn version<S: Session>(session: &mut S) -> Result<Option<i64>, 
 /// Makes what is missing of the tables. Several may try at once; what one of them left half done the next completes.
 pub(crate) async fn create<S: Session>(session: &mut S) -> Result<(), Failure> {
     let (lock, unlock) = match S::DIALECT {
-        Dialect::Mysql => {
-            ("SELECT get_lock(concat('luarm schema ', database()), 60)", "DO release_lock(concat('luarm schema ', database()))")
-        }
-        _ => ("SELECT pg_advisory_lock(hashtext('luarm schema'))", "SELECT pg_advisory_unlock(hashtext('luarm schema'))"),
+        Dialect::Mysql => (
+            "SELECT get_lock(concat('luarm schema ', database()), 60)",
+            "DO release_lock(concat('luarm schema ', database()))",
+        ),
+        _ => (
+            "SELECT pg_advisory_lock(hashtext('luarm schema'))",
+            "SELECT pg_advisory_unlock(hashtext('luarm schema'))",
+        ),
     };
     session.ask(lock, &[]).await?;
     let result = create_locked(session).await;

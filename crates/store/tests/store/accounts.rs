@@ -170,7 +170,10 @@ fn check(case: &Case<'_>) {
             format!("DELETE FROM {quoted}.netinfo"),
             "INSERT INTO luarmversion VALUES (7)".to_owned(),
         ] {
-            let output = run_with(&mut (case.client)(account, if account == "bob:x" { "a_b" } else { "luarm" }), statement.as_bytes());
+            let output = run_with(
+                &mut (case.client)(account, if account == "bob:x" { "a_b" } else { "luarm" }),
+                statement.as_bytes(),
+            );
             assert!(!output.status.success(), "{account}: {statement}");
         }
     }

@@ -108,7 +108,8 @@ fn the_seeds_session_runs_in_the_stock_client() {
     // The client repeats each statement between two lines.
     let answers: Vec<&str> = said.split("--------------\n").skip(2).step_by(2).collect();
     assert_eq!(answers.len(), SESSION.lines().count(), "{said}");
-    let column = |text: &str| -> Vec<String> { boxed(text).0.into_iter().skip(1).map(|mut r| r.remove(0)).collect() };
+    let column =
+        |text: &str| -> Vec<String> { boxed(text).0.into_iter().skip(1).map(|mut r| r.remove(0)).collect() };
 
     let (rows, summary) = boxed(answers[0]);
     assert_eq!(rows[0], ["Tables_in_panoitpsl"]);

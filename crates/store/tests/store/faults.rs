@@ -79,7 +79,13 @@ impl Server for Postgres {
     }
     fn client(&self) -> Command {
         let mut client = Postgres::client(self, "postgres");
-        client.args(["--tuples-only", "--no-align", "--quiet", "--field-separator=\t", "--set=ON_ERROR_STOP=1"]);
+        client.args([
+            "--tuples-only",
+            "--no-align",
+            "--quiet",
+            "--field-separator=\t",
+            "--set=ON_ERROR_STOP=1",
+        ]);
         client.env("PGOPTIONS", "-c search_path=luarm -c client_min_messages=error");
         client
     }
@@ -94,7 +100,10 @@ impl Server for Postgres {
         self.run(&[]);
     }
     fn read_only(&self, on: bool) {
-        self.tell(&format!("ALTER SYSTEM SET default_transaction_read_only = {}", if on { "on" } else { "off" }));
+        self.tell(&format!(
+            "ALTER SYSTEM SET default_transaction_read_only = {}",
+            if on { "on" } else { "off" }
+        ));
         self.tell("SELECT pg_reload_conf()");
     }
 }
@@ -284,8 +293,13 @@ struct Other(Child);
 
 impl Other {
     fn begin(server: &impl Server, sql: &str) -> Self {
-        let mut child =
-            server.client().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = server
+            .client()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         writeln!(child.stdin.as_mut().unwrap(), "{sql}").unwrap();
         Other(child)
     }
@@ -310,7 +324,8 @@ fn deadlocked(server: &impl Server, next: &mut i64) {
     };
     for _ in 0..3 {
         let key = (*next - 1) * ROWS;
-        let locks = format!("BEGIN; SELECT 'held' FROM {table} WHERE host = 1 AND endpointinfo = {key} FOR UPDATE;");
+        let locks =
+            format!("BEGIN; SELECT 'held' FROM {table} WHERE host = 1 AND endpointinfo = {key} FOR UPDATE;");
         let mut other = Other::begin(server, &locks);
         let mut held = [0; 5];
         other.0.stdout.as_mut().unwrap().read_exact(&mut held).unwrap();
@@ -392,11 +407,14 @@ fn refused(server: &impl Server) {
         let error = Writer::open(&server.url("stranger"), MACHINE).unwrap_err();
         assert!(matches!(error, StoreError::Database { trouble: Trouble::Denied, .. }), "{error}");
     }
-    let error = Reader::open(&parsed(&server.url("root").to_string().replace("/luarm?", "/none?").replace("/postgres", "/none")))
-        .unwrap_err();
+    let error = Reader::open(&parsed(
+        &server.url("root").to_string().replace("/luarm?", "/none?").replace("/postgres", "/none"),
+    ))
+    .unwrap_err();
     assert!(matches!(error, StoreError::Database { trouble: Trouble::Missing, .. }), "{error}");
     // An enrolled name is that of one computer.
-    let error = Writer::deliver_for(&server.url("root"), &HostIdentity::enrolled("another machine", "alpha")).unwrap_err();
+    let error = Writer::deliver_for(&server.url("root"), &HostIdentity::enrolled("another machine", "alpha"))
+        .unwrap_err();
     assert!(matches!(&error, StoreError::OtherMachine { name, .. } if name == "alpha"), "{error}");
 }
 
@@ -410,8 +428,13 @@ fn missing(server: &impl Server, next: i64) {
     let error = writer.append(&numbered(next)).unwrap_err();
     assert!(matches!(error, StoreError::Database { trouble: Trouble::Missing, .. }), "{error}");
     assert!(!error.is_transient() && error.to_string().contains("netinfo"), "{error}");
-    server.tell(&from.replace("netinfo_stored", "gone").replace("netinfo", "gone").replace("RENAME TO", "RENAME TO netinfo_stored")
-        .replace("TABLE gone TO", "TABLE gone TO netinfo"));
+    server.tell(
+        &from
+            .replace("netinfo_stored", "gone")
+            .replace("netinfo", "gone")
+            .replace("RENAME TO", "RENAME TO netinfo_stored")
+            .replace("TABLE gone TO", "TABLE gone TO netinfo"),
+    );
     writer.append(&numbered(next)).unwrap();
     whole(server, next + 1);
 }

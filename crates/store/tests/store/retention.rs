@@ -119,7 +119,10 @@ fn check(url: &StoreUrl, parts: &dyn Fn() -> Vec<String>, half: &dyn Fn(u32)) {
         ]
     );
     let divided = parts();
-    assert!(divided.contains(&"d20261120".to_owned()) && divided.contains(&"d20261127".to_owned()), "{divided:?}");
+    assert!(
+        divided.contains(&"d20261120".to_owned()) && divided.contains(&"d20261127".to_owned()),
+        "{divided:?}"
+    );
     assert!(!divided.contains(&"d20261115".to_owned()), "{divided:?}");
 
     let mut reader = Reader::open(url).unwrap();
@@ -140,7 +143,10 @@ fn check(url: &StoreUrl, parts: &dyn Fn() -> Vec<String>, half: &dyn Fn(u32)) {
             format!("2|renameinfo|1|0|1|1|{before}|0"),
         ]
     );
-    assert_eq!(said(&format!("SELECT count(*) FROM retentioninfo WHERE beforekey = {}", first_number(before))), ["4"]);
+    assert_eq!(
+        said(&format!("SELECT count(*) FROM retentioninfo WHERE beforekey = {}", first_number(before))),
+        ["4"]
+    );
 
     // A row that stayed can still end, and a doubled key is still found.
     let end = vec![(number(-7, 0), End::NetInfo(endpoint_end(noon(1))))];

@@ -107,7 +107,9 @@ fn remembered(url: &StoreUrl) -> Vec<String> {
         group(3, "w\u{1f427}\u{e9}"),
     ];
     writer.append(&batch(1, rows, Vec::new())).unwrap();
-    writer.append(&batch(2, vec![endpoint(15).into()], vec![(11, End::NetInfo(endpoint_end(at(30))))])).unwrap();
+    writer
+        .append(&batch(2, vec![endpoint(15).into()], vec![(11, End::NetInfo(endpoint_end(at(30))))]))
+        .unwrap();
     let appended = format!("{:?}", writer.appended());
     drop(writer);
     let (mut writer, resume) = Writer::open(url, MACHINE).unwrap();
@@ -172,7 +174,10 @@ fn refused(url: &StoreUrl) -> Vec<String> {
         created: at(1),
         end: None,
     };
-    said.push(format!("{:?}", writer.append(&batch(6, vec![forged.into(), endpoint(400).into()], Vec::new())).unwrap()));
+    said.push(format!(
+        "{:?}",
+        writer.append(&batch(6, vec![forged.into(), endpoint(400).into()], Vec::new())).unwrap()
+    ));
     said.push(format!("{:?}", writer.appended()));
     said.extend(asked(
         url,
@@ -204,7 +209,10 @@ fn ends(url: &StoreUrl) -> Vec<String> {
             "SELECT bytessent, packetssent, result FROM netinfo WHERE endpointinfo <= 3 ORDER BY endpointinfo",
         ],
     ));
-    said.push(ask(&mut Reader::open(url).unwrap(), "SELECT ended FROM netinfo WHERE endpointinfo = 2").unwrap()[0].replace('\0', "\\x00"));
+    said.push(
+        ask(&mut Reader::open(url).unwrap(), "SELECT ended FROM netinfo WHERE endpointinfo = 2").unwrap()[0]
+            .replace('\0', "\\x00"),
+    );
     said
 }
 
@@ -221,8 +229,11 @@ fn hostile(url: &StoreUrl) -> Vec<String> {
         "\u{202e}gnp.exe \u{1f427}\u{10ffff}".as_bytes().to_vec(),
         vec![b'A'; 2 << 20],
     ];
-    let rows =
-        texts.iter().zip(1..).map(|(text, key)| process(key, &escape(text), Some(escape(text))).into()).collect();
+    let rows = texts
+        .iter()
+        .zip(1..)
+        .map(|(text, key)| process(key, &escape(text), Some(escape(text))).into())
+        .collect();
     drop(with(url, rows));
     let mut reader = Reader::open(url).unwrap();
     for (text, key) in texts.iter().zip(1..) {
@@ -418,7 +429,10 @@ fn writes(url: &StoreUrl) -> Vec<String> {
             let error = match ask(&mut reader, statement) {
                 // A comment is nothing to those who do not run it.
                 Ok(rows) => {
-                    assert!(statement.starts_with("/*!") && !matches!(url, StoreUrl::Mysql(_)), "{statement}: {rows:?}");
+                    assert!(
+                        statement.starts_with("/*!") && !matches!(url, StoreUrl::Mysql(_)),
+                        "{statement}: {rows:?}"
+                    );
                     continue;
                 }
                 Err(error) => error,
