@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Changes of user and group ids and of capabilities, at the exit of the system calls that make them. Hooks: tracepoints per system call, Linux 4.7;
- * not seen: calls of 32-bit programs. A change by exec is in the exec's own record.
+ * Changes of user and group ids and of capabilities, at the exit of the system calls that make them. Hooks: syscalls.h.
+ * A change by exec is in the exec's own record.
  */
 #pragma once
 
 #include "privilege.h"
+
+#define COMPAT_SETGROUPS16 81
 
 static __always_inline int credentials_changed(u32 operation)
 {
@@ -38,7 +40,7 @@ static __always_inline int credentials_refused(u32 operation, long ret)
 }
 
 #define ON_CHANGE(call, operation)                                                                                     \
-	SEC("tp/syscalls/sys_exit_" #call)                                                                             \
+	ON_EXIT                                                                                                        \
 	int on_##call(struct syscall_exit *ctx)                                                                        \
 	{                                                                                                              \
 		return ctx->ret == 0 ? credentials_changed(operation) : credentials_refused(operation, ctx->ret);      \
@@ -53,20 +55,20 @@ ON_CHANGE(setresgid, OP_SETRESGID)
 ON_CHANGE(capset, OP_CAPSET)
 
 /* These two return the id before, whatever happens. */
-SEC("tp/syscalls/sys_exit_setfsuid")
+ON_EXIT
 int on_setfsuid(struct syscall_exit *ctx)
 {
 	return credentials_changed(OP_SETFSUID);
 }
 
-SEC("tp/syscalls/sys_exit_setfsgid")
+ON_EXIT
 int on_setfsgid(struct syscall_exit *ctx)
 {
 	return credentials_changed(OP_SETFSGID);
 }
 
 /* Arguments: how many supplementary groups; the text has the first of them, 32 bits each: those that the process has now, or asked for in vain. */
-SEC("tp/syscalls/sys_exit_setgroups")
+ON_EXIT
 int on_setgroups(struct syscall_exit *ctx)
 {
 	struct pt_regs *regs = registers();
@@ -81,6 +83,9 @@ int on_setgroups(struct syscall_exit *ctx)
 	const char *from = (const char *)SECOND(regs);
 
 	r->arguments[0] = count;
+	/* What the old call of 32-bit programs asked for has 16 bits each. */
+	if (ctx->ret && is_compat() && CALL(regs) == COMPAT_SETGROUPS16)
+		return told_of(r);
 	if (ctx->ret == 0) {
 		struct group_info *groups = BPF_CORE_READ(bpf_get_current_task_btf(), cred, group_info);
 

@@ -2,8 +2,8 @@
 /*
  * Files that are opened, and closed again: one record when an access begins, one when it ends, and nothing for reading and writing in between.
  *
- * Hooks: tracepoints per system call (Linux 4.7), and the exit of processes. The kernel's own file is at hand, so that path, inode and mode are what the
- * kernel has opened, however the call named it. Not seen: system calls of 32-bit programs; files opened through io_uring; the moment at which a
+ * Hooks: system calls (syscalls.h), and the exit of processes. The kernel's own file is at hand, so that path, inode and mode are what the
+ * kernel has opened, however the call named it. Not seen: files opened through io_uring; the moment at which a
  * mapping or a copy of a descriptor in another process gives up the last reference: the access ends with the process that began it.
  */
 #pragma once
@@ -18,6 +18,7 @@
 #define FMODE_WRITE 0x2
 #define FMODE_PATH 0x4000
 #define FMODE_CREATED 0x100000
+#define O_WRONLY 01
 #define O_TRUNC 01000
 #define O_CLOEXEC 02000000
 #define ETXTBSY 26
@@ -115,12 +116,45 @@ static __always_inline struct mount *mount_of(struct vfsmount *mnt)
 	return (struct mount *)((void *)mnt - bpf_core_field_offset(struct mount, mnt));
 }
 
-static __always_inline bool is_quiet(struct file *file)
-{
-	struct ascent a = { .dentry = BPF_CORE_READ(file, f_path.dentry) };
+/* What was found out about a directory as it is seen through a mount: going up costs more than all the rest. It holds for a second. */
+struct directory {
+	u64 dentry, inode, mount;
+};
 
-	a.mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
+struct verdict {
+	u64 at;
+	u64 quiet;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct directory);
+	__type(value, struct verdict);
+} verdicts SEC(".maps");
+
+static __always_inline bool is_quiet(struct file *file, u64 now)
+{
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent = BPF_CORE_READ(dentry, d_parent);
+	struct mount *mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
+	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount };
+	struct ascent a = { .dentry = dentry, .mount = mount };
+
+	/* The file itself may be quiet, or be mounted by itself. */
+	if (ascend(0, &a))
+		return a.found;
+	if (a.dentry != parent || a.mount != mount) {
+		bpf_loop(PATH_DEPTH, ascend, &a, 0);
+		return a.found;
+	}
+	struct verdict *known = bpf_map_lookup_elem(&verdicts, &directory);
+
+	if (known && now - known->at < AGAIN)
+		return known->quiet;
 	bpf_loop(PATH_DEPTH, ascend, &a, 0);
+	struct verdict fresh = { .at = now, .quiet = a.found };
+
+	bpf_map_update_elem(&verdicts, &directory, &fresh, BPF_ANY);
 	return a.found;
 }
 
@@ -169,7 +203,7 @@ static __always_inline bool is_window(u64 magic)
 }
 
 /* Whether policy wants it told that this file was opened, or mapped for execution. */
-static __always_inline bool is_told(struct task_struct *task, struct file *file, struct inode *inode, u32 mode)
+static __always_inline bool is_told(struct task_struct *task, struct file *file, struct inode *inode, u32 mode, u64 now)
 {
 	u32 type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
 	u64 magic = BPF_CORE_READ(inode, i_sb, s_magic);
@@ -181,7 +215,7 @@ static __always_inline bool is_told(struct task_struct *task, struct file *file,
 	}
 	if (type != S_IFREG && type != S_IFBLK)
 		return false;
-	return mode & (FMODE_WRITE | FMODE_CREATED) || !is_quiet(file);
+	return mode & (FMODE_WRITE | FMODE_CREATED) || !is_quiet(file, now);
 }
 
 static __always_inline void fill_inode(struct file_record *f, struct inode *inode)
@@ -224,25 +258,12 @@ static __always_inline void begin_file(struct file_record *f, struct task_struct
 	f->which = f->pad = 0;
 }
 
-/* A system call, for the functions below. They are global, so that the verifier looks at each once and not once per call. */
-struct call {
-	u64 file;
-	u64 name, name2;
-	s32 dfd, dfd2;
-	u32 operation;
-	s32 result;
-	u32 fd;
-	u32 access;
-	u32 flags;
-	u32 argument, argument2;
-	u32 which;
-	u32 text;		/* name2 is no path: the contents of a symbolic link, the name of an attribute */
-};
-
 static __always_inline bool is_denial(long ret)
 {
 	return ret == -EPERM || ret == -EACCES || ret == -EROFS || ret == -ETXTBSY;
 }
+
+/* Global functions, so that the verifier looks at each once. */
 
 /* Tells of something that was done to a file which the kernel has at hand. */
 int tell_file(struct call *c)
@@ -314,6 +335,8 @@ int tell_name(struct call *c)
 		}
 		if (n < 0)
 			n = 0;
+		if (name && !n && (i == 0 || !c->text))
+			f->flags |= FILE_UNREAD;
 		at += n;
 		u32 len = 0, rooted = f->rooted;
 
@@ -396,7 +419,7 @@ static __always_inline bool is_same(struct access *a, u64 now)
 }
 
 /* Counts it, and says once that more is to be asked for. */
-static __always_inline int again(struct access *a, struct access_key *key, u64 now)
+static __always_inline void again(struct access *a, struct access_key *key, u64 now)
 {
 	struct file_end_record r = {};
 
@@ -404,55 +427,48 @@ static __always_inline int again(struct access *a, struct access_key *key, u64 n
 	__sync_fetch_and_add(&a->open, 1);
 	a->last = now;
 	if (a->again)
-		return 0;
+		return;
 	a->again = 1;
 	r.h = header(KIND_FILE_AGAIN);
 	r.key = *key;
 	give(&r, sizeof(r), CLASS_FILE);
-	return 0;
 }
 
-static __always_inline int on_opened(long ret, s32 dfd, u64 name, u32 flags)
+/* A file was opened: what is to be told of it is left in the call; false for nothing. */
+static __always_inline bool has_opened(struct call *c, u32 flags)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct call c = { .operation = FILE_OPEN, .dfd = dfd, .name = name, .fd = ret };
-
-	if (ret < 0) {
-		if (!is_denial(ret))
-			return 0;
-		c.result = -ret;
-		c.access = (flags & 3) == 0 ? ACCESS_READ : (flags & 3) == 1 ? ACCESS_WRITE : ACCESS_READ | ACCESS_WRITE;
-		return tell_name(&c);
-	}
-	struct file *file = file_of(ret);
+	struct file *file = file_of(c->fd);
 
 	if (!file)
-		return 0;
+		return false;
 	u32 mode = BPF_CORE_READ(file, f_mode);
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
 
-	if (mode & FMODE_PATH || !inode || !is_told(task, file, inode, mode))
-		return 0;
-	struct opened o = {};
 	u64 address = (u64)file, now = bpf_ktime_get_boot_ns();
 
+	if (mode & FMODE_PATH || !inode || !is_told(task, file, inode, mode, now))
+		return false;
+	struct opened o = {};
+
+	c->access = c->flags = 0;
 	if (mode & FMODE_READ)
-		c.access |= ACCESS_READ;
+		c->access |= ACCESS_READ;
 	if (mode & FMODE_WRITE)
-		c.access |= ACCESS_WRITE;
+		c->access |= ACCESS_WRITE;
 	if (mode & FMODE_CREATED)
-		c.flags |= FILE_CREATED;
+		c->flags |= FILE_CREATED;
 	if (flags & O_TRUNC)
-		c.flags |= FILE_TRUNCATED;
+		c->flags |= FILE_TRUNCATED;
 	if (flags & O_CLOEXEC)
-		c.flags |= FILE_CLOEXEC;
+		c->flags |= FILE_CLOEXEC;
 	fill_image(&o.key.image, task);
 	o.key.inode = BPF_CORE_READ(inode, i_ino);
 	o.key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	/* Numbers of inodes are used again at once. */
 	o.key.which = BPF_CORE_READ(inode, i_generation) * 31 + BPF_CORE_READ(file, f_path.dentry, d_name.hash);
 	/* A file that was made or emptied is not the same access as one that is only opened again. */
-	o.key.access = c.access | (c.flags & (FILE_CREATED | FILE_TRUNCATED)) << 8;
+	o.key.access = c->access | (c->flags & (FILE_CREATED | FILE_TRUNCATED)) << 8;
 	o.size = mode & FMODE_CREATED ? 0 : BPF_CORE_READ(inode, i_size);
 	o.mtime = mtime(inode);
 	/* Something else had this address, and its end was not seen. */
@@ -462,94 +478,91 @@ static __always_inline int on_opened(long ret, s32 dfd, u64 name, u32 flags)
 	/* In this order, so that the verifier of Linux 6.1 sees that the pointer is none. */
 	struct access *a = mode & FMODE_CREATED ? NULL : bpf_map_lookup_elem(&accesses, &o.key);
 
-	if (a && is_same(a, now))
-		return again(a, &o.key, now);
+	if (a && is_same(a, now)) {
+		again(a, &o.key, now);
+		return false;
+	}
 	struct access fresh = { .last = now, .opens = 1, .open = 1 };
 
 	bpf_map_update_elem(&accesses, &o.key, &fresh, BPF_ANY);
-	c.file = address;
-	c.which = o.key.which;
-	return tell_file(&c);
+	c->file = address;
+	c->which = o.key.which;
+	return true;
 }
 
-SEC("tp/syscalls/sys_exit_open")
-int on_open(struct syscall_exit *ctx)
+/* A call that opens a file, with its name and its flags. */
+#define ON_OPEN(call_name, dfd_, name_, flags_)                                                                        \
+	ON_EXIT                                                                                                        \
+	int on_##call_name(struct syscall_exit *ctx)                                                                   \
+	{                                                                                                              \
+		struct pt_regs *regs = registers();                                                                    \
+		struct call *c = ctx->ret >= 0 || is_denial(ctx->ret) ? stage(FILE_OPEN, ctx->ret) : NULL;             \
+                                                                                                                       \
+		if (!c)                                                                                                \
+			return 0;                                                                                      \
+		c->dfd = dfd_;                                                                                         \
+		c->name = name_;                                                                                       \
+		c->flags = flags_;                                                                                     \
+		c->fd = ctx->ret;                                                                                      \
+		return go_on(ctx, NEXT_OPENED);                                                                        \
+	}
+
+ON_OPEN(open, AT_FDCWD, FIRST(regs), SECOND(regs))
+ON_OPEN(creat, AT_FDCWD, FIRST(regs), O_TRUNC | O_WRONLY)
+ON_OPEN(openat, FIRST(regs), SECOND(regs), THIRD(regs))
+ON_OPEN(openat2, FIRST(regs), SECOND(regs), first_word(THIRD(regs)))
+ON_OPEN(open_by_handle, FIRST(regs), 0, THIRD(regs))
+
+ON_EXIT
+int next_opened(struct syscall_exit *ctx)
 {
-	struct pt_regs *regs = registers();
+	struct call *c = staged();
 
-	return on_opened(ctx->ret, AT_FDCWD, FIRST(regs), SECOND(regs));
-}
+	if (!c)
+		return 0;
+	u32 flags = c->flags;
 
-SEC("tp/syscalls/sys_exit_creat")
-int on_creat(struct syscall_exit *ctx)
-{
-	struct pt_regs *regs = registers();
-
-	return on_opened(ctx->ret, AT_FDCWD, FIRST(regs), O_TRUNC | 1);
-}
-
-SEC("tp/syscalls/sys_exit_openat")
-int on_openat(struct syscall_exit *ctx)
-{
-	struct pt_regs *regs = registers();
-
-	return on_opened(ctx->ret, FIRST(regs), SECOND(regs), THIRD(regs));
-}
-
-SEC("tp/syscalls/sys_exit_openat2")
-int on_openat2(struct syscall_exit *ctx)
-{
-	struct pt_regs *regs = registers();
-	u64 flags = 0;
-
-	bpf_probe_read_user(&flags, sizeof(flags), (void *)THIRD(regs));
-	return on_opened(ctx->ret, FIRST(regs), SECOND(regs), flags);
-}
-
-SEC("tp/syscalls/sys_exit_open_by_handle_at")
-int on_open_by_handle(struct syscall_exit *ctx)
-{
-	struct pt_regs *regs = registers();
-
-	return on_opened(ctx->ret, FIRST(regs), 0, THIRD(regs));
+	c->flags = 0;
+	if (c->result) {
+		c->access = (flags & 3) == 0 ? ACCESS_READ : (flags & 3) == 1 ? ACCESS_WRITE : ACCESS_READ | ACCESS_WRITE;
+		return go_on(ctx, NEXT_NAME);
+	}
+	return has_opened(c, flags) ? go_on(ctx, NEXT_FILE) : 0;
 }
 
 /* A descriptor is about to be closed. */
-static __always_inline void closing(struct task_struct *task, u32 fd)
+static __always_inline void closing(u32 fd)
 {
 	struct file *file = file_of(fd);
+	u64 address = (u64)file;
 
-	if (file && is_last(file))
-		end_access((u64)file, file, false);
+	/* Most are not told of: asked first, because it is the cheaper question. */
+	if (file && bpf_map_lookup_elem(&opened, &address) && is_last(file))
+		end_access(address, file, false);
 }
 
-SEC("tp/syscalls/sys_enter_close")
+ON_ENTRY
 int on_close(struct syscall_entry *ctx)
 {
-	closing(bpf_get_current_task_btf(), ctx->args[0]);
+	closing(FIRST(registers()));
 	return 0;
 }
 
-SEC("tp/syscalls/sys_enter_dup2")
-int on_dup2(struct syscall_entry *ctx)
+ON_ENTRY
+int on_dup(struct syscall_entry *ctx)
 {
-	if (ctx->args[0] != ctx->args[1])
-		closing(bpf_get_current_task_btf(), ctx->args[1]);
-	return 0;
-}
+	struct pt_regs *regs = registers();
+	u32 fd = SECOND(regs);
 
-SEC("tp/syscalls/sys_enter_dup3")
-int on_dup3(struct syscall_entry *ctx)
-{
-	if (ctx->args[0] != ctx->args[1])
-		closing(bpf_get_current_task_btf(), ctx->args[1]);
+	if (FIRST(regs) != fd)
+		closing(fd);
 	return 0;
 }
 
 #define F_SETFD 2
 #define FD_CLOEXEC 1
 
-SEC("tp/syscalls/sys_exit_fcntl")
+ON_EXIT
 int on_fcntl(struct syscall_exit *ctx)
 {
 	struct pt_regs *regs = registers();
@@ -569,25 +582,44 @@ int on_fcntl(struct syscall_exit *ctx)
 	return 0;
 }
 
-/* Descriptors that are closed together. */
+/* The number of the lowest bit that is set. */
+static __always_inline u32 lowest_bit(u64 word)
+{
+	u32 bit = 0;
+
+	for (u32 step = 32; step; step >>= 1)
+		if (!(word << (64 - step) >> (64 - step))) {
+			word >>= step;
+			bit += step;
+		}
+	return bit;
+}
+
+/* Descriptors that are closed together: one word of the table after the other, and in each the descriptors that are open. */
 struct sweep {
-	struct task_struct *task;
 	unsigned long *open;
+	u64 word;		/* those that are left of the present word */
+	u32 base;		/* its first descriptor */
 	u32 first, last;
 	bool exits;
 };
 
 static long sweep_one(u32 turn, struct sweep *w)
 {
-	u32 fd = w->first + turn;
-	unsigned long word = 0;
-
-	if (fd > w->last)
-		return 1;
-	/* Most words of the table are empty. */
-	if (bpf_probe_read_kernel(&word, sizeof(word), &w->open[fd / 64]) || !(word >> (fd % 64) & 1))
+	if (!w->word) {
+		if (turn)
+			w->base += 64;
+		if (w->base > w->last)
+			return 1;
+		if (bpf_probe_read_kernel(&w->word, sizeof(w->word), &w->open[w->base / 64]))
+			w->word = 0;
 		return 0;
-	struct task_struct *task = bpf_get_current_task_btf();
+	}
+	u32 fd = w->base + lowest_bit(w->word);
+
+	w->word &= w->word - 1;
+	if (fd < w->first || fd > w->last)
+		return 0;
 	struct file *file = file_of(fd);
 	u64 address = (u64)file;
 
@@ -595,7 +627,7 @@ static long sweep_one(u32 turn, struct sweep *w)
 		return 0;
 	struct opened *o = bpf_map_lookup_elem(&opened, &address);
 
-	if (o && (is_last(file) || (w->exits && o->key.image.pid == (u32)task->tgid)))
+	if (o && (is_last(file) || (w->exits && o->key.image.pid == (u32)bpf_get_current_task_btf()->tgid)))
 		end_access(address, file, w->exits);
 	return 0;
 }
@@ -604,20 +636,23 @@ static __always_inline void sweep(struct task_struct *task, u32 first, u32 last,
 {
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
 	u32 max = BPF_CORE_READ(table, max_fds);
-	struct sweep w = { .first = first, .last = last < max ? last : max - 1, .exits = exits };
+	struct sweep w = { .base = first & ~63u, .first = first, .last = last < max ? last : max - 1, .exits = exits };
 
 	w.open = BPF_CORE_READ(table, open_fds);
+	/* A turn for each descriptor and for each word. */
 	if (max && first <= w.last)
-		bpf_loop(w.last - first + 1, sweep_one, &w, 0);
+		bpf_loop((w.last - w.base) / 64 * 65 + 66, sweep_one, &w, 0);
 }
 
 #define CLOSE_RANGE_CLOEXEC 4
 
-SEC("tp/syscalls/sys_enter_close_range")
+ON_ENTRY
 int on_close_range(struct syscall_entry *ctx)
 {
-	if (!(ctx->args[2] & CLOSE_RANGE_CLOEXEC))
-		sweep(bpf_get_current_task_btf(), ctx->args[0], ctx->args[1], false);
+	struct pt_regs *regs = registers();
+
+	if (!(THIRD(regs) & CLOSE_RANGE_CLOEXEC))
+		sweep(bpf_get_current_task_btf(), FIRST(regs), SECOND(regs), false);
 	return 0;
 }
 
@@ -635,25 +670,50 @@ int BPF_PROG(on_exit_files, struct task_struct *task)
 #define PROT_EXEC 4
 #define MAP_ANONYMOUS 0x20
 
-SEC("tp/syscalls/sys_exit_mmap")
+static __always_inline int mapped(struct syscall_exit *ctx, u32 protection, u32 flags, u32 fd)
+{
+	long ret = ctx->ret;
+
+	if (!(protection & PROT_EXEC) || flags & MAP_ANONYMOUS)
+		return 0;
+	bool failed = ret < 0 && ret > -4096;
+
+	if (failed && !is_denial(ret))
+		return 0;
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct file *file = file_of(fd);
+	struct inode *inode = file ? BPF_CORE_READ(file, f_inode) : NULL;
+
+	if (!inode || !is_told(task, file, inode, FMODE_READ, bpf_ktime_get_boot_ns()))
+		return 0;
+	struct call *c = stage(FILE_MAP, failed ? ret : 0);
+
+	if (!c)
+		return 0;
+	c->fd = fd;
+	c->file = (u64)file;
+	c->argument = protection;
+	c->access = ACCESS_READ;
+	return go_on(ctx, NEXT_FILE);
+}
+
+ON_EXIT
 int on_mmap(struct syscall_exit *ctx)
 {
 	struct pt_regs *regs = registers();
-	u64 protection = THIRD(regs);
 
-	if (!(protection & PROT_EXEC) || FOURTH(regs) & MAP_ANONYMOUS)
-		return 0;
-	if (ctx->ret < 0 && ctx->ret > -4096 && !is_denial(ctx->ret))
-		return 0;
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct file *file = file_of(FIFTH(regs));
-	struct inode *inode = file ? BPF_CORE_READ(file, f_inode) : NULL;
-	struct call c = { .operation = FILE_MAP, .fd = FIFTH(regs), .file = (u64)file, .argument = protection };
+	return mapped(ctx, THIRD(regs), FOURTH(regs), FIFTH(regs));
+}
 
-	if (!inode || !is_told(task, file, inode, FMODE_READ))
+/* Of 32-bit programs alone, with the arguments in memory. */
+ON_EXIT
+int on_old_mmap(struct syscall_exit *ctx)
+{
+	struct {
+		u32 address, length, protection, flags, fd, offset;
+	} a = {};
+
+	if (bpf_probe_read_user(&a, sizeof(a), (void *)FIRST(registers())))
 		return 0;
-	if (ctx->ret < 0 && ctx->ret > -4096)
-		c.result = -ctx->ret;
-	c.access = ACCESS_READ;
-	return tell_file(&c);
+	return mapped(ctx, a.protection, a.flags, a.fd);
 }

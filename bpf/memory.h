@@ -67,7 +67,7 @@ static __always_inline int memory_touched(u32 operation, long ret, u64 argument,
 }
 
 /* Arguments: the request. */
-SEC("tp/syscalls/sys_exit_ptrace")
+ON_EXIT
 int on_ptrace(struct syscall_exit *ctx)
 {
 	struct pt_regs *regs = registers();
@@ -101,20 +101,20 @@ static __always_inline int memory_copied(u32 operation, long ret)
 	return memory_touched(operation, ret, ret < 0 ? 0 : ret, task_of_number(FIRST(registers())), true);
 }
 
-SEC("tp/syscalls/sys_exit_process_vm_readv")
+ON_EXIT
 int on_process_vm_readv(struct syscall_exit *ctx)
 {
 	return memory_copied(OP_PROCESS_VM_READV, ctx->ret);
 }
 
-SEC("tp/syscalls/sys_exit_process_vm_writev")
+ON_EXIT
 int on_process_vm_writev(struct syscall_exit *ctx)
 {
 	return memory_copied(OP_PROCESS_VM_WRITEV, ctx->ret);
 }
 
 /* Arguments: the other process's descriptor. */
-SEC("tp/syscalls/sys_exit_pidfd_getfd")
+ON_EXIT
 int on_pidfd_getfd(struct syscall_exit *ctx)
 {
 	struct pt_regs *regs = registers();

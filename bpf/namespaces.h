@@ -36,7 +36,7 @@ static __always_inline void fill_spaces(u32 *spaces, struct task_struct *task)
 }
 
 /* Arguments: the kinds, as flags of clone. With a namespace's own descriptor, the second is its number and the text its kind. */
-SEC("tp/syscalls/sys_exit_setns")
+ON_EXIT
 int on_setns(struct syscall_exit *ctx)
 {
 	struct pt_regs *regs = registers();
@@ -79,7 +79,7 @@ static __always_inline int namespaces_refused(u32 operation, long ret, u64 flags
 }
 
 /* Arguments: the kinds, as flags of clone. */
-SEC("tp/syscalls/sys_exit_unshare")
+ON_EXIT
 int on_unshare(struct syscall_exit *ctx)
 {
 	u64 flags = FIRST(registers());
@@ -97,13 +97,13 @@ int on_unshare(struct syscall_exit *ctx)
 	return told_of(r);
 }
 
-SEC("tp/syscalls/sys_exit_clone")
+ON_EXIT
 int on_clone(struct syscall_exit *ctx)
 {
 	return ctx->ret < 0 ? namespaces_refused(OP_CLONE, ctx->ret, FIRST(registers()) & CLONE_NEW) : 0;
 }
 
-SEC("tp/syscalls/sys_exit_clone3")
+ON_EXIT
 int on_clone3(struct syscall_exit *ctx)
 {
 	u64 flags = 0;

@@ -3,7 +3,7 @@
  * Acts of privilege upon the kernel and upon other processes, done or refused: code loaded into the kernel, memory of others, namespaces, signals across
  * users.
  *
- * Hooks: tracepoints of the system calls' exits (Linux 4.7; not seen: calls of 32-bit programs), the BTF tracepoint signal_generate
+ * Hooks: the exits of system calls (syscalls.h), the BTF tracepoint signal_generate
  * for signals, because one call may reach many processes, and sched_process_fork for namespaces made by clone. The arguments are those of the
  * call's registers, and what they point to is read when the call is over. Names of modules come from the tracepoint module_load, in a kernel that
  * has modules.
@@ -98,19 +98,19 @@ static __always_inline int module_added(u32 operation, long ret)
 	return 0;
 }
 
-SEC("tp/syscalls/sys_exit_init_module")
+ON_EXIT
 int on_init_module(struct syscall_exit *ctx)
 {
 	return module_added(OP_INIT_MODULE, ctx->ret);
 }
 
-SEC("tp/syscalls/sys_exit_finit_module")
+ON_EXIT
 int on_finit_module(struct syscall_exit *ctx)
 {
 	return module_added(OP_FINIT_MODULE, ctx->ret);
 }
 
-SEC("tp/syscalls/sys_exit_delete_module")
+ON_EXIT
 int on_delete_module(struct syscall_exit *ctx)
 {
 	struct privilege_record *r = privilege(OP_DELETE_MODULE, ctx->ret, CLASS_KERNEL);
@@ -122,7 +122,7 @@ int on_delete_module(struct syscall_exit *ctx)
 }
 
 /* Arguments: how many segments; none of them takes back what was loaded. */
-SEC("tp/syscalls/sys_exit_kexec_load")
+ON_EXIT
 int on_kexec_load(struct syscall_exit *ctx)
 {
 	struct privilege_record *r = privilege(OP_KEXEC_LOAD, ctx->ret, CLASS_KERNEL);
@@ -133,7 +133,7 @@ int on_kexec_load(struct syscall_exit *ctx)
 	return told_of(r);
 }
 
-SEC("tp/syscalls/sys_exit_kexec_file_load")
+ON_EXIT
 int on_kexec_file_load(struct syscall_exit *ctx)
 {
 	struct privilege_record *r = privilege(OP_KEXEC_FILE_LOAD, ctx->ret, CLASS_KERNEL);
@@ -145,7 +145,7 @@ int on_kexec_file_load(struct syscall_exit *ctx)
 }
 
 /* Whoever has a ring can open and rename files past the system calls that are watched. */
-SEC("tp/syscalls/sys_exit_io_uring_setup")
+ON_EXIT
 int on_io_uring_setup(struct syscall_exit *ctx)
 {
 	if (ctx->ret < 0 && !refused(ctx->ret))
@@ -171,7 +171,7 @@ static __always_inline void fill_bpf_program(struct privilege_record *r, int fd)
 }
 
 /* Arguments: the program's type and, where it was taken, its number; the text is its name. */
-SEC("tp/syscalls/sys_exit_bpf")
+ON_EXIT
 int on_bpf(struct syscall_exit *ctx)
 {
 	struct pt_regs *regs = registers();

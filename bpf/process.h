@@ -3,8 +3,7 @@
  * Processes: fork, exec, exit, change of name, exec refused.
  *
  * Hooks: BTF tracepoints, since Linux 5.5. They fire inside the kernel's own fork, exec and exit, for every task of every namespace; no system
- * call is told apart, so io_uring and 32-bit programs are seen as well. Refused execs come from the system call's exit (since 5.15 for the
- * arguments): those of 32-bit programs are not seen there.
+ * call is told apart, so io_uring is seen as well. Refused execs come from the system call's exit (syscalls.h; since 5.15 for the arguments).
  */
 #pragma once
 
@@ -221,20 +220,24 @@ int BPF_PROG(on_rename, struct task_struct *task, const char *name)
 #define DENIED_ARGUMENTS 64
 #define DENIED_SIZE 8192
 
-static __always_inline int exec_refused(long ret, const char *path, const char *const *argv)
+ON_EXIT
+int next_exec_refused(struct syscall_exit *ctx)
 {
 	const u32 start = sizeof(struct denied_record);
 	struct scratch *s = scratch(SCRATCH_DENIED);
+	struct call *c = staged();
 
 	if (!s)
+		return 0;
+	if (!c)
 		return 0;
 	struct denied_record *d = (struct denied_record *)s;
 	char *data = (char *)s;
 
 	d->h = header(KIND_EXEC_DENIED);
 	fill_actor(&d->actor, bpf_get_current_task_btf());
-	d->error = -ret;
-	long n = bpf_probe_read_user_str(&data[start], 4096, path);
+	d->error = c->result;
+	long n = bpf_probe_read_user_str(&data[start], 4096, (void *)c->name);
 
 	if (n < 0)
 		n = 0;
@@ -243,15 +246,15 @@ static __always_inline int exec_refused(long ret, const char *path, const char *
 
 	d->more = 1;
 	for (int i = 0; i < DENIED_ARGUMENTS; i++) {
-		const char *argument = NULL;
+		u64 argument = 0;
 
-		if (bpf_probe_read_user(&argument, sizeof(argument), &argv[i]) || !argument) {
+		if (read_pointer(&argument, c->name2, i) || !argument) {
 			d->more = 0;
 			break;
 		}
 		if (at >= DENIED_SIZE)
 			break;
-		n = bpf_probe_read_user_str(&data[inside(start + at)], 4096, argument);
+		n = bpf_probe_read_user_str(&data[inside(start + at)], 4096, (void *)argument);
 		if (n < 0)
 			break;
 		at += n;
@@ -261,22 +264,29 @@ static __always_inline int exec_refused(long ret, const char *path, const char *
 	return 0;
 }
 
-SEC("tp/syscalls/sys_exit_execve")
-int on_execve_exit(struct syscall_exit *ctx)
+static __always_inline int exec_refused(struct syscall_exit *ctx, u64 path, u64 argv)
 {
-	if (ctx->ret >= 0 || ctx->ret == -ENOENT)
-		return 0;
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	struct call *c = ctx->ret < 0 && ctx->ret != -ENOENT ? stage(0, ctx->ret) : NULL;
 
-	return exec_refused(ctx->ret, (const char *)FIRST(regs), (const char *const *)SECOND(regs));
+	if (!c)
+		return 0;
+	c->name = path;
+	c->name2 = argv;
+	return go_on(ctx, NEXT_EXEC_REFUSED);
 }
 
-SEC("tp/syscalls/sys_exit_execveat")
+ON_EXIT
+int on_execve_exit(struct syscall_exit *ctx)
+{
+	struct pt_regs *regs = registers();
+
+	return exec_refused(ctx, FIRST(regs), SECOND(regs));
+}
+
+ON_EXIT
 int on_execveat_exit(struct syscall_exit *ctx)
 {
-	if (ctx->ret >= 0 || ctx->ret == -ENOENT)
-		return 0;
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	struct pt_regs *regs = registers();
 
-	return exec_refused(ctx->ret, (const char *)SECOND(regs), (const char *const *)THIRD(regs));
+	return exec_refused(ctx, SECOND(regs), THIRD(regs));
 }

@@ -246,7 +246,7 @@ enum access_bits { ACCESS_READ = 1, ACCESS_WRITE = 2 };
 
 /*
  * The strings, in this order: the name as the call gave it; the directory that it starts from, or the whole path of a file that the kernel has at
- * hand (name_len is 0 then); the second name, and where that starts from.
+ * hand or has noted (name_len is 0 then); the second name, and where that starts from, or the same of it.
  */
 struct file_record {
 	struct header h;
@@ -293,7 +293,8 @@ enum file_operation {
 	FILE_UMOUNT,
 };
 
-enum file_flags { FILE_CREATED = 1, FILE_TRUNCATED = 2, FILE_CLOEXEC = 4, FILE_DELETED = 8 };
+/* FILE_UNREAD: a name was not to be read any more when the call ended. */
+enum file_flags { FILE_CREATED = 1, FILE_TRUNCATED = 2, FILE_CLOEXEC = 4, FILE_DELETED = 8, FILE_UNREAD = 16 };
 
 struct file_end_record {
 	struct header h;	/* pad: the process ends */

@@ -16,6 +16,11 @@
 #define CALL_RT_TGSIGQUEUEINFO 240
 #endif
 #define CALL_PIDFD_SEND_SIGNAL 424
+/* The same of 32-bit programs of x86. */
+#define COMPAT (1 << 16)
+#define COMPAT_RT_SIGQUEUEINFO (COMPAT | 178)
+#define COMPAT_RT_TGSIGQUEUEINFO (COMPAT | 335)
+#define COMPAT_PIDFD_SEND_SIGNAL (COMPAT | CALL_PIDFD_SEND_SIGNAL)
 
 /* Whom a signal was meant for: a process, a process group, all. */
 enum aim { AIM_PROCESS, AIM_GROUP, AIM_ALL };
@@ -29,10 +34,13 @@ static __always_inline bool is_sent(struct kernel_siginfo *info)
 		return false;
 	if (code == SI_USER || code == SI_QUEUE || code == SI_TKILL)
 		return true;
-	switch ((int)CALL(registers())) {
+	switch ((int)CALL(registers()) | (is_compat() ? COMPAT : 0)) {
 	case CALL_RT_SIGQUEUEINFO:
 	case CALL_RT_TGSIGQUEUEINFO:
 	case CALL_PIDFD_SEND_SIGNAL:
+	case COMPAT_RT_SIGQUEUEINFO:
+	case COMPAT_RT_TGSIGQUEUEINFO:
+	case COMPAT_PIDFD_SEND_SIGNAL:
 		return true;
 	default:
 		return false;
@@ -76,7 +84,7 @@ static __always_inline int signal_refused(long ret, struct task_struct *target, 
 	return told_of(r);
 }
 
-SEC("tp/syscalls/sys_exit_kill")
+ON_EXIT
 int on_kill(struct syscall_exit *ctx)
 {
 	struct pt_regs *regs;
@@ -97,7 +105,7 @@ static __always_inline int one_refused(long ret, u32 pid, int number)
 	return ret >= 0 ? 0 : signal_refused(ret, task_of_number(pid), number, AIM_PROCESS, 0);
 }
 
-SEC("tp/syscalls/sys_exit_tkill")
+ON_EXIT
 int on_tkill(struct syscall_exit *ctx)
 {
 	struct pt_regs *regs = registers();
@@ -105,7 +113,7 @@ int on_tkill(struct syscall_exit *ctx)
 	return one_refused(ctx->ret, FIRST(regs), SECOND(regs));
 }
 
-SEC("tp/syscalls/sys_exit_tgkill")
+ON_EXIT
 int on_tgkill(struct syscall_exit *ctx)
 {
 	struct pt_regs *regs = registers();
@@ -113,23 +121,7 @@ int on_tgkill(struct syscall_exit *ctx)
 	return one_refused(ctx->ret, SECOND(regs), THIRD(regs));
 }
 
-SEC("tp/syscalls/sys_exit_rt_sigqueueinfo")
-int on_rt_sigqueueinfo(struct syscall_exit *ctx)
-{
-	struct pt_regs *regs = registers();
-
-	return one_refused(ctx->ret, FIRST(regs), SECOND(regs));
-}
-
-SEC("tp/syscalls/sys_exit_rt_tgsigqueueinfo")
-int on_rt_tgsigqueueinfo(struct syscall_exit *ctx)
-{
-	struct pt_regs *regs = registers();
-
-	return one_refused(ctx->ret, SECOND(regs), THIRD(regs));
-}
-
-SEC("tp/syscalls/sys_exit_pidfd_send_signal")
+ON_EXIT
 int on_pidfd_send_signal(struct syscall_exit *ctx)
 {
 	struct pt_regs *regs;

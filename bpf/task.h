@@ -3,6 +3,7 @@
 #pragma once
 
 #include "maps.h"
+#include "syscalls.h"
 
 /* A path of PATH_MAX bytes has at most half as many components; mounts between them count as well. */
 #define PATH_DEPTH 4096
@@ -130,19 +131,14 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 #define EPERM 1
 #define EACCES 13
 
-static __always_inline struct pt_regs *registers(void)
-{
-	return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-}
-
 /* The file behind a descriptor of the task that runs. */
 static __always_inline struct file *file_of(u32 fd)
 {
-	struct fdtable *table = BPF_CORE_READ(bpf_get_current_task_btf(), files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
+	struct fdtable *table = bpf_get_current_task_btf()->files->fdt;
+	struct file **files = table->fd;
 	struct file *file = NULL;
 
-	if (fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
+	if (fd >= table->max_fds || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
 		return NULL;
 	return file;
 }
@@ -203,7 +199,8 @@ static __always_inline bool put_component(struct walk *w, const void *name)
 	return true;
 }
 
-static long path_step(u32 turn, struct walk *w)
+/* One step up; `put` writes a component. */
+static __always_inline long climb(struct walk *w, bool (*put)(struct walk *w, const void *name))
 {
 	struct dentry *dentry = w->dentry;
 	struct mount *mount = w->mount;
@@ -222,12 +219,17 @@ static long path_step(u32 turn, struct walk *w)
 		w->mount = above;
 		return 0;
 	}
-	if (!put_component(w, BPF_CORE_READ(dentry, d_name.name)))
+	if (!put(w, BPF_CORE_READ(dentry, d_name.name)))
 		return 1;
 	/* Without a parent and not a root: a file that never had a name, like a memfd. What the kernel calls it stood there. */
 	w->whole = dentry == parent;
 	w->dentry = parent;
 	return w->whole;
+}
+
+static long path_step(u32 turn, struct walk *w)
+{
+	return climb(w, put_component);
 }
 
 static long cgroup_step(u32 turn, struct walk *w)
@@ -249,13 +251,18 @@ static long cgroup_step(u32 turn, struct walk *w)
 }
 
 /* Marks a path that did not fit: a component `...` stands in place of those that are missing. */
-static __always_inline u32 end_walk(struct walk *w)
+static __always_inline u32 end_climb(struct walk *w, bool (*put)(struct walk *w, const void *name))
 {
 	if (!w->whole) {
 		w->limit += sizeof("...");
-		put_component(w, "...");
+		put(w, "...");
 	}
 	return w->at;
+}
+
+static __always_inline u32 end_walk(struct walk *w)
+{
+	return end_climb(w, put_component);
 }
 
 /*

@@ -4,7 +4,7 @@
  *
  * Hook: BTF tracepoint inet_sock_set_state, Linux 5.5, which every change of a TCP socket's state passes, in every namespace and through
  * io_uring too. Who connects or listens is the task that makes the change. Which task accepts is only known at the exit of accept(2); where it is
- * not seen (io_uring, 32-bit programs) a connection in belongs to the process that listens.
+ * not seen (io_uring) a connection in belongs to the process that listens.
  */
 #pragma once
 
@@ -134,14 +134,8 @@ static __always_inline int accepted(long fd)
 	return 0;
 }
 
-SEC("tp/syscalls/sys_exit_accept")
+ON_EXIT
 int on_accept(struct syscall_exit *ctx)
-{
-	return accepted(ctx->ret);
-}
-
-SEC("tp/syscalls/sys_exit_accept4")
-int on_accept4(struct syscall_exit *ctx)
 {
 	return accepted(ctx->ret);
 }
@@ -156,23 +150,19 @@ struct address {
  * A connection that failed before it began: no route, refused by a local filter, no port free. The state never changed, or changed back without an
  * error; the recorder tells these from connections that the state tracepoint has already reported.
  */
-SEC("tp/syscalls/sys_exit_connect")
-int on_connect(struct syscall_exit *ctx)
+static __always_inline int connected(long ret, u32 fd, u64 name)
 {
 	const int EINTR = 4, EALREADY = 114, EINPROGRESS = 115, EISCONN = 106;
-	long ret = ctx->ret;
 	struct endpoint_record r = {};
 	struct address address = {};
 	struct sock *sk;
 
 	if (ret >= 0 || ret == -EINPROGRESS || ret == -EALREADY || ret == -EISCONN || ret == -EINTR)
 		return 0;
-	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-
-	sk = socket_of(FIRST(regs));
+	sk = socket_of(fd);
 	if (!sk || !is_tcp(sk))
 		return 0;
-	if (bpf_probe_read_user(&address, 16, (void *)SECOND(regs)))
+	if (bpf_probe_read_user(&address, 16, (void *)name))
 		return 0;
 	r.h = header(KIND_CONNECT_FAILED);
 	fill_actor(&r.actor, bpf_get_current_task_btf());
@@ -190,12 +180,40 @@ int on_connect(struct syscall_exit *ctx)
 		__builtin_memcpy(r.remote, address.rest, 4);
 	} else if (address.family == AF_INET6) {
 		r.family = 6;
-		if (bpf_probe_read_user(&address, 28, (void *)SECOND(regs)))
+		if (bpf_probe_read_user(&address, 28, (void *)name))
 			return 0;
 		__builtin_memcpy(r.remote, address.rest + 4, 16);
 	} else {
 		return 0;
 	}
 	give(&r, sizeof(r), CLASS_TCP);
+	return 0;
+}
+
+ON_EXIT
+int on_connect(struct syscall_exit *ctx)
+{
+	struct pt_regs *regs = registers();
+
+	return connected(ctx->ret, FIRST(regs), SECOND(regs));
+}
+
+/* Of 32-bit programs alone: one call for all that is done to sockets, with the arguments in memory. */
+ON_EXIT
+int on_socketcall(struct syscall_exit *ctx)
+{
+	enum { CONNECT = 3, ACCEPT = 5, ACCEPT4 = 18 };
+	struct pt_regs *regs = registers();
+	u32 arguments[2] = {};
+
+	switch (FIRST(regs)) {
+	case ACCEPT:
+	case ACCEPT4:
+		return accepted(ctx->ret);
+	case CONNECT:
+		if (bpf_probe_read_user(arguments, sizeof(arguments), (void *)SECOND(regs)))
+			return 0;
+		return connected(ctx->ret, arguments[0], arguments[1]);
+	}
 	return 0;
 }

@@ -289,7 +289,31 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
+	unsigned long bx, cx, dx, si, di, bp, r10, r8, orig_ax;
+};
+struct thread_info {
+	u32 status;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct user_pt_regs {
+	unsigned long regs[31];
+};
+struct pt_regs {
+	struct user_pt_regs user_regs;
+	u64 orig_x0;
+	s32 syscallno;
+};
+struct thread_info {
+	unsigned long flags;
+};
+#else
+#error "system calls are not known for this architecture"
+#endif
+
 struct task_struct {
+	struct thread_info thread_info;
 	unsigned int flags;
 	struct sched_entity se;
 	struct mm_struct *mm;
@@ -396,35 +420,6 @@ struct kernel_siginfo {
 	int si_code;
 };
 
-#if defined(__TARGET_ARCH_x86)
-struct pt_regs {
-	unsigned long di, si, dx, r10, r8, orig_ax;
-};
-#define CALL(regs) BPF_CORE_READ(regs, orig_ax)
-#define FIRST(regs) BPF_CORE_READ(regs, di)
-#define SECOND(regs) BPF_CORE_READ(regs, si)
-#define THIRD(regs) BPF_CORE_READ(regs, dx)
-#define FOURTH(regs) BPF_CORE_READ(regs, r10)
-#define FIFTH(regs) BPF_CORE_READ(regs, r8)
-#elif defined(__TARGET_ARCH_arm64)
-struct user_pt_regs {
-	unsigned long regs[31];
-};
-struct pt_regs {
-	struct user_pt_regs user_regs;
-	u64 orig_x0;
-	s32 syscallno;
-};
-#define CALL(regs) BPF_CORE_READ(regs, syscallno)
-#define FIRST(regs) BPF_CORE_READ(regs, orig_x0)
-#define SECOND(regs) BPF_CORE_READ(regs, user_regs.regs[1])
-#define THIRD(regs) BPF_CORE_READ(regs, user_regs.regs[2])
-#define FOURTH(regs) BPF_CORE_READ(regs, user_regs.regs[3])
-#define FIFTH(regs) BPF_CORE_READ(regs, user_regs.regs[4])
-#else
-#error "system call arguments are not known for this architecture"
-#endif
-
 struct seq_file;
 
 struct bpf_iter_meta {
@@ -444,20 +439,6 @@ struct bpf_iter__task_file {
 };
 
 #pragma clang attribute pop
-
-/* What a system call's entry tracepoint gives (its format file in tracefs). */
-struct syscall_entry {
-	u64 header;
-	long id;
-	unsigned long args[6];
-};
-
-/* What a system call's exit tracepoint gives. */
-struct syscall_exit {
-	u64 header;
-	long id;
-	long ret;
-};
 
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004

@@ -165,7 +165,7 @@ fn who_makes_a_ring_is_told_and_warned_of() {
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert_eq!((text(&rows[0], "detail"), number(&rows[0], "result") == 0), ("8 entries", allowed));
     scene.recording.wait_for("uses io_uring");
-    let limits = "select count(*) from coverageinfo where class = 'file' and reason like '%through io_uring are not seen%'";
+    let limits = "select count(*) from coverageinfo where class = 'file' and reason like '%through io_uring is not seen%'";
     assert_eq!(scene.recording.count(limits), 1);
 }
 

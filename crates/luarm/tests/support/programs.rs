@@ -122,3 +122,21 @@ pub fn acting_program(dir: &Path) -> PathBuf {
     compile(include_str!("acts.c"), &path, &[]);
     path
 }
+
+/// The program that uses the kernel's door for 32-bit programs.
+pub fn compat_program(dir: &Path, flags: &[&str]) -> PathBuf {
+    let path = dir.join("narrow");
+    compile(
+        include_str!("compat.c"),
+        &path,
+        &[&["-nostdlib", "-ffreestanding", "-fno-pie", "-fno-stack-protector"], flags].concat(),
+    );
+    path
+}
+
+/// The program that works on names.
+pub fn naming_program(dir: &Path) -> PathBuf {
+    let path = dir.join("naming");
+    compile(include_str!("naming.c"), &path, &["-pthread"]);
+    path
+}

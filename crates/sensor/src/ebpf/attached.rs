@@ -11,18 +11,18 @@ use std::{
     },
     path::PathBuf,
     sync::{Mutex, PoisonError},
-    thread,
 };
 
-use libbpf_rs::{Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, libbpf_sys};
-
+use libbpf_rs::{
+    Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
+};
 use zerocopy::IntoBytes;
 
 use super::{
     EbpfConfig, EbpfError,
-    hooks::{Attach, CLASSES, Class, ESSENTIAL, FILES},
+    hooks::{self, Attach, CLASSES, Class, DISPATCHERS, ESSENTIAL, FILES, Hook},
     mounts::{Tracepoints, cgroup_root},
-    record,
+    names, record, syscalls,
 };
 use crate::observation::{Coverage, Watch};
 
@@ -45,38 +45,10 @@ fn listen(_: PrintLevel, message: String) {
     SAID.lock().unwrap_or_else(PoisonError::into_inner).push(message);
 }
 
-/// How many programs are detached at once.
-const DETACHERS: usize = 32;
-
-/// A link on its way to the thread that ends it.
-struct Ending {
-    _link: Link,
-}
-
-// SAFETY: a link shares nothing with other links or with the object; ending it is system calls on its own descriptors.
-unsafe impl Send for Ending {}
-
-/// For each system call's tracepoint the kernel waits until no processor is inside of it, 15 ms each: many at once wait together.
-impl Drop for Attached {
-    fn drop(&mut self) {
-        let links: Vec<Ending> = self.links.drain().map(|(_, link)| Ending { _link: link }).collect();
-        let mut shares: Vec<Vec<Ending>> = (0..DETACHERS).map(|_| Vec::new()).collect();
-        for (n, link) in links.into_iter().enumerate() {
-            shares[n % DETACHERS].push(link);
-        }
-        thread::scope(|scope| {
-            for share in shares {
-                // Without another thread this one ends them, with the closure that it was not given.
-                drop(thread::Builder::new().spawn_scoped(scope, move || drop(share)));
-            }
-        });
-    }
-}
-
 impl Attached {
     /// Loads and attaches what can be; fails when processes cannot be watched.
     pub(super) fn new(config: &EbpfConfig) -> Result<Self, EbpfError> {
-        let mut refused = BTreeMap::new();
+        let mut refused = names::unusable();
         let object = load(config, &mut refused)?;
         let mut attached =
             Attached { object, links: HashMap::new(), lacking: HashMap::new(), coverage: Vec::new() };
@@ -85,8 +57,13 @@ impl Attached {
             let mut coverage = attached.coverage_of(class, &refused);
             if class.name == FILES && coverage.watch == Watch::Watched {
                 let quiet = attached.be_quiet(&config.quiet)?;
-                coverage.reason =
-                    coverage.reason.map(|limits| format!("{limits}; reads below {quiet} by policy"));
+                let origin = names::origin(&refused);
+                coverage.reason = coverage
+                    .reason
+                    .map(|limits| format!("{limits}; {origin}; reads below {quiet} by policy"));
+                for hook in names::standing(&refused).filter_map(|hook| attached.name_of(hook)) {
+                    coverage.hook = format!("{}, {hook}", coverage.hook);
+                }
             }
             if class.name == ESSENTIAL && coverage.watch == Watch::Unwatched {
                 return Err(EbpfError::Refused(coverage.reason.unwrap_or_default()));
@@ -106,9 +83,6 @@ impl Attached {
     }
 
     fn coverage_of(&self, class: &Class, refused: &BTreeMap<String, String>) -> Coverage {
-        let section = |name: &str| {
-            self.object.progs().find(|p| p.name() == name).map(|p| p.section().to_string_lossy().into_owned())
-        };
         let failed: Vec<String> = class
             .hooks
             .iter()
@@ -123,11 +97,27 @@ impl Attached {
                 .hooks
                 .iter()
                 .filter(|h| !self.lacking.contains_key(h.program))
-                .filter_map(|h| section(h.program))
+                .filter_map(|h| self.name_of(h))
                 .collect::<Vec<_>>()
                 .join(", "),
             reason: if watched { self.limits(class) } else { Some(failed.join("; ")) },
         }
+    }
+
+    /// The kernel's name for a hook; none for calls that this architecture does not have.
+    fn name_of(&self, hook: &Hook) -> Option<String> {
+        let (at, calls) = match &hook.attach {
+            Attach::Entry(calls) => ("sys_enter", *calls),
+            Attach::Exit(calls) => ("sys_exit", *calls),
+            Attach::Feature(call, _) => ("sys_exit", std::slice::from_ref(call)),
+            Attach::Next(_) => return None,
+            _ => {
+                let program = self.object.progs().find(|p| p.name() == hook.program)?;
+                return Some(program.section().to_string_lossy().into_owned());
+            }
+        };
+        let there: Vec<&str> = calls.iter().copied().filter(|name| syscalls::named(name).is_some()).collect();
+        (!there.is_empty()).then(|| format!("{at}({})", there.join(" ")))
     }
 
     /// Has reads below these places not told; gives those that are there.
@@ -158,15 +148,15 @@ impl Attached {
     fn attach_all(&mut self, refused: &mut BTreeMap<String, String>) {
         let tracepoints = Tracepoints::open();
         let cgroup = cgroup_root();
-        for hook in CLASSES.iter().flat_map(|c| c.hooks) {
+        for hook in hooks::all() {
             if refused.contains_key(hook.program)
                 || self.links.contains_key(hook.program)
                 || hook.attach == Attach::Iterator
             {
                 continue;
             }
-            if let (Attach::Feature(event, feature), Ok(tracepoints)) = (hook.attach, &tracepoints)
-                && tracepoints.lacks(event)
+            if let Ok(tracepoints) = &tracepoints
+                && let Some(feature) = lacking(tracepoints, hook.attach)
             {
                 self.lacking.insert(hook.program, feature);
                 continue;
@@ -181,6 +171,30 @@ impl Attached {
                 }
             }
         }
+        self.dispatch(refused);
+    }
+
+    /// Has the kernel ask for the programs of system calls; without that none of them sees anything.
+    fn dispatch(&mut self, refused: &mut BTreeMap<String, String>) {
+        for dispatcher in DISPATCHERS {
+            let reason = match refused.get(dispatcher.program) {
+                Some(reason) => reason.clone(),
+                None => match self.program(dispatcher.program).and_then(|p| trace(&p)) {
+                    Ok(link) => {
+                        self.links.insert(dispatcher.program, link);
+                        continue;
+                    }
+                    Err(reason) => reason,
+                },
+            };
+            for hook in hooks::all().filter(|h| dispatcher.serves(h.attach)) {
+                refused.entry(hook.program.to_owned()).or_insert_with(|| reason.clone());
+            }
+        }
+    }
+
+    fn program(&self, name: &str) -> Result<ProgramMut<'_>, String> {
+        self.object.progs_mut().find(|p| p.name() == name).ok_or_else(|| "not in the object".to_owned())
     }
 
     fn attach(
@@ -190,35 +204,53 @@ impl Attached {
         tracepoints: &io::Result<Tracepoints>,
         cgroup: &io::Result<OwnedFd>,
     ) -> Result<Option<Link>, String> {
-        let found = self.object.progs_mut().find(|p| p.name() == program).ok_or("not in the object")?;
+        let found = self.program(program)?;
         let link = match how {
-            Attach::Trace => found.attach_trace(),
+            Attach::Trace | Attach::Function => trace(&found)?,
             Attach::Cgroup => {
                 let root =
                     cgroup.as_ref().map_err(|e| format!("cannot open the control group hierarchy: {e}"))?;
-                found.attach_cgroup(root.as_raw_fd())
+                found.attach_cgroup(root.as_raw_fd()).map_err(|e| format!("{e:#}"))?
             }
-            Attach::Syscall(name) | Attach::Perhaps(name) | Attach::Feature(name, _) => {
-                let group = if matches!(how, Attach::Feature(..)) { "" } else { "syscalls/" };
+            Attach::Event(name, _) => {
                 let tracepoints = tracepoints.as_ref().map_err(|e| format!("cannot open tracefs: {e}"))?;
-                let event = match tracepoints.event(&format!("{group}{name}")) {
-                    Ok(event) => event,
-                    // What this kernel cannot do, nobody does.
-                    Err(e) if e.kind() == io::ErrorKind::NotFound && matches!(how, Attach::Perhaps(_)) => {
-                        return Ok(None);
-                    }
-                    Err(e) => return Err(format!("tracepoint {name}: {e}")),
-                };
-                let link = found.attach_perf_event(event.as_raw_fd());
+                let event = tracepoints.event(name).map_err(|e| format!("tracepoint {name}: {e}"))?;
+                let link = found.attach_perf_event(event.as_raw_fd()).map_err(|e| format!("{e:#}"))?;
                 // The link owns the event from here on.
-                if link.is_ok() {
-                    std::mem::forget(event);
-                }
+                std::mem::forget(event);
                 link
             }
+            Attach::Next(place) => return self.enter(&found, "nexts", place).map(|()| None),
+            Attach::Entry(calls) => return self.serve(&found, ["entries", "compat_entries"], calls),
+            Attach::Exit(calls) => return self.serve(&found, ["exits", "compat_exits"], calls),
+            Attach::Feature(call, _) => return self.serve(&found, ["exits", "compat_exits"], &[call]),
             Attach::Iterator => return Err("an iterator is run, not attached".to_owned()),
         };
-        link.map(Some).map_err(|e| format!("{e:#}"))
+        Ok(Some(link))
+    }
+
+    /// Has the program found by the numbers of these calls, native and of 32-bit programs.
+    fn serve(
+        &self,
+        program: &ProgramMut<'_>,
+        [native, compat]: [&str; 2],
+        calls: &[&str],
+    ) -> Result<Option<Link>, String> {
+        for call in calls.iter().filter_map(|name| syscalls::named(name)) {
+            for (table, number) in [(native, call.native), (compat, call.compat)] {
+                if let Some(number) = number {
+                    self.enter(program, table, number)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts the program into a table of programs.
+    fn enter(&self, program: &ProgramMut<'_>, table: &str, place: u32) -> Result<(), String> {
+        let fd = program.as_fd().as_raw_fd().to_ne_bytes();
+        let table = self.map(table).map_err(|e| e.to_string())?;
+        table.update(&place.to_ne_bytes(), &fd, MapFlags::ANY).map_err(|e| format!("{e:#}"))
     }
 
     /// Runs an iterator over everything that exists, and gives the bytes that it wrote.
@@ -260,6 +292,21 @@ impl Attached {
     }
 }
 
+fn trace(program: &ProgramMut<'_>) -> Result<Link, String> {
+    program.attach_trace().map_err(|e| format!("{e:#}"))
+}
+
+/// The feature that this kernel was built without, so that there is nothing to see at the hook.
+fn lacking(tracepoints: &Tracepoints, hook: Attach) -> Option<&'static str> {
+    match hook {
+        Attach::Event(event, feature) => tracepoints.lacks(event).then_some(feature),
+        Attach::Feature(call, feature) => {
+            tracepoints.lacks(&format!("syscalls/sys_exit_{call}")).then_some(feature)
+        }
+        _ => None,
+    }
+}
+
 fn open(config: &EbpfConfig, refused: &BTreeMap<String, String>) -> Result<OpenObject, EbpfError> {
     let mut object = ObjectBuilder::default()
         .open_memory(super::OBJECT)
@@ -282,7 +329,7 @@ fn open(config: &EbpfConfig, refused: &BTreeMap<String, String>) -> Result<OpenO
 fn load(config: &EbpfConfig, refused: &mut BTreeMap<String, String>) -> Result<Object, EbpfError> {
     let _alone = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     libbpf_rs::set_print(Some((PrintLevel::Debug, listen)));
-    let programs: usize = CLASSES.iter().map(|c| c.hooks.len()).sum();
+    let programs = hooks::all().count() + DISPATCHERS.len();
     let mut last = String::new();
     for _ in 0..=programs {
         SAID.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "a program that no compiler made is loaded by raw calls")]
 
 use std::{
+    ffi::CStr,
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     ptr,
@@ -9,11 +10,7 @@ use std::{
 
 use libbpf_rs::libbpf_sys;
 
-use super::{
-    EbpfError,
-    hooks::{Attach, CLASSES},
-    mounts::Tracepoints,
-};
+use super::EbpfError;
 
 /// `r0 = 0; exit`.
 const NOTHING: [u8; 2] = [
@@ -24,61 +21,62 @@ const NOTHING: [u8; 2] = [
 /// The empty program at its hooks, for as long as this lives.
 #[derive(Debug)]
 pub struct Empty {
-    // A hook is given back before its event and the program are.
-    _links: Vec<(OwnedFd, OwnedFd)>,
+    // A hook is given back before the program is.
+    _links: Vec<OwnedFd>,
     _program: OwnedFd,
 }
 
 impl Empty {
-    /// Attaches it to every tracepoint of a system call that the sensor uses and this kernel has (Linux 5.15, for links to perf events).
+    /// Attaches it to entry and exit of all system calls (Linux 4.17, for raw tracepoints).
     pub fn attach() -> Result<Self, EbpfError> {
         let system = |doing| move |error| EbpfError::System(doing, error);
-        let tracepoints = Tracepoints::open().map_err(system("open tracefs"))?;
-        let program = load().map_err(system("load an empty program"))?;
-        let mut links = Vec::new();
-        for hook in CLASSES.iter().flat_map(|c| c.hooks) {
-            let path = match hook.attach {
-                Attach::Syscall(name) | Attach::Perhaps(name) => format!("syscalls/{name}"),
-                Attach::Feature(path, _) => path.to_owned(),
-                Attach::Trace | Attach::Cgroup | Attach::Iterator => continue,
-            };
-            let event = match tracepoints.event(&path) {
-                Ok(event) => event,
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(EbpfError::System("open a tracepoint", e)),
-            };
-            let link = link(&program, &event).map_err(system("attach an empty program"))?;
-            links.push((link, event));
-        }
+        let program = load(libbpf_sys::BPF_PROG_TYPE_RAW_TRACEPOINT, ptr::null_mut())
+            .map_err(system("load an empty program"))?;
+        let links = [c"sys_enter", c"sys_exit"]
+            .into_iter()
+            .map(|hook| link(&program, Some(hook)))
+            .collect::<io::Result<_>>()
+            .map_err(system("attach an empty program"))?;
         Ok(Empty { _links: links, _program: program })
     }
 }
 
-fn load() -> io::Result<OwnedFd> {
+/// Has it stand at the entry of a function of the kernel (fentry) for a moment: whether this kernel lets programs do so. By the function's number in the
+/// kernel's type information.
+pub(super) fn stands_at(function: u32) -> io::Result<()> {
+    let mut options = libbpf_sys::bpf_prog_load_opts {
+        sz: size_of::<libbpf_sys::bpf_prog_load_opts>() as libbpf_sys::size_t,
+        expected_attach_type: libbpf_sys::BPF_TRACE_FENTRY,
+        attach_btf_id: function,
+        ..Default::default()
+    };
+    let program = load(libbpf_sys::BPF_PROG_TYPE_TRACING, &raw mut options)?;
+    link(&program, None).map(drop)
+}
+
+fn load(
+    kind: libbpf_sys::bpf_prog_type,
+    options: *mut libbpf_sys::bpf_prog_load_opts,
+) -> io::Result<OwnedFd> {
     let instructions = NOTHING.map(|code| libbpf_sys::bpf_insn { code, ..Default::default() });
-    // SAFETY: both texts end with NUL, the instructions are as many as said, and all of them live until the call returns; no options are given.
+    // SAFETY: both texts end with NUL, the instructions are as many as said, and all of them live until the call returns, as do the options, if any.
     owned(unsafe {
         libbpf_sys::bpf_prog_load(
-            libbpf_sys::BPF_PROG_TYPE_TRACEPOINT,
+            kind,
             c"empty".as_ptr(),
             c"GPL".as_ptr(),
             instructions.as_ptr(),
             instructions.len() as libbpf_sys::size_t,
-            ptr::null_mut(),
+            options,
         )
     })
 }
 
-fn link(program: &OwnedFd, event: &OwnedFd) -> io::Result<OwnedFd> {
-    // SAFETY: both descriptors are open; no options are given.
-    owned(unsafe {
-        libbpf_sys::bpf_link_create(
-            program.as_raw_fd(),
-            event.as_raw_fd(),
-            libbpf_sys::BPF_PERF_EVENT,
-            ptr::null(),
-        )
-    })
+/// `hook`: none for a program that was loaded for its hook.
+fn link(program: &OwnedFd, hook: Option<&CStr>) -> io::Result<OwnedFd> {
+    let hook = hook.map_or(ptr::null(), CStr::as_ptr);
+    // SAFETY: the name, if any, ends with NUL and lives until the call returns; the descriptor is open.
+    owned(unsafe { libbpf_sys::bpf_raw_tracepoint_open(hook, program.as_raw_fd()) })
 }
 
 /// What a call of libbpf gave: a descriptor of ours, or a negative error number.

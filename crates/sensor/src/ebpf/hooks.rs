@@ -1,18 +1,26 @@
 //! Which program watches which class of events, and how each is attached.
 
+use super::names::RUNG;
+
 /// How a program gets to its hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Attach {
     /// A tracepoint with type information: the kernel finds it by name.
     Trace,
-    /// Entry or exit of a system call: a tracepoint of that name in the group `syscalls`.
-    Syscall(&'static str),
-    /// The same of a system call that not every architecture and kernel has.
-    Perhaps(&'static str),
-    /// The tracepoint of that group and name, which a kernel that was built without the feature does not have: it need not be watched there.
+    /// At the entry of system calls of these names ([`super::syscalls`]), whatever program makes them.
+    Entry(&'static [&'static str]),
+    /// At their exit.
+    Exit(&'static [&'static str]),
+    /// At the exit of a call that does nothing in a kernel which was built without the feature, and need not be watched there.
     Feature(&'static str, &'static str),
+    /// At no hook: other programs go on to it, by its place in the table `nexts`.
+    Next(u32),
+    /// The tracepoint of that group and name, which such a kernel does not have.
+    Event(&'static str, &'static str),
     /// The root of the control group hierarchy.
     Cgroup,
+    /// The entry of a function of the kernel, where the kernel lets programs stand there ([`super::names`]).
+    Function,
     /// Run once, through a file of its own.
     Iterator,
 }
@@ -37,16 +45,20 @@ const fn trace(program: &'static str) -> Hook {
     Hook { program, attach: Attach::Trace }
 }
 
-const fn syscall(program: &'static str, name: &'static str) -> Hook {
-    Hook { program, attach: Attach::Syscall(name) }
+const fn entry(program: &'static str, calls: &'static [&'static str]) -> Hook {
+    Hook { program, attach: Attach::Entry(calls) }
 }
 
-const fn perhaps(program: &'static str, name: &'static str) -> Hook {
-    Hook { program, attach: Attach::Perhaps(name) }
+const fn exit(program: &'static str, calls: &'static [&'static str]) -> Hook {
+    Hook { program, attach: Attach::Exit(calls) }
 }
 
-const fn feature(program: &'static str, tracepoint: &'static str, feature: &'static str) -> Hook {
-    Hook { program, attach: Attach::Feature(tracepoint, feature) }
+const fn next(program: &'static str, place: u32) -> Hook {
+    Hook { program, attach: Attach::Next(place) }
+}
+
+const fn feature(program: &'static str, call: &'static str, feature: &'static str) -> Hook {
+    Hook { program, attach: Attach::Feature(call, feature) }
 }
 
 const MODULES: &str = "loadable modules";
@@ -56,13 +68,36 @@ const fn cgroup(program: &'static str) -> Hook {
     Hook { program, attach: Attach::Cgroup }
 }
 
+/// A program that every system call passes, and that finds the hooks' programs by the call's number.
+#[derive(Debug)]
+pub(super) struct Dispatcher {
+    pub(super) program: &'static str,
+    /// Whether it stands at the entry of calls, or at their exit.
+    entry: bool,
+}
+
+/// Both.
+pub(super) const DISPATCHERS: &[Dispatcher] = &[
+    Dispatcher { program: "on_sys_enter", entry: true },
+    Dispatcher { program: "on_sys_exit", entry: false },
+];
+
+impl Dispatcher {
+    /// Whether hooks of this kind are found by it.
+    pub(super) fn serves(&self, hook: Attach) -> bool {
+        match hook {
+            Attach::Entry(_) => self.entry,
+            Attach::Exit(_) | Attach::Feature(..) => !self.entry,
+            _ => false,
+        }
+    }
+}
+
 /// The class without which there is no recording by eBPF.
 pub(super) const ESSENTIAL: &str = "process";
 
 /// The class of files, whose policy is part of its limits.
 pub(super) const FILES: &str = "file";
-
-const COMPAT: Option<&str> = Some("system calls of 32-bit programs are not seen");
 
 /// Every class, in the order in which it is reported.
 pub(super) const CLASSES: &[Class] = &[
@@ -70,10 +105,11 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         name: "exec-denied",
         hooks: &[
-            syscall("on_execve_exit", "sys_exit_execve"),
-            syscall("on_execveat_exit", "sys_exit_execveat"),
+            exit("on_execve_exit", &["execve"]),
+            exit("on_execveat_exit", &["execveat"]),
+            next("next_exec_refused", 3),
         ],
-        limits: Some("ENOENT by policy; system calls of 32-bit programs are not seen"),
+        limits: Some("ENOENT by policy"),
     },
     Class {
         name: "rename",
@@ -83,89 +119,87 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         name: "credentials",
         hooks: &[
-            syscall("on_setuid", "sys_exit_setuid"),
-            syscall("on_setgid", "sys_exit_setgid"),
-            syscall("on_setreuid", "sys_exit_setreuid"),
-            syscall("on_setregid", "sys_exit_setregid"),
-            syscall("on_setresuid", "sys_exit_setresuid"),
-            syscall("on_setresgid", "sys_exit_setresgid"),
-            syscall("on_setfsuid", "sys_exit_setfsuid"),
-            syscall("on_setfsgid", "sys_exit_setfsgid"),
-            syscall("on_capset", "sys_exit_capset"),
-            syscall("on_setgroups", "sys_exit_setgroups"),
+            exit("on_setuid", &["setuid", "setuid32"]),
+            exit("on_setgid", &["setgid", "setgid32"]),
+            exit("on_setreuid", &["setreuid", "setreuid32"]),
+            exit("on_setregid", &["setregid", "setregid32"]),
+            exit("on_setresuid", &["setresuid", "setresuid32"]),
+            exit("on_setresgid", &["setresgid", "setresgid32"]),
+            exit("on_setfsuid", &["setfsuid", "setfsuid32"]),
+            exit("on_setfsgid", &["setfsgid", "setfsgid32"]),
+            exit("on_capset", &["capset"]),
+            exit("on_setgroups", &["setgroups", "setgroups32"]),
         ],
         limits: Some(
-            "system calls of 32-bit programs, bounding and ambient capabilities are not seen; capabilities \
-             that only one thread has changed are taken for the process's",
+            "bounding and ambient capabilities are not seen; capabilities that only one thread has changed are taken \
+             for the process's",
         ),
     },
     Class {
         name: "kernel-code",
         hooks: &[
-            feature("on_module_load", "module/module_load", MODULES),
-            feature("on_init_module", "syscalls/sys_exit_init_module", MODULES),
-            feature("on_finit_module", "syscalls/sys_exit_finit_module", MODULES),
-            feature("on_delete_module", "syscalls/sys_exit_delete_module", MODULES),
-            feature("on_kexec_load", "syscalls/sys_exit_kexec_load", KEXEC),
-            feature("on_kexec_file_load", "syscalls/sys_exit_kexec_file_load", KEXEC),
+            Hook { program: "on_module_load", attach: Attach::Event("module/module_load", MODULES) },
+            feature("on_init_module", "init_module", MODULES),
+            feature("on_finit_module", "finit_module", MODULES),
+            feature("on_delete_module", "delete_module", MODULES),
+            feature("on_kexec_load", "kexec_load", KEXEC),
+            feature("on_kexec_file_load", "kexec_file_load", KEXEC),
         ],
-        limits: COMPAT,
+        limits: None,
     },
     Class {
         name: "bpf",
-        hooks: &[syscall("on_bpf", "sys_exit_bpf")],
+        hooks: &[exit("on_bpf", &["bpf"])],
         limits: Some(
             "programs that the verifier rejects, and those attached through perf_event_open, a socket or netlink, are not seen \
-             there; system calls of 32-bit programs are not seen",
+             there",
         ),
     },
     Class {
         name: "ptrace",
         hooks: &[
-            syscall("on_ptrace", "sys_exit_ptrace"),
-            syscall("on_process_vm_readv", "sys_exit_process_vm_readv"),
-            syscall("on_process_vm_writev", "sys_exit_process_vm_writev"),
-            syscall("on_pidfd_getfd", "sys_exit_pidfd_getfd"),
+            exit("on_ptrace", &["ptrace"]),
+            exit("on_process_vm_readv", &["process_vm_readv"]),
+            exit("on_process_vm_writev", &["process_vm_writev"]),
+            exit("on_pidfd_getfd", &["pidfd_getfd"]),
         ],
         limits: Some(
             "by policy, what an image repeats on the same target (pokes, registers, process_vm_readv and _writev) is told once, and \
-             requests of ptrace that only read or steer are not; system calls of 32-bit programs are not seen",
+             requests of ptrace that only read or steer are not",
         ),
     },
     Class {
         name: "namespaces",
         hooks: &[
             trace("on_new_spaces"),
-            syscall("on_setns", "sys_exit_setns"),
-            syscall("on_unshare", "sys_exit_unshare"),
-            syscall("on_clone", "sys_exit_clone"),
-            syscall("on_clone3", "sys_exit_clone3"),
+            exit("on_setns", &["setns"]),
+            exit("on_unshare", &["unshare"]),
+            exit("on_clone", &["clone"]),
+            exit("on_clone3", &["clone3"]),
         ],
-        limits: COMPAT,
+        limits: None,
     },
     Class {
         name: "signals",
         hooks: &[
             trace("on_signal"),
-            syscall("on_kill", "sys_exit_kill"),
-            syscall("on_tkill", "sys_exit_tkill"),
-            syscall("on_tgkill", "sys_exit_tgkill"),
-            syscall("on_rt_sigqueueinfo", "sys_exit_rt_sigqueueinfo"),
-            syscall("on_rt_tgsigqueueinfo", "sys_exit_rt_tgsigqueueinfo"),
-            syscall("on_pidfd_send_signal", "sys_exit_pidfd_send_signal"),
+            exit("on_kill", &["kill"]),
+            exit("on_tkill", &["tkill", "rt_sigqueueinfo"]),
+            exit("on_tgkill", &["tgkill", "rt_tgsigqueueinfo"]),
+            exit("on_pidfd_send_signal", &["pidfd_send_signal"]),
         ],
-        limits: Some(
-            "signals between processes of one user, and signal 0, by policy; refusals to 32-bit programs are not seen",
-        ),
+        limits: Some("signals between processes of one user, and signal 0, by policy"),
     },
     Class { name: "tcp", hooks: &[trace("on_state")], limits: None },
-    Class { name: "tcp-denied", hooks: &[syscall("on_connect", "sys_exit_connect")], limits: COMPAT },
+    Class {
+        name: "tcp-denied",
+        hooks: &[exit("on_connect", &["connect"]), exit("on_socketcall", &["socketcall"])],
+        limits: None,
+    },
     Class {
         name: "tcp-accept",
-        hooks: &[syscall("on_accept", "sys_exit_accept"), syscall("on_accept4", "sys_exit_accept4")],
-        limits: Some(
-            "accepted through io_uring or by a 32-bit program: told of at its end, as the listener's",
-        ),
+        hooks: &[exit("on_accept", &["accept", "accept4"]), exit("on_socketcall", &["socketcall"])],
+        limits: Some("accepted through io_uring: told of at its end, as the listener's"),
     },
     Class {
         name: "udp",
@@ -189,64 +223,58 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         name: FILES,
         hooks: &[
-            perhaps("on_open", "sys_exit_open"),
-            perhaps("on_creat", "sys_exit_creat"),
-            syscall("on_openat", "sys_exit_openat"),
-            syscall("on_openat2", "sys_exit_openat2"),
-            syscall("on_open_by_handle", "sys_exit_open_by_handle_at"),
-            syscall("on_close", "sys_enter_close"),
-            perhaps("on_close_range", "sys_enter_close_range"),
-            perhaps("on_dup2", "sys_enter_dup2"),
-            syscall("on_dup3", "sys_enter_dup3"),
-            syscall("on_fcntl", "sys_exit_fcntl"),
-            syscall("on_mmap", "sys_exit_mmap"),
+            next("next_name", 0),
+            next("next_file", 1),
+            next("next_opened", 2),
+            exit("on_open", &["open"]),
+            exit("on_creat", &["creat"]),
+            exit("on_openat", &["openat"]),
+            exit("on_openat2", &["openat2"]),
+            exit("on_open_by_handle", &["open_by_handle_at"]),
+            entry("on_close", &["close"]),
+            entry("on_close_range", &["close_range"]),
+            entry("on_dup", &["dup2", "dup3"]),
+            exit("on_fcntl", &["fcntl", "fcntl64"]),
+            exit("on_mmap", &["mmap", "mmap2"]),
+            exit("on_old_mmap", &["old_mmap"]),
             trace("on_exit_files"),
-            perhaps("on_file_unlink", "sys_exit_unlink"),
-            syscall("on_file_unlinkat", "sys_exit_unlinkat"),
-            perhaps("on_file_rmdir", "sys_exit_rmdir"),
-            perhaps("on_file_mkdir", "sys_exit_mkdir"),
-            syscall("on_file_mkdirat", "sys_exit_mkdirat"),
-            perhaps("on_file_mknod", "sys_exit_mknod"),
-            syscall("on_file_mknodat", "sys_exit_mknodat"),
-            perhaps("on_file_rename", "sys_exit_rename"),
-            perhaps("on_file_renameat", "sys_exit_renameat"),
-            syscall("on_file_renameat2", "sys_exit_renameat2"),
-            perhaps("on_file_link", "sys_exit_link"),
-            syscall("on_file_linkat", "sys_exit_linkat"),
-            perhaps("on_file_symlink", "sys_exit_symlink"),
-            syscall("on_file_symlinkat", "sys_exit_symlinkat"),
-            perhaps("on_file_chmod", "sys_exit_chmod"),
-            syscall("on_file_fchmodat", "sys_exit_fchmodat"),
-            perhaps("on_file_fchmodat2", "sys_exit_fchmodat2"),
-            syscall("on_file_fchmod", "sys_exit_fchmod"),
-            perhaps("on_file_chown", "sys_exit_chown"),
-            perhaps("on_file_lchown", "sys_exit_lchown"),
-            syscall("on_file_fchownat", "sys_exit_fchownat"),
-            syscall("on_file_fchown", "sys_exit_fchown"),
-            syscall("on_file_setxattr", "sys_exit_setxattr"),
-            syscall("on_file_lsetxattr", "sys_exit_lsetxattr"),
-            syscall("on_file_fsetxattr", "sys_exit_fsetxattr"),
-            syscall("on_file_removexattr", "sys_exit_removexattr"),
-            syscall("on_file_lremovexattr", "sys_exit_lremovexattr"),
-            syscall("on_file_fremovexattr", "sys_exit_fremovexattr"),
-            syscall("on_file_truncate", "sys_exit_truncate"),
-            syscall("on_file_ftruncate", "sys_exit_ftruncate"),
-            syscall("on_file_utimensat", "sys_exit_utimensat"),
-            perhaps("on_file_utimes", "sys_exit_utimes"),
-            perhaps("on_file_utime", "sys_exit_utime"),
-            perhaps("on_file_futimesat", "sys_exit_futimesat"),
-            syscall("on_file_mount", "sys_exit_mount"),
-            syscall("on_file_move_mount", "sys_exit_move_mount"),
-            syscall("on_file_umount", "sys_exit_umount"),
+            exit("on_file_unlink", &["unlink"]),
+            exit("on_file_unlinkat", &["unlinkat"]),
+            exit("on_file_rmdir", &["rmdir"]),
+            exit("on_file_mkdir", &["mkdir"]),
+            exit("on_file_mkdirat", &["mkdirat"]),
+            exit("on_file_mknod", &["mknod"]),
+            exit("on_file_mknodat", &["mknodat"]),
+            exit("on_file_rename", &["rename"]),
+            exit("on_file_renameat2", &["renameat", "renameat2"]),
+            exit("on_file_link", &["link"]),
+            exit("on_file_linkat", &["linkat"]),
+            exit("on_file_symlink", &["symlink"]),
+            exit("on_file_symlinkat", &["symlinkat"]),
+            exit("on_file_chmod", &["chmod"]),
+            exit("on_file_fchmodat", &["fchmodat", "fchmodat2"]),
+            exit("on_file_fchmod", &["fchmod"]),
+            exit("on_file_chown", &["chown", "lchown", "chown32", "lchown32"]),
+            exit("on_file_fchownat", &["fchownat"]),
+            exit("on_file_fchown", &["fchown", "fchown32"]),
+            exit("on_file_setxattr", &["setxattr", "lsetxattr", "removexattr", "lremovexattr"]),
+            exit("on_file_setxattrat", &["setxattrat", "removexattrat"]),
+            exit("on_file_fsetxattr", &["fsetxattr", "fremovexattr"]),
+            exit("on_file_truncate", &["truncate", "truncate64"]),
+            exit("on_file_ftruncate", &["ftruncate", "ftruncate64"]),
+            exit("on_file_utimensat", &["utimensat", "futimesat", "utimensat_time64"]),
+            exit("on_file_utimes", &["utimes", "utime"]),
+            exit("on_file_mount", &["mount"]),
+            exit("on_file_move_mount", &["move_mount"]),
+            exit("on_file_umount", &["umount", "umount2"]),
         ],
         limits: Some(
-            "files and block devices; calls of 32-bit programs and through io_uring are not seen; names are the process's words; \
-             in /proc, /sys and the like only what is written, and another process's memory, environment and descriptors",
+            "files and block devices; what goes through io_uring is not seen; in /proc, /sys and the like only what is written, and another process's memory, environment and descriptors",
         ),
     },
     Class {
         name: "io-uring",
-        hooks: &[perhaps("on_io_uring_setup", "sys_exit_io_uring_setup")],
+        hooks: &[exit("on_io_uring_setup", &["io_uring_setup"])],
         limits: Some(
             "that a ring is made is told, not what goes through it: connections are seen, operations on files are not",
         ),
@@ -261,6 +289,11 @@ pub(super) const CLASSES: &[Class] = &[
     },
 ];
 
+/// Every program of every class, those of better rungs last.
+pub(super) fn all() -> impl Iterator<Item = &'static Hook> {
+    CLASSES.iter().flat_map(|c| c.hooks).chain(RUNG.iter().map(|n| &n.hook))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -274,8 +307,28 @@ mod tests {
         let object = ObjectBuilder::default().open_memory(super::super::OBJECT).unwrap();
         let compiled: BTreeSet<String> =
             object.progs().map(|p| p.name().to_string_lossy().into_owned()).collect();
+        let dispatchers = DISPATCHERS.iter().map(|d| d.program);
         let listed: BTreeSet<String> =
-            CLASSES.iter().flat_map(|c| c.hooks).map(|h| h.program.to_owned()).collect();
+            all().map(|h| h.program).chain(dispatchers).map(str::to_owned).collect();
         assert_eq!(compiled, listed);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn every_call_has_a_number_and_one_program_at_each_end() {
+        let mut seen = BTreeSet::new();
+        for hook in all() {
+            let (entry, calls) = match &hook.attach {
+                Attach::Entry(calls) => (true, *calls),
+                Attach::Exit(calls) => (false, *calls),
+                Attach::Feature(call, _) => (false, std::slice::from_ref(call)),
+                _ => continue,
+            };
+            for call in calls {
+                assert!(super::super::syscalls::named(call).is_some(), "{call}");
+                // One program may belong to two classes.
+                assert!(seen.insert((entry, *call)) || hook.program == "on_socketcall", "{call}");
+            }
+        }
     }
 }

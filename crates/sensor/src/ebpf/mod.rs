@@ -14,9 +14,11 @@ mod exchanges;
 mod files;
 mod hooks;
 mod mounts;
+mod names;
 mod privilege;
 mod reader;
 mod record;
+mod syscalls;
 
 use std::{
     io,

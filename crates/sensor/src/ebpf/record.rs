@@ -125,6 +125,7 @@ pub(super) const FILE_CREATED: u32 = 1;
 pub(super) const FILE_TRUNCATED: u32 = 2;
 pub(super) const FILE_CLOEXEC: u32 = 4;
 pub(super) const FILE_DELETED: u32 = 8;
+pub(super) const FILE_UNREAD: u32 = 16;
 
 /// `TASK.flags` of a kernel thread.
 pub(super) const PF_KTHREAD: u32 = 0x0020_0000;

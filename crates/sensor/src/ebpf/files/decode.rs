@@ -7,7 +7,7 @@ use super::{
     },
     paths::{Base, Paths},
 };
-use crate::observation::{FileAccess, FileFacts, FileOperation};
+use crate::observation::{FileAccess, FileFacts, FileOperation, PathOrigin};
 
 /// Of unlinkat(2): a directory is to go.
 const AT_REMOVEDIR: u32 = 0x200;
@@ -28,9 +28,15 @@ pub(super) fn file(bytes: &[u8], paths: &mut Paths) -> Option<(File, FileAccess)
     let operation = operation(&r)?;
     let is_text = matches!(operation, FileOperation::Symlink | FileOperation::Xattr)
         || operation == FileOperation::Mount && r.path2_len == 0 && !words2.starts_with(b"/");
-    let second = (!words2.is_empty()).then(|| name(words2));
+    // Names that are the kernel's own come without words.
+    let unread = r.flags & record::FILE_UNREAD != 0;
+    let second = (!words2.is_empty() || r.path2_len > 0 && !unread).then(|| name(words2));
     let text = second.clone().filter(|_| is_text);
     let target = second.filter(|_| !is_text).map(|words| paths.resolve(&base2, &words));
+    let mut path = paths.resolve(&base, &name(words));
+    if unread {
+        path.origin = PathOrigin::Named;
+    }
     let permissions = matches!(operation, FileOperation::Chmod | FileOperation::Mkdir | FileOperation::Mknod)
         .then_some(r.argument as u16 & 0o7777);
     let id = |id: u32| (id != AS_IT_IS).then_some(id);
@@ -41,7 +47,7 @@ pub(super) fn file(bytes: &[u8], paths: &mut Paths) -> Option<(File, FileAccess)
         operation,
         reads: r.access & record::ACCESS_READ != 0,
         writes: r.access & record::ACCESS_WRITE != 0,
-        path: paths.resolve(&base, &name(words)),
+        path,
         target,
         text,
         file: (r.inode != 0).then_some(FileFacts {
@@ -73,7 +79,35 @@ fn operation(r: &File) -> Option<FileOperation> {
 
 #[cfg(test)]
 mod tests {
+    use zerocopy::{FromBytes, IntoBytes};
+
     use super::*;
+
+    fn renamed(flags: u32, strings: [&[u8]; 4]) -> FileAccess {
+        let mut r = File::read_from_bytes(&[0; size_of::<File>()]).unwrap();
+        r.operation = record::operation::ALL.iter().position(|o| *o == FileOperation::Rename).unwrap() as u32;
+        r.actor.image.pid = 1;
+        r.flags = flags;
+        r.rooted = u32::MAX;
+        [r.name_len, r.path_len, r.name2_len, r.path2_len] = strings.map(|s| s.len() as u32);
+        file(&[r.as_bytes(), &strings.concat()].concat(), &mut Paths::new(1)).unwrap().1
+    }
+
+    #[test]
+    fn the_kernels_own_names_come_without_words() {
+        let told = renamed(0, [b"", b"f\0tmp\0", b"", b"g\0tmp\0"]);
+        assert_eq!((&*told.path.path, told.path.origin), (&b"/tmp/f"[..], PathOrigin::Kernel));
+        assert_eq!(told.target.unwrap().path, b"/tmp/g");
+    }
+
+    #[test]
+    fn words_that_were_gone_are_not_taken_for_the_kernels() {
+        let told = renamed(record::FILE_UNREAD, [b"", b"tmp\0", b"", b"tmp\0"]);
+        assert_eq!((&*told.path.path, told.path.origin), (&b"/tmp"[..], PathOrigin::Named));
+        assert!(told.target.is_none());
+        let told = renamed(record::FILE_UNREAD, [b"f\0", b"tmp\0", b"", b"tmp\0"]);
+        assert_eq!((&*told.path.path, told.path.origin), (&b"/tmp/f"[..], PathOrigin::Named));
+    }
 
     #[test]
     fn a_short_record_is_no_observation() {
