@@ -5,6 +5,7 @@
 pub(crate) mod appender;
 pub(crate) mod asker;
 mod connection;
+mod deliveries;
 mod failure;
 pub(crate) mod grants;
 pub(crate) mod guard;
@@ -18,6 +19,7 @@ mod session;
 pub(crate) use appender::Appender;
 pub(crate) use asker::{Asker, Cancel};
 pub(crate) use connection::{Connection, Keeping};
+pub(crate) use deliveries::{Deliveries, RemoteRegistry};
 pub(crate) use failure::{Class, Failure};
 pub(crate) use places::make_all as places_of_all;
 pub(crate) use session::{Datum, Session, StreamError};

@@ -135,22 +135,7 @@ impl Writer {
     ///
     /// Gives the rows that the engine refused for what is in them; there are none unless something is wrong with the one who made them.
     pub fn append(&mut self, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
-        match batch.rows.last() {
-            Some(Row::BatchInfo(info)) if info.batchid == batch.id => {}
-            _ => return Err(StoreError::Unsigned { id: batch.id }),
-        }
-        for row in &batch.rows {
-            match row {
-                Row::HostInfo(host) if host.machineid != self.machine_id => {
-                    return Err(StoreError::Impostor {
-                        id: batch.id,
-                        known: self.machine_id.clone(),
-                        given: host.machineid.clone(),
-                    });
-                }
-                _ => {}
-            }
-        }
+        check(&self.machine_id, batch)?;
         match &mut self.engine {
             Engine::Sqlite(writer) => writer.append(batch),
             Engine::Mysql(writer) => writer.append(batch),
@@ -183,4 +168,21 @@ impl Writer {
             Engine::Mysql(_) | Engine::Postgres(_) => 0,
         }
     }
+}
+
+/// Whether the batch closes with its own row of the ledger, and says of no other computer than the one with that machine id.
+pub(crate) fn check(machine_id: &str, batch: &Batch) -> Result<(), StoreError> {
+    match batch.rows.last() {
+        Some(Row::BatchInfo(info)) if info.batchid == batch.id => {}
+        _ => return Err(StoreError::Unsigned { id: batch.id }),
+    }
+    for row in &batch.rows {
+        if let Row::HostInfo(host) = row
+            && host.machineid != machine_id
+        {
+            let (known, given) = (machine_id.to_owned(), host.machineid.clone());
+            return Err(StoreError::Impostor { id: batch.id, known, given });
+        }
+    }
+    Ok(())
 }

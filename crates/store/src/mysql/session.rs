@@ -119,6 +119,12 @@ impl Session for Mysql {
         rows.into_iter().map(|row| row.unwrap().into_iter().map(datum).collect()).collect()
     }
 
+    async fn change(&mut self, sql: &str, texts: &[&str]) -> Result<u64, Failure> {
+        let params: Vec<Value> = texts.iter().map(|text| Value::from(*text)).collect();
+        self.conn.exec_drop(sql, params).await?;
+        Ok(self.conn.affected_rows())
+    }
+
     async fn load(&mut self, table: &'static TableDef, stream: Vec<u8>, rows: u64) -> Result<(), Failure> {
         self.load_stream(&LoadData::statement(table, STREAM), stream, rows).await
     }

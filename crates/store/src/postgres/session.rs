@@ -127,6 +127,11 @@ impl Session for Postgres {
         Ok(all)
     }
 
+    async fn change(&mut self, sql: &str, texts: &[&str]) -> Result<u64, Failure> {
+        let params: Vec<&(dyn ToSql + Sync)> = texts.iter().map(|text| text as &(dyn ToSql + Sync)).collect();
+        Ok(self.client.execute(&numbered(sql), &params).await?)
+    }
+
     async fn load(&mut self, table: &'static TableDef, stream: Vec<u8>, rows: u64) -> Result<(), Failure> {
         self.copy(&CopyBinary::statement(table), stream, rows).await
     }

@@ -12,6 +12,13 @@ use super::{
 };
 use crate::{Account, error::Trouble};
 
+/// What the server's account may do with the tables of who may deliver.
+const DELIVERERS: [(&str, &str); 3] = [
+    ("luarm_token", "SELECT, INSERT, UPDATE, DELETE"),
+    ("luarm_host", "SELECT, INSERT, DELETE"),
+    ("luarm_certificate", "SELECT, INSERT, UPDATE"),
+];
+
 /// The statements that make the account and give it what it needs, for the hosts that are known now.
 pub(crate) async fn statements<S: Session>(
     session: &mut S,
@@ -93,6 +100,9 @@ fn mysql(
         out.push(format!("GRANT SELECT ON {at}.luarmversion TO {account}"));
         let columns = "SELECT, INSERT (name, machineid), UPDATE (appending)";
         out.push(format!("GRANT {columns} ON {at}.luarmhost TO {account}"));
+        for (table, rights) in DELIVERERS {
+            out.push(format!("GRANT {rights} ON {at}.{table} TO {account}"));
+        }
         for table in TABLES {
             let rights = match ends(table) {
                 _ if is_store_made(table) => "SELECT".to_owned(),
@@ -102,7 +112,9 @@ fn mysql(
             out.push(format!("GRANT {rights} ON {at}.{} TO {account}", table.name));
         }
     } else if whole {
-        out.push(format!("GRANT SELECT ON {}.* TO {account}", pattern(store)));
+        // Not the tables of who may deliver.
+        let tables = TABLES.iter().map(|t| t.name).chain(["luarmversion", "luarmhost"]);
+        out.extend(tables.map(|table| format!("GRANT SELECT ON {}.{table} TO {account}", quoted(store))));
     }
     out.extend(places.iter().map(|p| format!("GRANT SELECT, SHOW VIEW ON {}.* TO {account}", pattern(p))));
     out
@@ -131,6 +143,9 @@ fn postgres(
         out.push(format!("GRANT SELECT ON luarm.luarmversion TO {account}"));
         let columns = "SELECT, INSERT (name, machineid), UPDATE (appending)";
         out.push(format!("GRANT {columns} ON luarm.luarmhost TO {account}"));
+        for (table, rights) in DELIVERERS {
+            out.push(format!("GRANT {rights} ON luarm.{table} TO {account}"));
+        }
         for table in TABLES {
             let stored = Dialect::Postgres.stored_name(table);
             let rights = match ends(table) {
@@ -143,7 +158,9 @@ fn postgres(
         }
     } else if whole {
         out.push(format!("GRANT USAGE ON SCHEMA luarm TO {account}"));
-        out.push(format!("GRANT SELECT ON ALL TABLES IN SCHEMA luarm TO {account}"));
+        // Not the tables of who may deliver.
+        let tables = TABLES.iter().map(|t| t.name).chain(["luarmversion", "luarmhost"]);
+        out.extend(tables.map(|table| format!("GRANT SELECT ON luarm.{table} TO {account}")));
     }
     for place in places {
         let place = quoted(place);

@@ -81,10 +81,8 @@ pub(crate) trait Session: Sized {
     /// Asks a short question. Each `?` stands for one of the texts.
     async fn ask(&mut self, sql: &str, texts: &[&str]) -> Result<Vec<Vec<Datum>>, Failure>;
 
-    /// Runs one statement without an answer. Each `?` stands for one of the texts.
-    async fn tell(&mut self, sql: &str, texts: &[&str]) -> Result<(), Failure> {
-        self.ask(sql, texts).await.map(drop)
-    }
+    /// Runs one statement without an answer. Each `?` stands for one of the texts. Gives the number of rows that it changed.
+    async fn change(&mut self, sql: &str, texts: &[&str]) -> Result<u64, Failure>;
 
     /// Loads a stream of `rows` rows into the table. The class of the failure is `Row` if the engine refused or changed any: then the caller goes
     /// back to its savepoint.
