@@ -4,8 +4,8 @@
  *
  * Hooks: the exits of system calls (syscalls.h). Where the kernel lets programs note its own names during the call (notes.h), those are told. Else it has
  * no object at hand at the exit that says which name it resolved: the name is the process's own, read after the call, and the directory that it starts
- * from is the kernel's; a process that changes the name in its memory during the call is told of with the changed one. Not seen: what goes through
- * io_uring.
+ * from is the kernel's; a process that changes the name in its memory during the call is told of with the changed one. What goes through
+ * io_uring is in uring.h.
  */
 #pragma once
 

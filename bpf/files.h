@@ -3,15 +3,13 @@
  * Files that are opened, and closed again: one record when an access begins, one when it ends, and nothing for reading and writing in between.
  *
  * Hooks: system calls (syscalls.h), and the exit of processes. The kernel's own file is at hand, so that path, inode and mode are what the
- * kernel has opened, however the call named it. Not seen: files opened through io_uring; the moment at which a
+ * kernel has opened, however the call named it. What goes through io_uring is in uring.h. Not seen: the moment at which a
  * mapping or a copy of a descriptor in another process gives up the last reference: the access ends with the process that began it.
  */
 #pragma once
 
-#include "task.h"
+#include "contents.h"
 
-#define S_IFMT 0170000
-#define S_IFREG 0100000
 #define S_IFBLK 0060000
 #define S_IFDIR 0040000
 #define FMODE_READ 0x1
@@ -25,26 +23,10 @@
 #define EROFS 30
 #define PROC_SUPER_MAGIC 0x9fa0
 
-/* Repeated within this time, it is the same access; and while it goes on, it is told of this often. */
-/* Two names and two paths have to fit into a scratch. */
-#define PATH_LIMIT 4000
 #define AT_FDCWD (-100)
+/* Repeated within this time, it is the same access; and while it goes on, it is told of this often. */
 #define AGAIN 1000000000ull
 #define TELL_AGAIN 500000000ull
-
-/* Directories, and files, that everybody reads: reads of what is in them are not told. The recorder fills it at the start. */
-struct place {
-	u64 inode;
-	u32 dev;
-	u32 pad;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 256);
-	__type(key, struct place);
-	__type(value, u8);
-} quiet SEC(".maps");
 
 /* The oldest goes when it is full: that access ends with its process. */
 struct {
@@ -68,94 +50,22 @@ struct {
 	__type(value, struct opened);
 } opened SEC(".maps");
 
-static __always_inline bool is_last(struct file *file)
+/* How many refer to a file. */
+static __always_inline long references(struct file *file)
 {
-	if (bpf_core_field_exists(file->f_ref))
-		return BPF_CORE_READ(file, f_ref.refcnt.counter) == 0;
+	if (bpf_core_field_exists(file->f_ref)) {
+		long others = BPF_CORE_READ(file, f_ref.refcnt.counter);
+
+		return others < 0 ? 0 : others + 1;
+	}
 	struct file___counted *counted = (void *)file;
 
-	return BPF_CORE_READ(counted, f_count.counter) == 1;
+	return BPF_CORE_READ(counted, f_count.counter);
 }
 
-struct ascent {
-	struct dentry *dentry;
-	struct mount *mount;
-	bool found;
-};
-
-/* One step up from a file, until a place that is quiet. By inode: a name proves nothing in another mount namespace. */
-static long ascend(u32 turn, struct ascent *a)
+static __always_inline bool is_last(struct file *file)
 {
-	struct dentry *dentry = a->dentry, *parent = BPF_CORE_READ(dentry, d_parent);
-	struct mount *mount = a->mount;
-	struct place place = {};
-
-	place.inode = BPF_CORE_READ(dentry, d_inode, i_ino);
-	place.dev = BPF_CORE_READ(dentry, d_inode, i_sb, s_dev);
-	if (bpf_map_lookup_elem(&quiet, &place)) {
-		a->found = true;
-		return 1;
-	}
-	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
-		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
-
-		if (above == mount || !above)
-			return 1;
-		a->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-		a->mount = above;
-		return 0;
-	}
-	if (dentry == parent)
-		return 1;
-	a->dentry = parent;
-	return 0;
-}
-
-static __always_inline struct mount *mount_of(struct vfsmount *mnt)
-{
-	return (struct mount *)((void *)mnt - bpf_core_field_offset(struct mount, mnt));
-}
-
-/* What was found out about a directory as it is seen through a mount: going up costs more than all the rest. It holds for a second. */
-struct directory {
-	u64 dentry, inode, mount;
-};
-
-struct verdict {
-	u64 at;
-	u64 quiet;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 4096);
-	__type(key, struct directory);
-	__type(value, struct verdict);
-} verdicts SEC(".maps");
-
-static __always_inline bool is_quiet(struct file *file, u64 now)
-{
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent = BPF_CORE_READ(dentry, d_parent);
-	struct mount *mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
-	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount };
-	struct ascent a = { .dentry = dentry, .mount = mount };
-
-	/* The file itself may be quiet, or be mounted by itself. */
-	if (ascend(0, &a))
-		return a.found;
-	if (a.dentry != parent || a.mount != mount) {
-		bpf_loop(PATH_DEPTH, ascend, &a, 0);
-		return a.found;
-	}
-	struct verdict *known = bpf_map_lookup_elem(&verdicts, &directory);
-
-	if (known && now - known->at < AGAIN)
-		return known->quiet;
-	bpf_loop(PATH_DEPTH, ascend, &a, 0);
-	struct verdict fresh = { .at = now, .quiet = a.found };
-
-	bpf_map_update_elem(&verdicts, &directory, &fresh, BPF_ANY);
-	return a.found;
+	return references(file) == 1;
 }
 
 /* Whether a file of /proc shows what another process keeps to itself: its memory, its environment, its descriptors. */
@@ -256,6 +166,7 @@ static __always_inline void begin_file(struct file_record *f, struct task_struct
 	f->rooted = -1;
 	f->name_len = f->path_len = f->name2_len = f->path2_len = 0;
 	f->which = f->pad = 0;
+	f->request = 0;
 }
 
 static __always_inline bool is_denial(long ret)
@@ -286,6 +197,7 @@ int tell_file(struct call *c)
 	f->argument = c->argument;
 	f->argument2 = c->argument2;
 	f->which = c->which;
+	f->request = c->request;
 	if (!BPF_CORE_READ(file, f_path.dentry, d_hash.pprev) || !BPF_CORE_READ(inode, i_nlink))
 		f->flags |= FILE_DELETED;
 	f->path_len = put_file_path(f, &file->f_path, task, start);
@@ -319,6 +231,13 @@ int tell_name(struct call *c)
 	f->flags = c->flags;
 	f->argument = c->argument;
 	f->argument2 = c->argument2;
+	const struct cred *creds = (const struct cred *)c->creds;
+
+	f->request = c->request;
+	if (c->request)
+		f->fd = c->fd;
+	if (creds)
+		f->actor.euid = BPF_CORE_READ(creds, euid.val);
 	u32 at = 0;
 
 	for (int i = 0; i < 2; i++) {
@@ -329,7 +248,10 @@ int tell_name(struct call *c)
 
 		if (i && !name)
 			break;
-		if (name) {
+		if (name && c->request) {
+			bpf_probe_read_kernel(&first, 1, (void *)name);
+			n = bpf_probe_read_kernel_str(&((char *)s)[inside(start + at)], 4096, (void *)name);
+		} else if (name) {
 			bpf_probe_read_user(&first, 1, (void *)name);
 			n = bpf_probe_read_user_str(&((char *)s)[inside(start + at)], 4096, (void *)name);
 		}
@@ -378,7 +300,7 @@ static __always_inline void end_access(u64 address, struct file *file, bool exit
 	r.h = header(KIND_FILE_END);
 	r.h.pad = exits;
 	r.key = o->key;
-	u64 size = o->size, changed = o->mtime, position = 0;
+	u64 size = o->size, changed = o->mtime, position = 0, latest = 0, any = 0;
 	bool modified = false;
 
 	if (file) {
@@ -386,14 +308,25 @@ static __always_inline void end_access(u64 address, struct file *file, bool exit
 
 		position = BPF_CORE_READ(file, f_pos);
 		size = BPF_CORE_READ(inode, i_size);
+		latest = mtime(inode);
+		any = ctime(inode);
 		modified = r.key.access & ACCESS_WRITE &&
-			   (size != o->size || mtime(inode) != changed || (position && !(r.key.access & ACCESS_READ)));
+			   (size != o->size || latest != changed || (position && !(r.key.access & ACCESS_READ)));
 	}
 	bpf_map_delete_elem(&opened, &address);
 	struct access *a = bpf_map_lookup_elem(&accesses, &r.key);
 
+	if (modified && (!a || r.h.at - a->content >= TELL_AGAIN)) {
+		struct content c = { .file = address, .size = size, .mtime = latest, .ctime = any, .key = r.key };
+
+		if (a)
+			a->content = r.h.at;
+		tell_content(&c);
+	}
 	if (!a) {
 		r.access = (struct access){ .last = r.h.at, .size = size, .position = position, .modified = modified };
+		r.access.mtime = latest;
+		r.access.ctime = any;
 		give(&r, sizeof(r), CLASS_FILE);
 		return;
 	}
@@ -402,8 +335,11 @@ static __always_inline void end_access(u64 address, struct file *file, bool exit
 	a->size = size;
 	if (position > a->position)
 		a->position = position;
-	if (modified)
+	if (modified) {
 		a->modified = 1;
+		a->mtime = latest;
+		a->ctime = any;
+	}
 	if ((s32)a->open > 0 || (a->opens > 1 && r.h.at - a->told < TELL_AGAIN))
 		return;
 	a->told = r.h.at;

@@ -9,6 +9,7 @@
 #include "packets.h"
 #include "files.h"
 #include "filenames.h"
+#include "uring.h"
 #include "found.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -37,5 +38,7 @@ TELL(access);
 TELL(place);
 TELL(file_record);
 TELL(file_end_record);
+TELL(answer_record);
+TELL(content_record);
 TELL(peer_key);
 TELL(peer);

@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "task.h"
+#include "places.h"
 
 #define ARGUMENTS_INLINE 2048
 #define ARGUMENTS_PIECE 16384
@@ -94,6 +94,7 @@ static __always_inline void fill_file(struct exec_record *e, struct file *file)
 	e->mode = inode->i_mode;
 	e->links = inode->i_nlink;
 	e->unhashed = file->f_path.dentry->d_hash.pprev == NULL;
+	e->remote = is_remote(inode);
 }
 
 /* Image, working directory and control group: what exec and iterator have in common. Returns where the strings end. */
@@ -105,7 +106,7 @@ static __always_inline u32 fill_program(struct exec_record *e, struct task_struc
 	struct fs_struct *fs = task->fs;
 
 	e->inode = e->size = e->mtime = e->ctime = 0;
-	e->dev = e->owner = e->mode = e->links = e->unhashed = 0;
+	e->dev = e->owner = e->mode = e->links = e->unhashed = e->remote = e->pad = 0;
 	e->path_len = e->cwd_len = 0;
 	if (file) {
 		fill_file(e, file);

@@ -26,6 +26,8 @@ enum kind {
 	KIND_FILE_CLOEXEC,	/* whether an exec closes it changed: pad says to what */
 	KIND_FILE_AGAIN,	/* it was opened and closed again, and more may follow untold: see the table `accesses` */
 	KIND_PRIVILEGE,
+	KIND_FILE_ANSWER,	/* what became of a request that a KIND_FILE has told of */
+	KIND_FILE_CONTENT,	/* a file was closed with new contents, in a place whose files are digested */
 };
 
 /* Classes of events, for counting what is lost. */
@@ -46,6 +48,7 @@ enum class {
 	CLASS_PTRACE,
 	CLASS_NAMESPACES,
 	CLASS_SIGNALS,
+	CLASS_DIGEST,
 	CLASSES,
 };
 
@@ -117,6 +120,8 @@ struct exec_record {
 	u64 args_total;
 	u32 args_len;		/* in this record */
 	u32 args_bulk;		/* in the bulk ring */
+	u32 remote;		/* the answer of the image's file system may never come */
+	u32 pad;
 	char data[];
 };
 
@@ -240,6 +245,8 @@ struct access {
 	u32 open;		/* of them, still open */
 	u32 modified;
 	u32 again;		/* KIND_FILE_AGAIN was given since */
+	u64 mtime, ctime;	/* at the last close that found it modified */
+	u64 content;		/* when KIND_FILE_CONTENT was given last, or was not because policy does not ask for it */
 };
 
 enum access_bits { ACCESS_READ = 1, ACCESS_WRITE = 2 };
@@ -271,6 +278,7 @@ struct file_record {
 	u32 path2_len;
 	u32 which;		/* as in the key of its access */
 	u32 pad;
+	u64 request;		/* names the request to io_uring, while it lives; 0: a system call */
 	char data[];
 };
 
@@ -293,13 +301,51 @@ enum file_operation {
 	FILE_UMOUNT,
 };
 
-/* FILE_UNREAD: a name was not to be read any more when the call ended. */
-enum file_flags { FILE_CREATED = 1, FILE_TRUNCATED = 2, FILE_CLOEXEC = 4, FILE_DELETED = 8, FILE_UNREAD = 16 };
+enum file_flags {
+	FILE_CREATED = 1,
+	FILE_TRUNCATED = 2,
+	FILE_CLOEXEC = 4,
+	FILE_DELETED = 8,
+	FILE_UNREAD = 16,	/* a name was not to be read any more when the call ended */
+	FILE_ASKED = 32,	/* a request was made: what becomes of it follows */
+	FILE_SILENT = 64,	/* and nothing follows if it is done */
+};
+
+struct answer_record {
+	struct header h;
+	u64 request;
+	s32 result;
+	u32 untold;		/* policy wants nothing told of it */
+	u64 inode;		/* 0: no file is at hand */
+	u32 dev;
+	u32 pad;
+};
 
 struct file_end_record {
 	struct header h;	/* pad: the process ends */
 	struct access_key key;
 	struct access access;
+};
+
+/* Where policy says something of files: of a file, or of all that is below a directory. */
+struct place {
+	u64 inode;
+	u32 dev;
+	u32 pad;
+};
+
+/* The path, as at the close; `below` bytes of it lie below the place. */
+struct content_record {
+	struct header h;
+	struct access_key key;
+	u64 size, mtime, ctime;
+	u32 euid;
+	u32 place;		/* its number */
+	u32 mntns;
+	u32 remote;		/* the file system's answer may never come */
+	u32 below;
+	u32 path_len;
+	char data[];
 };
 
 /* The UDP table: traffic between a socket and a peer. */
@@ -321,7 +367,7 @@ _Static_assert(sizeof(struct header) == 16, "header");
 _Static_assert(sizeof(struct actor) == 48, "actor");
 _Static_assert(sizeof(struct task) == 176, "task");
 _Static_assert(sizeof(struct fork_record) == 200, "fork_record");
-_Static_assert(sizeof(struct exec_record) == 280, "exec_record");
+_Static_assert(sizeof(struct exec_record) == 288, "exec_record");
 _Static_assert(sizeof(struct exit_record) == 104, "exit_record");
 _Static_assert(sizeof(struct rename_record) == 80, "rename_record");
 _Static_assert(sizeof(struct credentials_record) == 128, "credentials_record");
@@ -332,8 +378,10 @@ _Static_assert(sizeof(struct release_record) == 24, "release_record");
 _Static_assert(sizeof(struct arguments_record) == 40, "arguments_record");
 _Static_assert(sizeof(struct dns_record) == 112, "dns_record");
 _Static_assert(sizeof(struct access_key) == 40, "access_key");
-_Static_assert(sizeof(struct access) == 48, "access");
-_Static_assert(sizeof(struct file_record) == 152, "file_record");
-_Static_assert(sizeof(struct file_end_record) == 104, "file_end_record");
+_Static_assert(sizeof(struct access) == 72, "access");
+_Static_assert(sizeof(struct file_record) == 160, "file_record");
+_Static_assert(sizeof(struct answer_record) == 48, "answer_record");
+_Static_assert(sizeof(struct file_end_record) == 128, "file_end_record");
+_Static_assert(sizeof(struct content_record) == 104, "content_record");
 _Static_assert(sizeof(struct peer_key) == 32, "peer_key");
 _Static_assert(sizeof(struct peer) == 40, "peer");

@@ -109,6 +109,8 @@ struct call {
 	u32 argument, argument2;
 	u32 which;
 	u32 text;		/* name2 is no path: the contents of a symbolic link, the name of an attribute */
+	u64 request;		/* as in a file's record; the names are the kernel's then */
+	u64 creds;		/* whose rights it has, if not those of the task */
 };
 
 enum { NEXT_NAME, NEXT_FILE, NEXT_OPENED, NEXT_EXEC_REFUSED, NEXTS };

@@ -65,7 +65,11 @@ static __always_inline void fill_actor(struct actor *actor, struct task_struct *
 	actor->auid = task->loginuid.val;
 	actor->session = task->sessionid;
 	actor->tid = task->pid;
-	bpf_probe_read_kernel(actor->comm, sizeof(actor->comm), task->comm);
+	/* The kernel's own threads of a process, for io_uring, have names of their own. */
+	if (task->flags & PF_IO_WORKER)
+		bpf_probe_read_kernel(actor->comm, sizeof(actor->comm), task->group_leader->comm);
+	else
+		bpf_probe_read_kernel(actor->comm, sizeof(actor->comm), task->comm);
 }
 
 /* Eight bytes at the field's place, whatever its type is called in this kernel. */

@@ -114,9 +114,12 @@ struct hlist_bl_node {
 	struct hlist_bl_node **pprev;
 };
 
+struct block_device;
+
 struct super_block {
 	u32 s_dev;
 	unsigned long s_magic;
+	struct block_device *s_bdev;
 };
 
 struct timespec64 {
@@ -344,6 +347,99 @@ struct task_struct___narrow {
 	u32 parent_exec_id, self_exec_id;
 };
 
+struct io_wq_work_node {
+	struct io_wq_work_node *next;
+};
+
+struct io_wq_work_list {
+	struct io_wq_work_node *first;
+};
+
+struct io_submit_state {
+	struct io_wq_work_list compl_reqs;
+};
+
+struct io_ring_ctx {
+	struct io_submit_state submit_state;
+};
+
+struct io_cqe {
+	u64 user_data;
+	s32 res;
+	int fd;
+};
+
+/* A request to io_uring. What an operation needs lies at its begin, as one of the structures below. */
+struct io_kiocb {
+	struct file *file;
+	u8 opcode;
+	u32 flags;
+	struct io_cqe cqe;
+	struct io_ring_ctx *ctx;
+	struct io_wq_work_node comp_list;
+	const struct cred *creds;
+};
+
+/* A name that the kernel has copied. */
+struct filename {
+	const char *name;
+};
+
+struct open_how {
+	u64 flags;
+};
+
+struct io_open {
+	int dfd;
+	u32 file_slot;
+	struct filename *filename;
+	struct open_how how;
+};
+
+struct io_close {
+	int fd;
+	u32 file_slot;
+};
+
+struct io_rename {
+	int old_dfd, new_dfd;
+	struct filename *oldpath, *newpath;
+	int flags;
+};
+
+struct io_unlink {
+	int dfd, flags;
+	struct filename *filename;
+};
+
+struct io_mkdir {
+	int dfd;
+	u16 mode;
+	struct filename *filename;
+};
+
+struct io_link {
+	int old_dfd, new_dfd;
+	struct filename *oldpath, *newpath;
+};
+
+struct xattr_name {
+	char name[256];
+};
+
+struct kernel_xattr_ctx {
+	struct xattr_name *kname;
+};
+
+struct io_xattr {
+	struct kernel_xattr_ctx ctx;
+	struct filename *filename;
+};
+
+struct io_accept {
+	u32 file_slot;
+};
+
 struct linux_binprm {
 	const char *filename;
 	const char *interp;
@@ -440,6 +536,7 @@ struct bpf_iter__task_file {
 
 #pragma clang attribute pop
 
+#define PF_IO_WORKER 0x00000010
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 0x00000004
 #define SOCK_DONE_BIT 1

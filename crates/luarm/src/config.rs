@@ -3,7 +3,7 @@
 use std::{
     fmt, fs, io,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
@@ -50,6 +50,12 @@ pub(crate) struct Config {
     pub ring: Option<RingSize>,
     /// `--files-quiet`
     pub files_quiet: Option<Vec<PathBuf>>,
+    /// `--files-digest`
+    #[serde(deserialize_with = "places")]
+    pub files_digest: Option<Vec<DigestPlace>>,
+    /// `--digest-limit`
+    #[serde(deserialize_with = "parsed")]
+    pub digest_limit: Option<DigestLimit>,
     /// `--timeout`
     #[serde(deserialize_with = "parsed")]
     pub timeout: Option<Timeout>,
@@ -229,6 +235,49 @@ impl FromStr for Lifetime {
     }
 }
 
+/// Where files are digested when they were changed: an absolute path, in which a component `*` stands for every directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DigestPlace(pub PathBuf);
+
+impl FromStr for DigestPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = Path::new(text);
+        let plain = |part: Component<'_>| match part {
+            Component::RootDir => true,
+            Component::Normal(name) => name == "*" || !name.as_encoded_bytes().contains(&b'*'),
+            _ => false,
+        };
+        if !path.is_absolute() || !path.components().all(plain) {
+            return Err(format!(
+                "{text:?} is no absolute path of a directory or a file, without `..`, with * for whole components only"
+            ));
+        }
+        Ok(Self(path.components().collect()))
+    }
+}
+
+/// The largest file that is digested.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DigestLimit(pub u64);
+
+impl DigestLimit {
+    const LEAST: Size = Size(4 << 10);
+    const MOST: Size = Size(64 << 30);
+}
+
+impl FromStr for DigestLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size: Size = text.parse()?;
+        let fits = (Self::LEAST.0..=Self::MOST.0).contains(&size.0);
+        fits.then_some(Self(size.0))
+            .ok_or_else(|| format!("{size} is out of range: from {} to {}", Self::LEAST, Self::MOST))
+    }
+}
+
 /// Seconds to wait, with a fraction if need be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeout(pub Duration);
@@ -254,6 +303,12 @@ impl FromStr for Timeout {
         }
         Ok(Self(Duration::from_secs_f64(seconds)))
     }
+}
+
+/// Reads places by the parser that the command line uses.
+fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<DigestPlace>>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect::<Result<_, _>>().map(Some)
 }
 
 /// Reads a value by the parser that the command line uses; numbers need no quotes.
@@ -308,15 +363,19 @@ mod tests {
             .filter_map(|line| line.strip_prefix("#").filter(|rest| !rest.starts_with(' ')))
             .fold(String::new(), |all, line| all + line + "\n");
         let config = load(&spoken).unwrap();
-        let Config {
-            data, store, sensor, memory_limit, ring, files_quiet, timeout, host, format, log, ..
-        } = config;
+        let Config { data, store, sensor, memory_limit, ring, timeout, host, format, log, .. } = config;
+        let Config { files_quiet, files_digest, digest_limit, .. } = load(&spoken).unwrap();
+        let config = load(&spoken).unwrap();
         assert!(config.listen.is_some() && config.certificates.is_some());
         assert!(config.server.is_some() && config.spool_limit.is_some());
         assert!(data.is_some() && store.is_some() && sensor.is_some() && memory_limit.is_some());
         assert!(ring.is_some() && timeout.is_some() && host.is_some() && format.is_some() && log.is_some());
         let default: Vec<PathBuf> = luarm_sensor::ebpf::QUIET.iter().map(PathBuf::from).collect();
         assert_eq!(files_quiet, Some(default));
+        let default = luarm_sensor::ebpf::EbpfConfig::default();
+        let digested = files_digest.map(|places| places.into_iter().map(|place| place.0).collect());
+        assert_eq!(digested, Some(default.digested));
+        assert_eq!(digest_limit.map(|limit| limit.0), Some(default.digest_limit));
         load(example).unwrap();
     }
 
@@ -331,6 +390,12 @@ mod tests {
             ("data = 7", "line 1: `data = 7`: invalid type"),
             ("data = \"/a\"\ndata = \"/b\"", "line 2: `data = \"/b\"`: duplicate key"),
             ("data", "line 1: `data`:"),
+            ("files-digest = [\"etc\"]", "line 1: `files-digest = [\"etc\"]`: \"etc\" is no absolute path"),
+            ("files-digest = [\"/etc/../root\"]", "\"/etc/../root\" is no absolute path"),
+            ("files-digest = [\"/home/a*\"]", "with * for whole components only"),
+            ("files-digest = \"/etc\"", "line 1: `files-digest = \"/etc\"`: invalid type"),
+            ("digest-limit = \"1TiB\"", "line 1: `digest-limit = \"1TiB\"`: \"1TiB\" is not a size"),
+            ("digest-limit = 0", "line 1: `digest-limit = 0`: 0 is out of range: from 4KiB to 64GiB"),
         ] {
             let error = load(content).unwrap_err();
             assert!(error.contains(wanted), "{error}\nshould contain {wanted}");

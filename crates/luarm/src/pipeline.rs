@@ -11,7 +11,7 @@ mod recording;
 mod storing;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Sender},
@@ -36,7 +36,7 @@ use self::{
 };
 use crate::{
     data_dir::DataDir,
-    sensor::{self, Choice},
+    sensor::{self, Choice, Policy},
 };
 
 /// What to record.
@@ -46,8 +46,8 @@ pub(crate) struct Plan {
     pub memory_limit: usize,
     /// Bytes of the kernel's ring of events, where not the default.
     pub ring: Option<u32>,
-    /// What reads are left out, where not the default.
-    pub quiet: Option<Vec<PathBuf>>,
+    /// What of files is told.
+    pub policy: Policy,
 }
 
 /// Where batches are kept: a store, or a spool on the way to one.
@@ -190,7 +190,7 @@ pub(crate) fn start(
         hosts_file: Some("/etc/hosts".into()),
     });
     let sensor::Started { sensor, surroundings, consumer, name } =
-        sensor::start(plan.choice, plan.ring, plan.quiet.as_deref())?;
+        sensor::start(plan.choice, plan.ring, &plan.policy)?;
     let backlog = Arc::new(Backlog::new(backlog, last, delivered));
     let meters = Arc::new(Meters::default());
     let (asks, asked) = mpsc::channel();

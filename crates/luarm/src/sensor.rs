@@ -39,6 +39,17 @@ impl FromStr for Choice {
     }
 }
 
+/// What of files is told; `None` for the default.
+#[derive(Debug, Default)]
+pub(crate) struct Policy {
+    /// Whose reads are left out.
+    pub quiet: Option<Vec<PathBuf>>,
+    /// Whose contents are digested when they were changed.
+    pub digested: Option<Vec<PathBuf>>,
+    /// Bytes of the largest file that is digested.
+    pub digest_limit: Option<u64>,
+}
+
 /// A sensor that runs.
 pub(crate) struct Started {
     /// What watches processes.
@@ -52,14 +63,14 @@ pub(crate) struct Started {
 }
 
 /// Starts the sensor that was chosen.
-pub(crate) fn start(choice: Choice, ring: Option<u32>, quiet: Option<&[PathBuf]>) -> anyhow::Result<Started> {
+pub(crate) fn start(choice: Choice, ring: Option<u32>, policy: &Policy) -> anyhow::Result<Started> {
     match choice {
-        Choice::Ebpf => ebpf(ring, quiet).context("eBPF cannot be used here (luarm doctor says more)"),
+        Choice::Ebpf => ebpf(ring, policy).context("eBPF cannot be used here (luarm doctor says more)"),
         Choice::Poll => {
             tracing::info!("polling, as asked: what lives shorter than a round is not seen");
             poll()
         }
-        Choice::Auto => ebpf(ring, quiet).or_else(|error| {
+        Choice::Auto => ebpf(ring, policy).or_else(|error| {
             tracing::warn!(
                 "eBPF cannot be used here: {error:#}; polling instead: what lives shorter than a round is not seen (luarm doctor says more)"
             );
@@ -68,10 +79,12 @@ pub(crate) fn start(choice: Choice, ring: Option<u32>, quiet: Option<&[PathBuf]>
     }
 }
 
-fn ebpf(ring: Option<u32>, quiet: Option<&[PathBuf]>) -> anyhow::Result<Started> {
+fn ebpf(ring: Option<u32>, policy: &Policy) -> anyhow::Result<Started> {
     let mut config = EbpfConfig::default();
     config.events = ring.unwrap_or(config.events);
-    config.quiet = quiet.map_or(config.quiet, <[PathBuf]>::to_vec);
+    config.quiet = policy.quiet.clone().unwrap_or(config.quiet);
+    config.digested = policy.digested.clone().unwrap_or(config.digested);
+    config.digest_limit = policy.digest_limit.unwrap_or(config.digest_limit);
     beside("eBPF", |producer| Ok(ebpf::start(config, producer)?))
 }
 

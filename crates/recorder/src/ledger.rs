@@ -40,6 +40,7 @@ impl Ledger {
     /// Makes a batch of all there is; `delivered` is the instant up to which everything is in it.
     pub(crate) fn close(&mut self, ctx: &mut Context, delivered: BootNs) -> Batch {
         let (rows, ends, first) = ctx.draft.take();
+        ctx.digests.forget_rows();
         self.delivered = ctx.clock.time(delivered);
         let first = first.map_or(self.delivered, |first| ctx.clock.time(first));
         self.closed = ctx.clock.latest();

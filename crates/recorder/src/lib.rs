@@ -176,6 +176,7 @@ impl Recorder {
                 happened(ctx, access.at);
                 files.done(ctx, processes, &access);
             }
+            Observation::ContentDigest(digest) => files.digested(ctx, &digest),
             Observation::FileLasts(id) => files.lasts(ctx, id),
             Observation::FileEnd { at, id, end } => {
                 happened(ctx, at);
@@ -233,6 +234,9 @@ impl Recorder {
         let settled = self.reached.map_or(now, |reached| reached.max(now.saturating_sub(SILENCE)));
         self.processes.settle(&mut self.ctx, settled.min(now));
         self.sessions.settle(&mut self.ctx, &mut self.processes, settled.min(now));
+        // Those who read files do not say how far they have got.
+        self.ctx.digests.settle(now);
+        self.files.settle(&mut self.ctx, now);
         for (uid, user) in self.ctx.users.met() {
             self.conditions.met(&mut self.ctx, now, uid, user);
         }
@@ -248,10 +252,19 @@ impl Recorder {
         Some(self.close())
     }
 
-    /// Whether a fork or a login that happened before that instant is still held back: its row is in no batch yet.
+    /// Whether something that happened before that instant is still held back, and in no batch yet: the row of a fork or a login, the end of an access to a file whose
+    /// contents are being digested, what is said of an image that is. Nothing is held back for longer than a second.
     pub fn unsettled(&self, before: BootNs) -> bool {
         let sessions = self.sessions.oldest_waiting();
-        self.processes.oldest_pending().into_iter().chain(sessions).any(|oldest| oldest < before)
+        let files = self.files.oldest_waiting();
+        let images = self.ctx.digests.oldest_waiting();
+        let oldest = self.processes.oldest_pending().into_iter().chain(sessions).chain(files).chain(images);
+        oldest.min().is_some_and(|oldest| oldest < before)
+    }
+
+    /// Whether what the open batch says of images is about to be complete: it is better made a moment later.
+    pub fn is_expecting(&self) -> bool {
+        self.ctx.digests.is_waiting()
     }
 
     /// How many rows and ends of rows wait for the next batch.

@@ -19,6 +19,7 @@ pub use process::*;
 tables! {
     FactInfo, FactInfoEnd;
     FileInfo, FileInfoEnd;
+    ContentInfo, ContentInfoEnd;
     GroupInfo, GroupInfoEnd;
     UserInfo, UserInfoEnd;
     SessionInfo, SessionInfoEnd;

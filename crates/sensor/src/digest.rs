@@ -1,154 +1,317 @@
-//! SHA-256 of images, once for each content: read by a thread of its own, so that no event waits for a disk.
+//! SHA-256 of images that run and of files that were changed: read by a thread of its own, so that no event waits for a disk.
 //!
-//! An image is known by inode, size and times of change (`ImageVersion`). What is read is compared with them before and after: a file that was
-//! replaced or changed meanwhile has no digest, and that is said.
+//! A file is known by device, inode, size and times of change. What is read is compared with them before and after: what was replaced or changed meanwhile has
+//! no digest, and that is said. Nobody must be able to make the recorder read without end, or wait: `queue` bounds what waits and serves users in turn,
+//! `reading` bounds sizes and bytes per second and opens nothing whose file system might not answer.
+
+mod content;
+mod mounts;
+mod queue;
+mod reading;
 
 use std::{
     collections::HashSet,
-    fs::File,
-    io::{self, Read},
+    ffi::OsStr,
     os::unix::ffi::OsStrExt,
     path::Path,
-    sync::mpsc::{self, SyncSender, TrySendError},
+    sync::{Arc, mpsc},
     thread,
+    time::{Duration, Instant},
 };
 
-use rustix::fs::{Mode, OFlags, fstat, open};
-use sha2::{Digest, Sha256};
-
+pub(crate) use self::{
+    content::Content,
+    mounts::{device_of, is_remote},
+};
+use self::{
+    queue::{Job, Lane, Queue, Step},
+    reading::{Failure, Pace, Wanted},
+};
 use crate::{
     clock,
-    observation::{ImageDigest, ImageFile, ImageVersion, Loss, Observation},
+    observation::{
+        AccessId, ContentDigest, FileVersion, FoundContent, ImageDigest, ImageFile, Loss, Observation,
+    },
     queue::Producer,
 };
 
-/// Images that may wait to be read.
-const WAITING: usize = 1024;
-/// Images that are remembered as read.
-const REMEMBERED: usize = 1 << 16;
-const PIECE: usize = 256 << 10;
+/// Images that are remembered as read. The recorder remembers as many digests.
+const REMEMBERED: usize = 8192;
+/// How many bytes of the queue an observation of ours takes.
+const WEIGHT: usize = 1024;
+/// Between two looks at what else there is to do.
+const ROUND: Duration = Duration::from_secs(10);
+/// When the recorder stops, what waits is read for so long.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Whoever works goes first; not so much that a busy loop would keep the thread from its work. The kernel derives the priority of its reads from it.
+const NICE: i32 = 10;
 
-struct Request {
+/// An image that is to be read.
+struct Image {
     pid: u32,
     path: Vec<u8>,
     file: ImageFile,
 }
 
+/// What to read.
+enum Subject {
+    Image(Box<Image>),
+    Content(Box<Content>),
+}
+
+impl Subject {
+    fn class(&self) -> &'static str {
+        match self {
+            Self::Image(_) => "image-digest",
+            Self::Content(_) => "file-digest",
+        }
+    }
+
+    fn access(&self) -> Option<AccessId> {
+        match self {
+            Self::Image(_) => None,
+            Self::Content(content) => Some(content.id),
+        }
+    }
+}
+
 /// Asks for digests.
 pub(crate) struct Digests {
-    asked: HashSet<ImageVersion>,
-    requests: Option<SyncSender<Request>>,
-    missed: u64,
+    asked: HashSet<FileVersion>,
+    queue: Arc<Queue>,
+    thread: Option<mpsc::Receiver<()>>,
+    /// What could not even be asked for: class, cause, how many.
+    missed: Vec<(&'static str, &'static str, u64)>,
 }
 
 impl Digests {
-    /// Digests go to `producer`.
-    pub(crate) fn new(producer: Producer) -> Self {
-        let (requests, asked) = mpsc::sync_channel::<Request>(WAITING);
+    /// Digests go to `producer`; of files of up to `limit` bytes. `chore` is done now and then by the thread that reads.
+    pub(crate) fn new(producer: Producer, limit: u64, chore: impl FnMut() + Send + 'static) -> Self {
+        let queue = Arc::new(Queue::new());
+        let (farewell, thread) = mpsc::channel();
+        let mut reader = Reader { queue: Arc::clone(&queue), producer, limit, pace: Pace::new() };
         let reading = move || {
-            let mut room = vec![0; PIECE];
-            for request in asked {
-                let observation = answer(&request, &mut room);
-                if producer.send(vec![observation], PIECE).is_err() {
-                    return;
-                }
-            }
+            let _farewell: mpsc::Sender<()> = farewell;
+            // It works all the same with the priority that it has.
+            let _ = rustix::process::setpriority_process(None, NICE);
+            reader.run(chore);
         };
-        let thread = thread::Builder::new().name("digests".to_owned()).spawn(reading);
-        Self { asked: HashSet::new(), requests: thread.is_ok().then_some(requests), missed: 0 }
+        let started = thread::Builder::new().name("digests".to_owned()).spawn(reading);
+        if let Err(e) = &started {
+            tracing::error!("cannot start the thread that digests files: {e}");
+        }
+        Self { asked: HashSet::new(), queue, thread: started.ok().map(|_| thread), missed: Vec::new() }
     }
 
-    /// Has the image digested, unless that was asked before. `pid` runs it.
-    pub(crate) fn want(&mut self, pid: u32, path: &[u8], file: ImageFile) {
+    /// Has an image digested, unless that was asked before; gives whether a digest came or an answer will come. `pid` runs it as `user`, and was `found` to do so.
+    pub(crate) fn image(
+        &mut self,
+        (pid, user): (u32, u32),
+        path: &[u8],
+        file: ImageFile,
+        found: bool,
+    ) -> bool {
+        for failed in self.queue.take_failed() {
+            self.asked.remove(&failed);
+        }
+        if self.asked.contains(&file.version) {
+            return true;
+        }
         if self.asked.len() >= REMEMBERED {
             self.asked.clear();
         }
-        if !self.asked.insert(file.version) {
-            return;
+        let subject = Subject::Image(Box::new(Image { pid, path: path.to_owned(), file }));
+        let asked = self.ask(Job { lane: if found { Lane::Found } else { Lane::Image }, user, subject });
+        if asked {
+            self.asked.insert(file.version);
+        } else {
+            self.miss("image-digest", "queue-full");
         }
-        let sent = self.requests.as_ref().map(|r| r.try_send(Request { pid, path: path.to_owned(), file }));
-        if !matches!(sent, Some(Ok(()))) {
-            // Asked for again when it runs again.
-            self.asked.remove(&file.version);
-            self.missed += u64::from(!matches!(sent, Some(Err(TrySendError::Disconnected(_)))));
+        asked
+    }
+
+    /// Has what was left in a file digested; gives whether an answer will come.
+    pub(crate) fn content(&mut self, user: u32, content: Content) -> bool {
+        self.ask(Job { lane: Lane::Content, user, subject: Subject::Content(Box::new(content)) })
+    }
+
+    fn ask(&self, job: Job) -> bool {
+        self.thread.is_some() && self.queue.push(job)
+    }
+
+    /// Something cannot be digested.
+    pub(crate) fn miss(&mut self, class: &'static str, cause: &'static str) {
+        match self.missed.iter_mut().find(|(c, why, _)| *c == class && *why == cause) {
+            Some((.., count)) => *count += 1,
+            None => self.missed.push((class, cause, 1)),
         }
     }
 
-    /// How many images could not even be asked for, since this was asked last.
-    pub(crate) fn take_missed(&mut self) -> u64 {
+    /// A file has another name now, or one more: what waits to be read may be found there.
+    pub(crate) fn named(&self, from: &[u8], to: &[u8], moved: bool) {
+        self.queue.note(|| content::Trail::Named { from: from.to_owned(), to: to.to_owned(), moved });
+    }
+
+    /// Somebody set the times of a file.
+    pub(crate) fn timed(&self, path: &[u8]) {
+        self.queue.note(|| content::Trail::Timed(path.to_owned()));
+    }
+
+    /// What could not even be asked for, since this was asked last: class, cause, how many.
+    pub(crate) fn take_missed(&mut self) -> Vec<(&'static str, &'static str, u64)> {
         std::mem::take(&mut self.missed)
     }
+
+    /// Reads what can still be read within a moment; what is left is counted. Returns when no more comes.
+    pub(crate) fn finish(&self) {
+        self.queue.close(Instant::now() + FAREWELL);
+        if let Some(thread) = &self.thread {
+            // A disk that does not answer is not waited for.
+            let _ = thread.recv_timeout(2 * FAREWELL);
+        }
+    }
 }
 
-fn answer(request: &Request, room: &mut [u8]) -> Observation {
-    let Request { pid, path, file } = request;
+impl Drop for Digests {
+    fn drop(&mut self) {
+        self.queue.close(Instant::now());
+    }
+}
+
+/// The thread's side.
+struct Reader {
+    queue: Arc<Queue>,
+    producer: Producer,
+    limit: u64,
+    pace: Pace,
+}
+
+impl Reader {
+    fn run(&mut self, mut chore: impl FnMut()) {
+        let mut room = vec![0; reading::PIECE];
+        let mut done = Instant::now();
+        loop {
+            if done.elapsed() >= ROUND {
+                chore();
+                done = Instant::now();
+            }
+            let (job, late) = match self.queue.next(ROUND) {
+                Step::Job(job) => (job, false),
+                Step::Late(job) => (job, true),
+                Step::Nothing => continue,
+                Step::Over => return,
+            };
+            let (user, access) = (job.user, job.subject.access());
+            let observations = match job.subject {
+                subject if late => failed(subject, Failure::Stopped),
+                Subject::Image(image) => self.image(*image, &mut room),
+                Subject::Content(content) => match self.content(*content, user, &mut room) {
+                    Some(observations) => observations,
+                    None => continue,
+                },
+            };
+            self.queue.done(user, access);
+            let weight = WEIGHT * observations.len();
+            if self.producer.send(observations, weight).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn image(&mut self, image: Image, room: &mut [u8]) -> Vec<Observation> {
+        let Image { pid, path, file } = &image;
+        let (queue, limit) = (&self.queue, self.limit);
+        let wanted = Wanted { dev: Some(file.dev), version: file.version, exact: true, timed: false };
+        // The process has it in its hands; when that is gone, the path may still lead to it.
+        let opened = reading::open_image(*pid, &wanted)
+            .or_else(|_| reading::open(Path::new(OsStr::from_bytes(path)), &wanted));
+        let digest =
+            opened.and_then(|found| found.digest(&wanted, limit, room, |n| self.pace.take(n, queue)));
+        match digest {
+            Ok((_, sha256)) => {
+                let digest = ImageDigest {
+                    at: clock::now(),
+                    path: image.path,
+                    file: image.file,
+                    sha256: Some(sha256),
+                };
+                vec![Observation::ImageDigest(Box::new(digest))]
+            }
+            Err(failure) => {
+                queue.fail(image.file.version);
+                failed(Subject::Image(Box::new(image)), failure)
+            }
+        }
+    }
+
+    /// `None`: it is tried again a little later, when more may be known of where it is.
+    fn content(&mut self, mut content: Content, user: u32, room: &mut [u8]) -> Option<Vec<Observation>> {
+        let (queue, limit) = (&self.queue, self.limit);
+        match queue.outdated(&content) {
+            // It is told of with what the access left in the end.
+            Some(true) => return Some(vec![undigested(&content)]),
+            Some(false) => return Some(failed(Subject::Content(Box::new(content)), Failure::Changed)),
+            None => {}
+        }
+        queue.follow(&mut content);
+        let wanted = Wanted {
+            dev: Some(content.id.dev),
+            version: content.version,
+            exact: false,
+            timed: content.timed,
+        };
+        let mut failure = Failure::Gone;
+        let opened = content.ways().into_iter().find_map(|way| {
+            match reading::open(Path::new(OsStr::from_bytes(&way)), &wanted) {
+                Ok(found) => Some((way, found)),
+                Err(other) => {
+                    failure = failure.max(other);
+                    None
+                }
+            }
+        });
+        let digest = match opened {
+            Some((way, found)) => found
+                .digest(&wanted, limit, room, |n| self.pace.take(n, queue))
+                .map(|(version, sha256)| FoundContent { path: way, version, sha256 }),
+            None => Err(failure),
+        };
+        match digest {
+            Ok(found) => {
+                let Content { id, version, .. } = content;
+                let digest = ContentDigest { at: clock::now(), id, content: version, found: Some(found) };
+                Some(vec![Observation::ContentDigest(Box::new(digest))])
+            }
+            Err(Failure::Gone | Failure::Changed) if content.may_try_again() => {
+                queue.put_off(Job {
+                    lane: Lane::Content,
+                    user,
+                    subject: Subject::Content(Box::new(content)),
+                });
+                None
+            }
+            Err(failure) => Some(failed(Subject::Content(Box::new(content)), failure)),
+        }
+    }
+}
+
+fn undigested(content: &Content) -> Observation {
+    let digest = ContentDigest { at: clock::now(), id: content.id, content: content.version, found: None };
+    Observation::ContentDigest(Box::new(digest))
+}
+
+fn failed(subject: Subject, failure: Failure) -> Vec<Observation> {
     let at = clock::now();
-    // The process has it in its hands; when that is gone, the path may still lead to it.
-    let link = format!("/proc/{pid}/exe");
-    let ways = [Path::new(&link), Path::new(std::ffi::OsStr::from_bytes(path))];
-    let digest = ways.into_iter().find_map(|way| digest(way, file.version, room).ok());
-    match digest {
-        Some(sha256) => {
-            Observation::ImageDigest(Box::new(ImageDigest { at, path: path.clone(), file: *file, sha256 }))
+    let class = subject.class();
+    let answer = match subject {
+        Subject::Image(image) => {
+            let Image { path, file, .. } = *image;
+            Observation::ImageDigest(Box::new(ImageDigest { at, path, file, sha256: None }))
         }
-        None => {
-            Observation::Loss(Loss { class: "image-digest", cause: "gone", count: 1, from: at, until: at })
-        }
-    }
-}
-
-fn digest(path: &Path, wanted: ImageVersion, room: &mut [u8]) -> io::Result<[u8; 32]> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut file = File::from(open(path, flags, Mode::empty())?);
-    let is_wanted = |file: &File| -> io::Result<()> {
-        if ImageVersion::of(&fstat(file)?) == wanted { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+        Subject::Content(content) => undigested(&content),
     };
-    is_wanted(&file)?;
-    let mut sum = Sha256::new();
-    loop {
-        match file.read(room)? {
-            0 => break,
-            n => sum.update(&room[..n]),
-        }
-    }
-    is_wanted(&file)?;
-    Ok(sum.finalize().into())
+    vec![Observation::Loss(Loss { class, cause: failure.cause(), count: 1, from: at, until: at }), answer]
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, time::Duration};
-
-    use super::*;
-    use crate::queue;
-
-    fn image(path: &Path) -> ImageFile {
-        let file = File::open(path).unwrap();
-        ImageFile { version: ImageVersion::of(&fstat(&file).unwrap()), ..ImageFile::default() }
-    }
-
-    #[test]
-    fn a_content_is_digested_once_and_another_one_again() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "abc").unwrap();
-        let (producer, consumer) = queue::bounded(1 << 20);
-        let mut digests = Digests::new(producer);
-        let path = file.path().as_os_str().as_bytes();
-        let first = image(file.path());
-        digests.want(u32::MAX, path, first);
-        digests.want(u32::MAX, path, first);
-        let next = || consumer.receive(Duration::from_secs(60)).unwrap().unwrap().remove(0);
-        let Observation::ImageDigest(found) = next() else { panic!("no digest") };
-        // FIPS 180-4, the example of one block.
-        assert_eq!(found.sha256[..4], [0xba, 0x78, 0x16, 0xbf]);
-        fs::write(file.path(), "abcd").unwrap();
-        // The old version is no longer there to be read.
-        digests.asked.clear();
-        digests.want(u32::MAX, path, first);
-        assert!(matches!(next(), Observation::Loss(Loss { cause: "gone", .. })));
-        digests.want(u32::MAX, path, image(file.path()));
-        assert!(matches!(next(), Observation::ImageDigest(_)));
-        drop(digests);
-        assert_eq!(consumer.receive(Duration::from_millis(10)), Ok(None));
-    }
-}
+mod tests;

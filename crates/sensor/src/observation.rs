@@ -138,12 +138,14 @@ pub struct ImageFile {
     /// It never had a name.
     pub memfd: bool,
     /// Which content it had.
-    pub version: ImageVersion,
+    pub version: FileVersion,
+    /// An [`Observation::ImageDigest`] of that content came before, or will come.
+    pub digest: bool,
 }
 
 /// Tells one content of files from another, as well as the kernel can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct ImageVersion {
+pub struct FileVersion {
     /// Inode.
     pub inode: u64,
     /// Bytes.
@@ -154,7 +156,7 @@ pub struct ImageVersion {
     pub ctime: i64,
 }
 
-impl ImageVersion {
+impl FileVersion {
     /// That of a file that was looked at.
     pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
         let instant = |seconds: i64, ns: u64| {
@@ -169,7 +171,7 @@ impl ImageVersion {
     }
 }
 
-/// The digest of an image.
+/// The digest of an image, or that there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageDigest {
     /// When it was read.
@@ -178,8 +180,8 @@ pub struct ImageDigest {
     pub path: Vec<u8>,
     /// Which file.
     pub file: ImageFile,
-    /// SHA-256 of its contents.
-    pub sha256: [u8; 32],
+    /// SHA-256 of its contents; `None` if it could not be read as it was, which a [`Loss`] tells of.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// Arguments as they lie in memory.
@@ -479,8 +481,10 @@ pub enum Observation {
     },
     /// A DNS message.
     Dns(Box<Dns>),
-    /// An image was digested.
+    /// An image was digested, or is not going to be.
     ImageDigest(Box<ImageDigest>),
+    /// What an access left in a file was digested, or is not going to be.
+    ContentDigest(Box<ContentDigest>),
     /// Something was done with a file. If it has a name, `FileLasts` or `FileEnd` follows, within a second or two.
     File(Box<FileAccess>),
     /// An access to a file goes on for now.

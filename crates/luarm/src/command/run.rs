@@ -19,11 +19,11 @@ use signal_hook::{
 use crate::{
     FAILED,
     cli::Place,
-    config::{Config, MemoryLimit, RingSize},
+    config::{Config, DigestLimit, DigestPlace, MemoryLimit, RingSize},
     control,
     data_dir::DataDir,
     pipeline::{self, Destination, Event, Plan, Room},
-    sensor::Choice,
+    sensor::{Choice, Policy},
 };
 
 /// Record this host until SIGTERM or SIGINT
@@ -54,6 +54,13 @@ pub(crate) struct Watch {
     /// none, and every read is told, with an empty list in the configuration file). Writes and refusals are always told
     #[arg(long, value_name = "PATH")]
     files_quiet: Option<Vec<PathBuf>>,
+    /// Directory or file whose contents are digested (SHA-256) after a close that changed them, instead of configuration, programs, boot files, jobs and keys as by
+    /// default (repeat it for more; `*` for every directory; none, with an empty list in the configuration file)
+    #[arg(long, value_name = "PATH")]
+    files_digest: Option<Vec<DigestPlace>>,
+    /// Largest file or image that is digested [default: 512MiB]
+    #[arg(long, value_name = "SIZE")]
+    digest_limit: Option<DigestLimit>,
 }
 
 impl Watch {
@@ -63,7 +70,15 @@ impl Watch {
             choice: self.sensor.or(config.sensor).unwrap_or_default(),
             memory_limit: self.memory_limit.or(config.memory_limit).unwrap_or_default().0,
             ring: self.ring.or(config.ring).map(|ring| ring.0),
-            quiet: self.files_quiet.clone().or_else(|| config.files_quiet.clone()),
+            policy: Policy {
+                quiet: self.files_quiet.clone().or_else(|| config.files_quiet.clone()),
+                digested: self
+                    .files_digest
+                    .clone()
+                    .or_else(|| config.files_digest.clone())
+                    .map(|places| places.into_iter().map(|place| place.0).collect()),
+                digest_limit: self.digest_limit.or(config.digest_limit).map(|limit| limit.0),
+            },
         }
     }
 }

@@ -23,8 +23,10 @@ use crate::size::Size;
 const BATCH_ROWS: usize = 4096;
 /// or this many bytes, which long arguments fill sooner,
 const BATCH_BYTES: usize = 4 << 20;
-/// or when a row has waited for so long.
+/// or when a row has waited for so long;
 const BATCH_AGE: Duration = Duration::from_millis(250);
+/// for so long at the most, if the recorder expects a digest.
+const EXPECTING_AGE: Duration = Duration::from_secs(1);
 /// Between two looks at the clock's offset, and two samples of the meters.
 const SECOND: Duration = Duration::from_secs(1);
 /// The recorder wants to be asked for a batch this often even when no row waits: the last sign of life must not grow old.
@@ -149,7 +151,7 @@ impl Recording {
     fn is_settled(&self, wanted: Wanted) -> bool {
         match wanted {
             Wanted::Before(instant) => self.progress.reached >= instant && !self.recorder.unsettled(instant),
-            Wanted::Inventory(started) => self.progress.reached >= started,
+            Wanted::Inventory(started) => self.progress.reached >= started && !self.recorder.is_expecting(),
         }
     }
 
@@ -161,7 +163,8 @@ impl Recording {
         let settled = self.progress.asks.iter().any(|ask| self.is_settled(ask.wanted));
         let older = |since: Option<Instant>, age| since.is_some_and(|since: Instant| since.elapsed() >= age);
         let due = self.is_full()
-            || older(self.progress.pending, BATCH_AGE)
+            || older(self.progress.pending, EXPECTING_AGE)
+            || older(self.progress.pending, BATCH_AGE) && !self.recorder.is_expecting()
             || older(self.progress.flushed, HEARTBEAT);
         if !settled && !due {
             return;

@@ -7,6 +7,7 @@ mod support;
 
 mod accesses;
 mod operations;
+mod rings;
 mod storm;
 
 use std::path::{Path, PathBuf};

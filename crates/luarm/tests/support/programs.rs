@@ -140,3 +140,10 @@ pub fn naming_program(dir: &Path) -> PathBuf {
     compile(include_str!("naming.c"), &path, &["-pthread"]);
     path
 }
+
+/// The program that works through io_uring.
+pub fn ring_program(dir: &Path) -> PathBuf {
+    let path = dir.join("ring");
+    compile(include_str!("ring.c"), &path, &[]);
+    path
+}

@@ -21,6 +21,8 @@ pub(crate) fn psinfo(ctx: &mut Context, process: &Process, origin: &'static str)
     let Process { image, psentity, ppsentity, task, program, began, .. } = process;
     let own = ctx.host.namespaces;
     let (ids, ns) = (task.credentials, task.namespaces);
+    // A fork runs what its creator runs.
+    let news = (origin != "fork").then_some(process.seen);
     let cgroup = task.cgroup.as_deref().filter(|path| !path.is_empty() && *path != b"/");
     PsInfo {
         psentity: *psentity,
@@ -63,7 +65,7 @@ pub(crate) fn psinfo(ctx: &mut Context, process: &Process, origin: &'static str)
         imageowner: program.file.map(|file| file.owner),
         imagemode: program.file.map(|file| file.mode),
         imagestate: program.file.and_then(state),
-        imagesha256: program.file.and_then(|file| ctx.digests.of(*psentity, file.version)),
+        imagesha256: program.file.and_then(|file| ctx.digests.of(*psentity, file, news)),
         execs: image.execs,
         created: ctx.clock.time(*began),
         end: None,

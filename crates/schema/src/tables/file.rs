@@ -44,8 +44,11 @@ table! {
         pid: u32,
         /// Size in bytes, when it began.
         size: Option<u64>,
-        /// 0 or the kernel's error number.
-        result: i32,
+        /// 0 or the kernel's error number; NULL for a request to io_uring of which nothing was heard any more: it asked that its success be kept from everybody,
+        /// or its process ended first.
+        result: Option<i32>,
+        /// `io_uring` where it was asked for through a ring; NULL for a system call.
+        via: Option<Word>,
         /// Effective user id.
         uid: u32,
         /// Login user id.
@@ -87,7 +90,45 @@ table! {
         modified: Option<i32>,
         /// The file's own position at the last close: how far it was read or written, unless by pread, pwrite or a mapping.
         position: Option<u64>,
+        /// SHA-256 of the contents that it left in the file, hexadecimal; where the policy has them digested (see the class `file-digest` in `coverageinfo`), and the
+        /// digest was known within a second of the end. NULL where it was not: `contentinfo` may have it, `lossinfo` tells of those that there are none of.
+        sha256: Option<Arc<str>>,
     }
     derived {}
     index { (filename) (inode) (psentity) }
+}
+
+table! {
+    /// Contents that an access left in a file, where the policy has files digested: read right after the close, and only if the file still was the one that was closed.
+    contentinfo: ContentInfo, ContentInfoEnd, key contentid;
+    begin {
+        /// Number of the row, ordered by time.
+        contentid: i64,
+        /// The access that left them, in `fileinfo`.
+        fileaccessid: i64,
+        /// Name under which it was read: another one than in `fileinfo` if it was renamed since.
+        filename: String,
+        /// Directory where it was read.
+        location: String,
+        /// Device of the file, as major * 2^20 + minor.
+        device: u32,
+        /// Inode of the file.
+        inode: u64,
+        /// Size in bytes.
+        size: u64,
+        /// When its contents changed last.
+        mtime: Time,
+        /// When anything of it changed last: its contents, its name, its owner, its permissions.
+        ctime: Time,
+        /// 1 if nothing of it changed between the close and the reading; 0 if its name or an attribute did, so that by size and time of modification alone the
+        /// contents are those of the close (or by size alone, if somebody set that time).
+        asclosed: i32,
+        /// SHA-256 of its contents, hexadecimal.
+        sha256: Arc<str>,
+        /// When it was read.
+        created: Time,
+    }
+    end {}
+    derived {}
+    index { (sha256) (fileaccessid) (inode) }
 }

@@ -91,8 +91,8 @@ table! {
         imagemode: Option<u16>,
         /// `deleted` where the image file had no name any more, `memfd` where it never had one, else NULL.
         imagestate: Option<Word>,
-        /// SHA-256 of the image file, hexadecimal. It is read once for each content of a file, beside the recording: NULL where that was not done when the row was
-        /// stored; `imageinfo` has it then, under `imagedev` and `imageinode`.
+        /// SHA-256 of the image file, hexadecimal. It is read once for each content of a file, beside the recording; the first row of an image waits for it for a second
+        /// at most. NULL where that was not enough: `imageinfo` may have it then, under `imagedev` and `imageinode`.
         imagesha256: Option<Arc<str>>,
         /// How many execs the process had done, this image's included, since it was forked.
         execs: u32,

@@ -65,6 +65,7 @@ CREATE TABLE fileinfo (
     sizeafter bigint,
     modified int,
     position bigint,
+    sha256 mediumtext,
     md5sum mediumtext NOT NULL,
     batch bigint NOT NULL,
     dbatch bigint,
@@ -87,6 +88,34 @@ CREATE INDEX fileinfo_filename ON fileinfo (filename(64));
 CREATE INDEX fileinfo_inode ON fileinfo (inode);
 CREATE INDEX fileinfo_psentity ON fileinfo (psentity);
 CREATE INDEX fileinfo_open ON fileinfo (host, destroyed);
+
+CREATE TABLE contentinfo (
+    host int NOT NULL,
+    contentid bigint NOT NULL,
+    fileaccessid bigint NOT NULL,
+    filename mediumtext NOT NULL,
+    location mediumtext NOT NULL,
+    device bigint NOT NULL,
+    inode bigint NOT NULL,
+    size bigint NOT NULL,
+    mtime datetime(6) NOT NULL,
+    ctime datetime(6) NOT NULL,
+    asclosed int NOT NULL,
+    sha256 mediumtext NOT NULL,
+    created datetime(6) NOT NULL,
+    md5sum mediumtext NOT NULL,
+    batch bigint NOT NULL,
+    cyear smallint GENERATED ALWAYS AS (year(created)) VIRTUAL,
+    cmonth smallint GENERATED ALWAYS AS (month(created)) VIRTUAL,
+    cday smallint GENERATED ALWAYS AS (day(created)) VIRTUAL,
+    chour smallint GENERATED ALWAYS AS (hour(created)) VIRTUAL,
+    cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
+    csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
+    PRIMARY KEY (host, contentid)
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX contentinfo_sha256 ON contentinfo (sha256(64));
+CREATE INDEX contentinfo_fileaccessid ON contentinfo (fileaccessid);
+CREATE INDEX contentinfo_inode ON contentinfo (inode);
 
 CREATE TABLE groupinfo (
     host int NOT NULL,

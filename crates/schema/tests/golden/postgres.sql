@@ -78,6 +78,7 @@ CREATE TABLE fileinfo_stored (
     sizeafter bigint,
     modified integer,
     position bigint,
+    sha256 text COLLATE "C",
     md5sum text COLLATE "C" NOT NULL,
     batch bigint NOT NULL,
     dbatch bigint,
@@ -127,6 +128,7 @@ CREATE VIEW fileinfo AS SELECT
     sizeafter,
     modified,
     position,
+    sha256,
     md5sum,
     batch,
     dbatch,
@@ -143,6 +145,51 @@ CREATE VIEW fileinfo AS SELECT
     CAST(floor(extract(minute FROM destroyed)) AS smallint) AS dmin,
     CAST(floor(extract(second FROM destroyed)) AS smallint) AS dsec
 FROM fileinfo_stored;
+
+CREATE TABLE contentinfo_stored (
+    host integer NOT NULL,
+    contentid bigint NOT NULL,
+    fileaccessid bigint NOT NULL,
+    filename text COLLATE "C" NOT NULL,
+    location text COLLATE "C" NOT NULL,
+    device bigint NOT NULL,
+    inode bigint NOT NULL,
+    size bigint NOT NULL,
+    mtime timestamp(6) NOT NULL,
+    ctime timestamp(6) NOT NULL,
+    asclosed integer NOT NULL,
+    sha256 text COLLATE "C" NOT NULL,
+    created timestamp(6) NOT NULL,
+    md5sum text COLLATE "C" NOT NULL,
+    batch bigint NOT NULL,
+    PRIMARY KEY (host, contentid)
+);
+CREATE INDEX contentinfo_sha256 ON contentinfo_stored (sha256);
+CREATE INDEX contentinfo_fileaccessid ON contentinfo_stored (fileaccessid);
+CREATE INDEX contentinfo_inode ON contentinfo_stored (inode);
+CREATE VIEW contentinfo AS SELECT
+    host,
+    contentid,
+    fileaccessid,
+    filename,
+    location,
+    device,
+    inode,
+    size,
+    mtime,
+    ctime,
+    asclosed,
+    sha256,
+    created,
+    md5sum,
+    batch,
+    CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
+    CAST(floor(extract(month FROM created)) AS smallint) AS cmonth,
+    CAST(floor(extract(day FROM created)) AS smallint) AS cday,
+    CAST(floor(extract(hour FROM created)) AS smallint) AS chour,
+    CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
+    CAST(floor(extract(second FROM created)) AS smallint) AS csec
+FROM contentinfo_stored;
 
 CREATE TABLE groupinfo_stored (
     host integer NOT NULL,

@@ -78,6 +78,7 @@ CREATE TABLE fileinfo_stored (
     sizeafter INTEGER,
     modified INTEGER,
     position INTEGER,
+    sha256 TEXT,
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     dbatch INTEGER,
@@ -125,6 +126,7 @@ CREATE VIEW fileinfo AS SELECT
     sizeafter,
     modified,
     position,
+    sha256,
     md5sum,
     batch,
     dbatch,
@@ -141,6 +143,51 @@ CREATE VIEW fileinfo AS SELECT
     CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
     CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
 FROM fileinfo_stored;
+
+CREATE TABLE contentinfo_stored (
+    host INTEGER NOT NULL,
+    contentid INTEGER NOT NULL,
+    fileaccessid INTEGER NOT NULL,
+    filename TEXT NOT NULL,
+    location TEXT NOT NULL,
+    device INTEGER NOT NULL,
+    inode INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    mtime TEXT NOT NULL,
+    ctime TEXT NOT NULL,
+    asclosed INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    created TEXT NOT NULL,
+    md5sum TEXT NOT NULL,
+    batch INTEGER NOT NULL,
+    PRIMARY KEY (host, contentid)
+) STRICT;
+CREATE INDEX contentinfo_sha256 ON contentinfo_stored (sha256);
+CREATE INDEX contentinfo_fileaccessid ON contentinfo_stored (fileaccessid);
+CREATE INDEX contentinfo_inode ON contentinfo_stored (inode);
+CREATE VIEW contentinfo AS SELECT
+    host,
+    contentid,
+    fileaccessid,
+    filename,
+    location,
+    device,
+    inode,
+    size,
+    mtime,
+    ctime,
+    asclosed,
+    sha256,
+    created,
+    md5sum,
+    batch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec
+FROM contentinfo_stored;
 
 CREATE TABLE groupinfo_stored (
     host INTEGER NOT NULL,

@@ -2,27 +2,25 @@
 #![expect(unsafe_code, reason = "the kernel tells of skipped runs only through a raw call")]
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs,
     io::{self, Read},
-    os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::fs::MetadataExt,
-    },
-    path::PathBuf,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{Mutex, PoisonError},
 };
 
 use libbpf_rs::{
     Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
 };
-use zerocopy::IntoBytes;
 
 use super::{
     EbpfConfig, EbpfError,
     hooks::{self, Attach, CLASSES, Class, DISPATCHERS, ESSENTIAL, FILES, Hook},
+    kernel::Kernel,
     mounts::{Tracepoints, cgroup_root},
-    names, record, syscalls,
+    names,
+    places::Places,
+    syscalls,
 };
 use crate::observation::{Coverage, Watch};
 
@@ -30,9 +28,12 @@ use crate::observation::{Coverage, Watch};
 pub(super) struct Attached {
     pub(super) object: Object,
     links: HashMap<&'static str, Link>,
-    /// Programs for which this kernel has no event, by the feature that it lacks.
-    lacking: HashMap<&'static str, &'static str>,
+    kernel: Kernel,
     pub(super) coverage: Vec<Coverage>,
+    /// Bytes of the largest file that is digested.
+    pub(super) digest_limit: u64,
+    /// For whoever keeps them up to date.
+    pub(super) places: Cell<Option<Places>>,
 }
 
 /// What libbpf said last, to find the program that the kernel refused and its reason.
@@ -49,14 +50,29 @@ impl Attached {
     /// Loads and attaches what can be; fails when processes cannot be watched.
     pub(super) fn new(config: &EbpfConfig) -> Result<Self, EbpfError> {
         let mut refused = names::unusable();
-        let object = load(config, &mut refused)?;
-        let mut attached =
-            Attached { object, links: HashMap::new(), lacking: HashMap::new(), coverage: Vec::new() };
+        let kernel = Kernel::running();
+        let object = load(config, &kernel, &mut refused)?;
+        let mut attached = Attached {
+            object,
+            links: HashMap::new(),
+            kernel,
+            coverage: Vec::new(),
+            digest_limit: config.digest_limit,
+            places: Cell::default(),
+        };
         attached.attach_all(&mut refused);
+        if let Some(flag) = attached.kernel.request_creds {
+            let table = attached.map("request_creds")?;
+            table
+                .update(&0u32.to_ne_bytes(), &flag.to_ne_bytes(), MapFlags::ANY)
+                .map_err(|e| EbpfError::Refused(format!("cannot set a flag for the programs: {e:#}")))?;
+        }
+        let places = Places::new(&attached.map("places")?, &config.quiet, &config.digested)?;
+        let [quiet, digested] = places.there();
+        attached.places.set(Some(places));
         for class in CLASSES {
             let mut coverage = attached.coverage_of(class, &refused);
             if class.name == FILES && coverage.watch == Watch::Watched {
-                let quiet = attached.be_quiet(&config.quiet)?;
                 let origin = names::origin(&refused);
                 coverage.reason = coverage
                     .reason
@@ -64,6 +80,9 @@ impl Attached {
                 for hook in names::standing(&refused).filter_map(|hook| attached.name_of(hook)) {
                     coverage.hook = format!("{}, {hook}", coverage.hook);
                 }
+            }
+            if class.name == FILES {
+                attached.coverage.push(digest_of_files(&coverage, &digested, config.digest_limit));
             }
             if class.name == ESSENTIAL && coverage.watch == Watch::Unwatched {
                 return Err(EbpfError::Refused(coverage.reason.unwrap_or_default()));
@@ -75,9 +94,10 @@ impl Attached {
             watch: Watch::Watched,
             sensor: "ebpf",
             hook: "sched_process_exec".to_owned(),
-            reason: Some(
-                "an image that is gone or changed when it is to be read has none: see lossinfo".to_owned(),
-            ),
+            reason: Some(format!(
+                "an image that is gone or changed when it is to be read, on a network file system or FUSE, or larger than {} bytes has none: see lossinfo",
+                config.digest_limit
+            )),
         });
         Ok(attached)
     }
@@ -96,12 +116,17 @@ impl Attached {
             hook: class
                 .hooks
                 .iter()
-                .filter(|h| !self.lacking.contains_key(h.program))
+                .filter(|h| !self.kernel.lacking.contains_key(h.program))
                 .filter_map(|h| self.name_of(h))
                 .collect::<Vec<_>>()
                 .join(", "),
             reason: if watched { self.limits(class) } else { Some(failed.join("; ")) },
         }
+    }
+
+    /// Whether a class is watched.
+    pub(super) fn watches(&self, class: &str) -> bool {
+        self.coverage.iter().any(|coverage| coverage.class == class && coverage.watch == Watch::Watched)
     }
 
     /// The kernel's name for a hook; none for calls that this architecture does not have.
@@ -111,6 +136,10 @@ impl Attached {
             Attach::Exit(calls) => ("sys_exit", *calls),
             Attach::Feature(call, _) => ("sys_exit", std::slice::from_ref(call)),
             Attach::Next(_) => return None,
+            Attach::Traced(names, _) => {
+                let name = self.kernel.renamed.get(hook.program).or(names.first())?;
+                return Some(format!("tp_btf/{name}"));
+            }
             _ => {
                 let program = self.object.progs().find(|p| p.name() == hook.program)?;
                 return Some(program.section().to_string_lossy().into_owned());
@@ -120,26 +149,10 @@ impl Attached {
         (!there.is_empty()).then(|| format!("{at}({})", there.join(" ")))
     }
 
-    /// Has reads below these places not told; gives those that are there.
-    fn be_quiet(&self, places: &[PathBuf]) -> Result<String, EbpfError> {
-        let table = self.map("quiet")?;
-        let mut there = Vec::new();
-        for place in places {
-            let Ok(facts) = fs::metadata(place) else { continue };
-            let (major, minor) = (rustix::fs::major(facts.dev()), rustix::fs::minor(facts.dev()));
-            let key = record::Place { inode: facts.ino(), dev: major << 20 | minor, pad: 0 };
-            table
-                .update(key.as_bytes(), &[1], MapFlags::ANY)
-                .map_err(|e| EbpfError::Refused(format!("cannot leave out {}: {e:#}", place.display())))?;
-            there.push(place.display().to_string());
-        }
-        Ok(there.join(" "))
-    }
-
     /// What a class that is watched does not see.
     fn limits(&self, class: &Class) -> Option<String> {
         let lacking: BTreeSet<&str> =
-            class.hooks.iter().filter_map(|h| self.lacking.get(h.program).copied()).collect();
+            class.hooks.iter().filter_map(|h| self.kernel.lacking.get(h.program).copied()).collect();
         let lacking = lacking.into_iter().map(|feature| format!("this kernel has no {feature}"));
         let all: Vec<String> = lacking.chain(class.limits.map(str::to_owned)).collect();
         (!all.is_empty()).then(|| all.join("; "))
@@ -152,13 +165,14 @@ impl Attached {
             if refused.contains_key(hook.program)
                 || self.links.contains_key(hook.program)
                 || hook.attach == Attach::Iterator
+                || self.kernel.lacking.contains_key(hook.program)
             {
                 continue;
             }
             if let Ok(tracepoints) = &tracepoints
                 && let Some(feature) = lacking(tracepoints, hook.attach)
             {
-                self.lacking.insert(hook.program, feature);
+                self.kernel.lacking.insert(hook.program, feature);
                 continue;
             }
             match self.attach(hook.program, hook.attach, &tracepoints, &cgroup) {
@@ -206,7 +220,7 @@ impl Attached {
     ) -> Result<Option<Link>, String> {
         let found = self.program(program)?;
         let link = match how {
-            Attach::Trace | Attach::Function => trace(&found)?,
+            Attach::Trace | Attach::Traced(..) | Attach::Function => trace(&found)?,
             Attach::Cgroup => {
                 let root =
                     cgroup.as_ref().map_err(|e| format!("cannot open the control group hierarchy: {e}"))?;
@@ -292,6 +306,26 @@ impl Attached {
     }
 }
 
+/// What is digested of files, if those are watched at all.
+fn digest_of_files(files: &Coverage, places: &str, limit: u64) -> Coverage {
+    let watched = files.watch == Watch::Watched && !places.is_empty();
+    let limits = format!(
+        "below {places} by policy, after a close, files of up to {limit} bytes; what is gone or changed when it is to be read, or is on a network file system or FUSE, \
+         has none: see lossinfo"
+    );
+    Coverage {
+        class: "file-digest",
+        watch: if watched { Watch::Watched } else { Watch::Unwatched },
+        sensor: if watched { "ebpf" } else { "none" },
+        hook: if watched { "sys_enter(close)".to_owned() } else { String::new() },
+        reason: match files.watch {
+            Watch::Watched if watched => Some(limits),
+            Watch::Watched => Some("none of the directories of the policy is there".to_owned()),
+            _ => files.reason.clone(),
+        },
+    }
+}
+
 fn trace(program: &ProgramMut<'_>) -> Result<Link, String> {
     program.attach_trace().map_err(|e| format!("{e:#}"))
 }
@@ -307,12 +341,22 @@ fn lacking(tracepoints: &Tracepoints, hook: Attach) -> Option<&'static str> {
     }
 }
 
-fn open(config: &EbpfConfig, refused: &BTreeMap<String, String>) -> Result<OpenObject, EbpfError> {
+fn open(
+    config: &EbpfConfig,
+    kernel: &Kernel,
+    refused: &BTreeMap<String, String>,
+) -> Result<OpenObject, EbpfError> {
     let mut object = ObjectBuilder::default()
         .open_memory(super::OBJECT)
         .map_err(|e| EbpfError::Refused(format!("{e:#}")))?;
     for mut program in object.progs_mut() {
-        program.set_autoload(!refused.contains_key(&*program.name().to_string_lossy()));
+        let name = program.name().to_string_lossy().into_owned();
+        program.set_autoload(!refused.contains_key(&name) && !kernel.lacking.contains_key(&*name));
+        if let Some(tracepoint) = kernel.renamed.get(&*name) {
+            program
+                .set_attach_target(0, Some((*tracepoint).to_owned()))
+                .map_err(|e| EbpfError::Refused(format!("cannot name the tracepoint {tracepoint}: {e:#}")))?;
+        }
     }
     for mut map in object.maps_mut() {
         let size = match map.name().to_str() {
@@ -326,14 +370,18 @@ fn open(config: &EbpfConfig, refused: &BTreeMap<String, String>) -> Result<OpenO
 }
 
 /// Loads the object; as long as the kernel refuses a program, again without it.
-fn load(config: &EbpfConfig, refused: &mut BTreeMap<String, String>) -> Result<Object, EbpfError> {
+fn load(
+    config: &EbpfConfig,
+    kernel: &Kernel,
+    refused: &mut BTreeMap<String, String>,
+) -> Result<Object, EbpfError> {
     let _alone = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
     libbpf_rs::set_print(Some((PrintLevel::Debug, listen)));
     let programs = hooks::all().count() + DISPATCHERS.len();
     let mut last = String::new();
     for _ in 0..=programs {
         SAID.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        let error = match open(config, refused)?.load() {
+        let error = match open(config, kernel, refused)?.load() {
             Ok(object) => return Ok(object),
             Err(e) => format!("{e:#}"),
         };

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::record::{self, PF_KTHREAD, split};
 use crate::observation::{
     Actor, Arguments, Capabilities, Credentials, Direction, Dns, Endpoint, EndpointEnd, EndpointId,
-    ImageFile, ImageId, ImageVersion, Namespaces, Observation, Origin, Program, Task, Traffic, Transport,
+    FileVersion, ImageFile, ImageId, Namespaces, Observation, Origin, Program, Task, Traffic, Transport,
     Usage,
 };
 
@@ -131,12 +131,13 @@ pub(super) fn program(
             mode: r.mode as u16,
             deleted: !memfd && (r.links == 0 || r.unhashed != 0),
             memfd,
-            version: ImageVersion {
+            version: FileVersion {
                 inode: r.inode,
                 size: r.size,
                 mtime: r.mtime as i64,
                 ctime: r.ctime as i64,
             },
+            digest: false,
         }),
         path: image_path,
         arguments: Arguments { bytes: arguments, length: r.args_total },

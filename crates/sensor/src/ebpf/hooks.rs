@@ -7,6 +7,8 @@ use super::names::RUNG;
 pub(super) enum Attach {
     /// A tracepoint with type information: the kernel finds it by name.
     Trace,
+    /// A tracepoint with type information, by the names that it has had, the newest first. A kernel that was built without the feature has it not.
+    Traced(&'static [&'static str], &'static str),
     /// At the entry of system calls of these names ([`super::syscalls`]), whatever program makes them.
     Entry(&'static [&'static str]),
     /// At their exit.
@@ -61,6 +63,11 @@ const fn feature(program: &'static str, call: &'static str, feature: &'static st
     Hook { program, attach: Attach::Feature(call, feature) }
 }
 
+const fn traced(program: &'static str, names: &'static [&'static str], feature: &'static str) -> Hook {
+    Hook { program, attach: Attach::Traced(names, feature) }
+}
+
+const RINGS: &str = "io_uring";
 const MODULES: &str = "loadable modules";
 const KEXEC: &str = "kexec";
 
@@ -98,6 +105,9 @@ pub(super) const ESSENTIAL: &str = "process";
 
 /// The class of files, whose policy is part of its limits.
 pub(super) const FILES: &str = "file";
+
+/// The class of what is done with files through io_uring.
+pub(super) const RING_CLASS: &str = "io-uring";
 
 /// Every class, in the order in which it is reported.
 pub(super) const CLASSES: &[Class] = &[
@@ -199,7 +209,10 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         name: "tcp-accept",
         hooks: &[exit("on_accept", &["accept", "accept4"]), exit("on_socketcall", &["socketcall"])],
-        limits: Some("accepted through io_uring: told of at its end, as the listener's"),
+        limits: Some(
+            "accepted through io_uring by a request for many connections, or without a descriptor: told of at its end, as the \
+             listener's",
+        ),
     },
     Class {
         name: "udp",
@@ -269,14 +282,21 @@ pub(super) const CLASSES: &[Class] = &[
             exit("on_file_umount", &["umount", "umount2"]),
         ],
         limits: Some(
-            "files and block devices; what goes through io_uring is not seen; in /proc, /sys and the like only what is written, and another process's memory, environment and descriptors",
+            "files and block devices; what goes through io_uring is the class io-uring; \
+             in /proc, /sys and the like only what is written, and another process's memory, environment and descriptors",
         ),
     },
     Class {
-        name: "io-uring",
-        hooks: &[exit("on_io_uring_setup", &["io_uring_setup"])],
+        name: RING_CLASS,
+        hooks: &[
+            exit("on_io_uring_setup", &["io_uring_setup"]),
+            traced("on_request", &["io_uring_submit_req", "io_uring_submit_sqe"], RINGS),
+            traced("on_answer", &["io_uring_complete"], RINGS),
+            traced("on_overflow", &["io_uring_cqe_overflow"], RINGS),
+        ],
         limits: Some(
-            "that a ring is made is told, not what goes through it: connections are seen, operations on files are not",
+            "what a request does that asked for no completion is told without its result; a file opened for the ring alone, without a \
+             descriptor, is told by its name, and not when it is closed",
         ),
     },
     Class {

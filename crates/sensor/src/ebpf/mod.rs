@@ -13,8 +13,10 @@ mod empty;
 mod exchanges;
 mod files;
 mod hooks;
+mod kernel;
 mod mounts;
 mod names;
+mod places;
 mod privilege;
 mod reader;
 mod record;
@@ -56,6 +58,10 @@ pub struct EbpfConfig {
     pub bulk: u32,
     /// Directories and files that everybody reads: that something below them is read is not told.
     pub quiet: Vec<PathBuf>,
+    /// Directories and files whose contents are digested when they were changed; a component `*` stands for every directory.
+    pub digested: Vec<PathBuf>,
+    /// Bytes of the largest file that is digested, an image or not.
+    pub digest_limit: u64,
 }
 
 /// Libraries, locales, fonts, and the caches of the dynamic linker: what a program reads whatever it is for.
@@ -84,9 +90,42 @@ pub const QUIET: &[&str] = &[
     "/etc/locale.alias",
 ];
 
+/// What decides what runs and who may come in: configuration, programs, what the kernel is started with, modules, units, jobs, and users' own keys and units.
+pub const DIGESTED: &[&str] = &[
+    "/etc",
+    "/boot",
+    "/usr/bin",
+    "/usr/sbin",
+    "/bin",
+    "/sbin",
+    "/usr/local",
+    "/usr/lib/systemd",
+    "/usr/lib/modules",
+    "/usr/lib/*/security",
+    "/usr/lib/security",
+    "/usr/lib64/security",
+    "/lib/systemd",
+    "/lib/modules",
+    "/lib/*/security",
+    "/var/spool/cron",
+    "/var/spool/at",
+    "/root/.ssh",
+    "/root/.config/systemd",
+    "/root/.config/autostart",
+    "/home/*/.ssh",
+    "/home/*/.config/systemd",
+    "/home/*/.config/autostart",
+];
+
 impl Default for EbpfConfig {
     fn default() -> Self {
-        EbpfConfig { events: 8 << 20, bulk: 4 << 20, quiet: QUIET.iter().map(PathBuf::from).collect() }
+        EbpfConfig {
+            events: 8 << 20,
+            bulk: 4 << 20,
+            quiet: QUIET.iter().map(PathBuf::from).collect(),
+            digested: DIGESTED.iter().map(PathBuf::from).collect(),
+            digest_limit: 512 << 20,
+        }
     }
 }
 

@@ -26,6 +26,8 @@ use super::{
     decode,
     exchanges::Exchanges,
     files::Files,
+    hooks::RING_CLASS,
+    places::Places,
     privilege,
     record::{self, kind, split},
     weight,
@@ -70,8 +72,8 @@ pub(super) struct Reader<'a> {
     messages: Rc<RefCell<VecDeque<Dns>>>,
     exchanges: Exchanges,
     files: Files,
-    digests: RefCell<Digests>,
-    /// Whether it was said that somebody uses io_uring.
+    digests: Rc<RefCell<Digests>>,
+    /// Whether it was said that somebody uses io_uring, or need not be: what goes through it is seen.
     warned: bool,
     failed: HashSet<u64>,
     failed_order: VecDeque<u64>,
@@ -121,6 +123,11 @@ impl<'a> Reader<'a> {
         epoll::add(&sleep, wake, epoll::EventData::new_u64(1), epoll::EventFlags::IN)
             .map_err(system("watch the wake-up"))?;
         let now = clock::now();
+        let places = attached.places.take();
+        let names = places.as_ref().map(Places::names).unwrap_or_default();
+        let mut places = places;
+        let chore = move || places.iter_mut().for_each(Places::refresh);
+        let digests = Rc::new(RefCell::new(Digests::new(producer.clone(), attached.digest_limit, chore)));
         Ok(Reader {
             attached,
             producer,
@@ -132,9 +139,9 @@ impl<'a> Reader<'a> {
             pieces,
             messages,
             exchanges: Exchanges::default(),
-            files: Files::new(own_mount_namespace()),
-            warned: false,
-            digests: RefCell::new(Digests::new(producer.clone())),
+            files: Files::new(own_mount_namespace(), Rc::clone(&digests), names),
+            warned: attached.watches(RING_CLASS),
+            digests,
             failed: HashSet::new(),
             failed_order: VecDeque::new(),
             undecided: HashMap::new(),
@@ -155,13 +162,24 @@ impl<'a> Reader<'a> {
         loop {
             let stop = stopping.load(Ordering::Acquire);
             let asked = self.clear_wake();
-            if self.turn(asked || stop).is_err() || stop {
+            if self.turn(asked || stop).is_err() {
                 return;
+            }
+            if stop {
+                return self.finish();
             }
             let mut events =
                 [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 4];
             let _ = epoll::wait(&self.sleep, &mut events[..], Some(&PAUSE));
         }
+    }
+
+    /// Nothing more is seen: what waits to be digested still may be.
+    fn finish(&mut self) {
+        self.digests.borrow().finish();
+        self.count_losses(clock::now());
+        // Whoever took observations is gone, or takes these too.
+        let _ = self.hand_over();
     }
 
     fn clear_wake(&self) -> bool {
@@ -229,10 +247,9 @@ impl<'a> Reader<'a> {
         let observation = match header.kind {
             kind::FORK => decode::fork(bytes),
             kind::EXEC => decode::program(bytes, |image| self.pieces.borrow_mut().take(image)).map(
-                |(r, task, program)| Observation::Exec {
-                    at: r.h.at,
-                    task: Box::new(task),
-                    program: Box::new(program),
+                |(r, task, mut program)| {
+                    self.digest(&task, &mut program, r.remote != 0, false);
+                    Observation::Exec { at: r.h.at, task: Box::new(task), program: Box::new(program) }
                 },
             ),
             kind::EXIT => decode::exit(bytes),
@@ -246,22 +263,23 @@ impl<'a> Reader<'a> {
             kind::UDP_RELEASE => return self.release(bytes),
             kind::FILE => return self.files.one(bytes, &mut self.out),
             kind::FILE_END => return self.files.closed(bytes),
+            kind::FILE_CONTENT => return self.files.left(bytes),
             kind::FILE_CLOEXEC => return self.files.closes_at_exec(bytes),
             kind::FILE_AGAIN => return self.files.again(bytes),
+            kind::FILE_ANSWER => return self.files.answered(bytes, &mut self.out),
             _ => None,
         };
         match &observation {
-            Some(Observation::Exec { at, task, program }) => {
-                self.digest(task, program);
+            Some(Observation::Exec { at, task, .. }) => {
                 if let Ok(table) = self.attached.map("accesses") {
                     self.files.executed(*at, task.image, &table, &mut self.out);
                 }
             }
-            Some(Observation::Exit { at, image, .. }) => self.files.exited(*at, *image),
+            Some(Observation::Exit { at, image, .. }) => self.files.exited(*at, *image, &mut self.out),
             Some(Observation::Privilege(act)) if act.operation == "io_uring_setup" && !self.warned => {
                 self.warned = true;
                 tracing::warn!(
-                    "process {} uses io_uring: what it does with files through it is not seen; privinfo tells of each that does",
+                    "process {} uses io_uring: what it does with files through it is not seen on this kernel; privinfo tells of each that does",
                     act.actor.image.pid
                 );
             }
@@ -270,9 +288,15 @@ impl<'a> Reader<'a> {
         self.out.extend(observation);
     }
 
-    fn digest(&self, task: &Task, program: &Program) {
-        if let Some(file) = program.file {
-            self.digests.borrow_mut().want(task.image.pid, &program.path, file);
+    /// Has the image digested; on a file system whose answer may never come, it is not.
+    fn digest(&self, task: &Task, program: &mut Program, remote: bool, found: bool) {
+        let Some(file) = &mut program.file else { return };
+        let mut digests = self.digests.borrow_mut();
+        if remote {
+            digests.miss("image-digest", "remote");
+        } else {
+            let who = (task.image.pid, task.credentials.euid);
+            file.digest = digests.image(who, &program.path, *file, found);
         }
     }
 
@@ -365,10 +389,8 @@ impl<'a> Reader<'a> {
                 }));
             }
         }
-        let count = self.digests.borrow_mut().take_missed();
-        if count > 0 {
-            let loss =
-                Loss { class: "image-digest", cause: "queue-full", count, from: self.asked, until: now };
+        for (class, cause, count) in self.digests.borrow_mut().take_missed() {
+            let loss = Loss { class, cause, count, from: self.asked, until: now };
             self.out.push(Observation::Loss(loss));
         }
         self.asked = now;
@@ -408,13 +430,13 @@ impl<'a> Reader<'a> {
             }
             met.insert(task.image.pid);
             parents.extend(task.creator.map(|parent| (parent.pid, parent)));
-            self.found(r.h.at, task, program);
+            self.found(r.h.at, task, program, r.remote != 0);
         }
         // The iterator leaves the first process out on some kernels (6.18). Its children know its identity; the rest is in /proc.
         for (pid, image) in parents.into_iter().filter(|(pid, _)| !met.contains(pid)) {
             if let Some((mut task, program)) = reader.as_ref().and_then(|r| r.found(pid)) {
                 task.image = image;
-                self.found(clock::now(), task, program);
+                self.found(clock::now(), task, program, false);
             }
         }
         self.out.push(Observation::Complete(Inventory::Processes));
@@ -425,8 +447,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn found(&mut self, at: BootNs, task: Task, program: Program) {
-        self.digest(&task, &program);
+    fn found(&mut self, at: BootNs, task: Task, mut program: Program, remote: bool) {
+        self.digest(&task, &mut program, remote, true);
         self.out.push(Observation::Found {
             at,
             task: Box::new(task),

@@ -38,12 +38,13 @@ pub(super) mod kind {
     pub(in super::super) const FILE_END: u32 = 15;
     pub(in super::super) const FILE_CLOEXEC: u32 = 16;
     pub(in super::super) const FILE_AGAIN: u32 = 17;
-
     pub(in super::super) const PRIVILEGE: u32 = 18;
+    pub(in super::super) const FILE_ANSWER: u32 = 19;
+    pub(in super::super) const FILE_CONTENT: u32 = 20;
 }
 
 /// What the counters of lost events stand for, as in `enum class`: class and cause.
-pub(super) const LOST: [(&str, &str); 16] = [
+pub(super) const LOST: [(&str, &str); 17] = [
     ("process", "ring-full"),
     ("arguments", "ring-full"),
     ("rename", "ring-full"),
@@ -60,6 +61,7 @@ pub(super) const LOST: [(&str, &str); 16] = [
     ("ptrace", "ring-full"),
     ("namespaces", "ring-full"),
     ("signals", "ring-full"),
+    ("file-digest", "ring-full"),
 ];
 
 /// The names of `enum operation`: system calls, where it is not one of several that do the same.
@@ -126,6 +128,8 @@ pub(super) const FILE_TRUNCATED: u32 = 2;
 pub(super) const FILE_CLOEXEC: u32 = 4;
 pub(super) const FILE_DELETED: u32 = 8;
 pub(super) const FILE_UNREAD: u32 = 16;
+pub(super) const FILE_ASKED: u32 = 32;
+pub(super) const FILE_SILENT: u32 = 64;
 
 /// `TASK.flags` of a kernel thread.
 pub(super) const PF_KTHREAD: u32 = 0x0020_0000;
@@ -157,7 +161,7 @@ records! {
     Exec = "exec_record" {
         h: Header, task: Task, inode: u64, size: u64, mtime: u64, ctime: u64, dev: u32, owner: u32, mode: u32, links: u32, unhashed: u32,
         path_len: u32, cwd_len: u32, cgroup_len: u32, filename_len: u32, script: u32,
-        args_total: u64, args_len: u32, args_bulk: u32,
+        args_total: u64, args_len: u32, args_bulk: u32, remote: u32, pad: u32,
     }
     /// A process ended.
     Exit = "exit_record" {
@@ -194,15 +198,23 @@ records! {
     /// Value of the table of accesses.
     Access = "access" {
         last: u64, told: u64, size: u64, position: u64, opens: u32, open: u32, modified: u32, again: u32,
+        mtime: u64, ctime: u64, content: u64,
     }
-    /// Where reads are not told.
+    /// Where policy says something of files.
     Place = "place" { inode: u64, dev: u32, pad: u32, }
+    /// A file was closed with new contents, where files are digested.
+    Content = "content_record" {
+        h: Header, key: AccessKey, size: u64, mtime: u64, ctime: u64, euid: u32, place: u32, mntns: u32, remote: u32, below: u32, path_len: u32,
+    }
     /// A file was opened, or something was done to it.
     File = "file_record" {
         h: Header, actor: Actor, inode: u64, size: u64, dev: u32, owner: u32, mode: u32, operation: u32, access: u32,
         flags: u32, result: i32, fd: i32, argument: u32, argument2: u32, mntns: u32, rooted: u32, name_len: u32,
         path_len: u32, name2_len: u32, path2_len: u32, which: u32, pad: u32,
+        request: u64,
     }
+    /// What became of a request.
+    Answer = "answer_record" { h: Header, request: u64, result: i32, untold: u32, inode: u64, dev: u32, pad: u32, }
     /// An access ended, or goes on.
     FileEnd = "file_end_record" { h: Header, key: AccessKey, access: Access, }
     /// Key of the UDP table.

@@ -1,6 +1,6 @@
 //! What is done with files.
 
-use super::{Actor, BootNs, ImageId};
+use super::{Actor, BootNs, FileVersion, ImageId};
 
 /// Names an access to a file for as long as it lasts: which image, which file, how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +43,13 @@ pub enum FileOperation {
     Utimes,
     Mount,
     Umount,
+}
+
+impl FileOperation {
+    /// Whether a file was opened.
+    pub fn opens(self) -> bool {
+        matches!(self, FileOperation::Open | FileOperation::Create | FileOperation::Truncate)
+    }
 }
 
 /// How a path came to be known.
@@ -113,8 +120,10 @@ pub struct FileAccess {
     pub permissions: Option<u16>,
     /// The owner and the group that chown asked for; `None` for one that stays.
     pub owners: Option<(Option<u32>, Option<u32>)>,
-    /// 0, or the error number of the refusal.
-    pub result: i32,
+    /// 0, or the error number of the refusal; `None` for a request to io_uring of which nothing was heard any more.
+    pub result: Option<i32>,
+    /// It was asked for through io_uring.
+    pub ring: bool,
     /// Mount namespace, 0 where unknown.
     pub mntns: u32,
 }
@@ -130,6 +139,8 @@ pub struct AccessEnd {
     pub opens: u32,
     /// What the last close found; `None` where it was not seen.
     pub closed: Option<Closed>,
+    /// The contents that it left there, if a [`ContentDigest`] of them came before or will come.
+    pub content: Option<FileVersion>,
 }
 
 /// What a close finds.
@@ -141,4 +152,28 @@ pub struct Closed {
     pub position: u64,
     /// Its contents changed meanwhile.
     pub modified: bool,
+}
+
+/// The digest of what an access left in a file, or that there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentDigest {
+    /// When it was read.
+    pub at: BootNs,
+    /// The access.
+    pub id: AccessId,
+    /// Which contents, as of the close.
+    pub content: FileVersion,
+    /// What was found; `None` if it could not be read as it was, which a loss tells of.
+    pub found: Option<FoundContent>,
+}
+
+/// Contents that were read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundContent {
+    /// Where the file was then, in luarm's mount namespace.
+    pub path: Vec<u8>,
+    /// The file as it was then. If anything but the contents changed since the close (name, owner, permissions…), its times are others.
+    pub version: FileVersion,
+    /// SHA-256.
+    pub sha256: [u8; 32],
 }

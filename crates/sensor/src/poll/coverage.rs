@@ -75,6 +75,7 @@ pub(super) fn coverage(sight: &Sight, sockets: Option<&str>) -> Vec<Coverage> {
         .collect();
     all.push(unwatched("image-digest", "polling digests no images"));
     all.push(unwatched("file", "polling sees no files"));
+    all.push(unwatched("file-digest", "polling sees no files"));
     all.extend(["tcp", "udp"].map(|class| match sockets {
         None => sampled(class, "sock_diag", sight.socket_reason()),
         Some(error) => unwatched(class, error),

@@ -9,7 +9,7 @@ use super::{
     reader::{bracketed, contents, link, namespaces, numbers},
     status,
 };
-use crate::observation::{Arguments, ImageFile, ImageVersion, Namespaces};
+use crate::observation::{Arguments, FileVersion, ImageFile, Namespaces};
 
 /// How many bytes of arguments are read.
 pub const ARGUMENTS_LIMIT: usize = 256 << 10;
@@ -112,7 +112,8 @@ impl Process {
             mode: (file.st_mode & 0xffff) as u16,
             deleted,
             memfd: deleted && path.starts_with(b"/memfd:"),
-            version: ImageVersion::of(&file),
+            version: FileVersion::of(&file),
+            digest: false,
         };
         Some((path, image))
     }

@@ -61,7 +61,8 @@ pub(super) fn file(bytes: &[u8], paths: &mut Paths) -> Option<(File, FileAccess)
         fd: u32::try_from(r.fd).ok(),
         permissions,
         owners: (operation == FileOperation::Chown).then(|| (id(r.argument), id(r.argument2))),
-        result: r.result,
+        result: Some(r.result),
+        ring: r.request != 0,
         mntns: r.mntns,
     };
     Some((r, access))

@@ -2,21 +2,31 @@
 
 mod decode;
 mod paths;
+mod requests;
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, VecDeque},
     mem,
+    rc::Rc,
 };
 
 use libbpf_rs::{MapCore, MapFlags};
 use zerocopy::{FromBytes, IntoBytes};
 
-use self::paths::Paths;
+use self::{paths::Paths, requests::Requests};
 use super::{
-    decode::image,
+    decode::{image, path},
+    places::Names,
     record::{self, Access, AccessKey, split},
 };
-use crate::observation::{AccessEnd, AccessId, BootNs, Closed, ImageId, Loss, Observation};
+use crate::{
+    digest::{Content, Digests},
+    observation::{
+        AccessEnd, AccessId, BootNs, Closed, FileAccess, FileOperation, FileVersion, ImageId, Loss,
+        Observation,
+    },
+};
 
 /// As long as this after a close the kernel takes an open for the same access (`AGAIN` in bpf/files.h).
 const AGAIN: BootNs = 1_000_000_000;
@@ -73,12 +83,31 @@ struct Known {
     cloexec: bool,
     /// The recorder was told that it goes on.
     lasting: bool,
+    /// What it left in the file, as of its last close that changed it; where files are digested.
+    left: Option<Box<Left>>,
+}
+
+/// Contents that are to be digested.
+struct Left {
+    user: u32,
+    content: Content,
+    /// The digest was asked for.
+    asked: bool,
 }
 
 impl Known {
     fn note(&mut self, access: &Access) {
         self.opens = self.opens.max(access.opens);
         let modified = access.modified != 0;
+        if let Some(left) = self.left.as_mut().filter(|_| modified && access.mtime != 0) {
+            let Access { size, mtime, ctime, .. } = *access;
+            let version =
+                FileVersion { inode: self.id.inode, size, mtime: mtime as i64, ctime: ctime as i64 };
+            if version != left.content.version {
+                left.content = left.content.later(version);
+                left.asked = false;
+            }
+        }
         let closed = Closed { size: access.size, position: access.position, modified };
         self.closed = (access.open == 0).then_some((access.last, closed));
     }
@@ -104,6 +133,7 @@ impl Known {
             exec: exec && closed.is_none(),
             opens: self.before + self.opens.max(1),
             closed,
+            content: self.left.as_ref().filter(|left| left.asked).map(|left| left.content.version),
         };
         Observation::FileEnd { at: at.max(self.id.at), id: self.id, end }
     }
@@ -117,26 +147,39 @@ pub(super) struct Files {
     due: VecDeque<(BootNs, Key, BootNs)>,
     exits: VecDeque<(BootNs, ImageId)>,
     paths: Paths,
+    requests: Requests,
     given_up: u64,
+    digests: Rc<RefCell<Digests>>,
+    places: Names,
 }
 
 impl Files {
-    /// `mntns` is the host's own mount namespace.
-    pub(super) fn new(mntns: u32) -> Self {
+    /// `mntns` is the host's own mount namespace; `digests` is asked for those of files below `places`.
+    pub(super) fn new(mntns: u32, digests: Rc<RefCell<Digests>>, places: Names) -> Self {
         Self {
             known: HashMap::new(),
             of_process: HashMap::new(),
             due: VecDeque::new(),
             exits: VecDeque::new(),
             paths: Paths::new(mntns),
+            requests: Requests::default(),
             given_up: 0,
+            digests,
+            places,
         }
     }
 
     /// Something was done with a file.
     pub(super) fn one(&mut self, bytes: &[u8], out: &mut Vec<Observation>) {
         let Some((r, mut access)) = decode::file(bytes, &mut self.paths) else { return };
+        if r.flags & record::FILE_ASKED != 0 {
+            return self.requests.asked(r.request, access, r.flags & record::FILE_SILENT != 0, out);
+        }
+        if r.request != 0 {
+            self.requests.met(r.request, &mut access, &self.paths, out);
+        }
         if r.operation != record::operation::OPEN || r.result != 0 {
+            self.follow(&access);
             out.push(Observation::File(Box::new(access)));
             return;
         }
@@ -175,10 +218,18 @@ impl Files {
                 again: false,
                 cloexec: r.flags & record::FILE_CLOEXEC != 0,
                 lasting: false,
+                left: None,
             },
         );
         self.of_process.entry(key.process()).or_default().push(key);
         self.due.push_back((at + AGAIN, key, at));
+    }
+
+    /// A request to io_uring is done.
+    pub(super) fn answered(&mut self, bytes: &[u8], out: &mut Vec<Observation>) {
+        if let Some((r, _)) = split::<record::Answer>(bytes) {
+            self.requests.answered(&r, &self.paths, out);
+        }
     }
 
     /// An access was closed.
@@ -190,6 +241,44 @@ impl Files {
         known.again = false;
         known.exit = r.h.pad != 0;
         self.due.push_back((r.h.at + AGAIN, key, known.id.at));
+    }
+
+    /// A file was closed with new contents, where files are digested. That it was closed is told next.
+    pub(super) fn left(&mut self, bytes: &[u8]) {
+        let Some((r, rest)) = split::<record::Content>(bytes) else { return };
+        let mut digests = self.digests.borrow_mut();
+        let Some(known) = self.known.get_mut(&Key::of(&r.key)) else {
+            return digests.miss("file-digest", "unknown-access");
+        };
+        if r.remote != 0 {
+            known.left = None;
+            return digests.miss("file-digest", "remote");
+        }
+        let version =
+            FileVersion { inode: r.key.inode, size: r.size, mtime: r.mtime as i64, ctime: r.ctime as i64 };
+        let components = rest.get(..r.path_len as usize).unwrap_or_default();
+        let seen = path(components);
+        let place = self.places.path(r.place).filter(|_| r.below <= r.path_len).map(|own| {
+            let below = path(&components[..r.below as usize]);
+            let above = seen.len() - if r.below == 0 { 0 } else { below.len() };
+            (seen[..above].to_vec(), own)
+        });
+        let content = Content::new(known.id, version, seen, place);
+        // Where there is no room for it now there may be when the access is over.
+        let asked = digests.content(r.euid, content.later(version));
+        known.left = Some(Box::new(Left { user: r.euid, content, asked }));
+    }
+
+    /// What waits to be digested may have another name now.
+    fn follow(&self, access: &FileAccess) {
+        let FileAccess { operation, path, target, result: Some(0), .. } = access else { return };
+        let digests = self.digests.borrow();
+        match (operation, target) {
+            (FileOperation::Rename, Some(target)) => digests.named(&path.path, &target.path, true),
+            (FileOperation::Link, Some(target)) => digests.named(&path.path, &target.path, false),
+            (FileOperation::Utimes, _) => digests.timed(&path.path),
+            _ => {}
+        }
     }
 
     /// Whether an exec closes it is another from now on.
@@ -210,7 +299,8 @@ impl Files {
     }
 
     /// A process ended.
-    pub(super) fn exited(&mut self, at: BootNs, image: ImageId) {
+    pub(super) fn exited(&mut self, at: BootNs, image: ImageId, out: &mut Vec<Observation>) {
+        self.requests.exited(image, out);
         if self.of_process.contains_key(&(image.pid, image.start)) {
             self.exits.push_back((at, image));
         }
@@ -240,6 +330,7 @@ impl Files {
         out: &mut Vec<Observation>,
     ) {
         self.paths.forget();
+        self.requests.settle(now, all, out);
         let ripe = |at: BootNs| all || at + FAREWELL <= now;
         while let Some((at, image)) = self.exits.pop_front_if(|(at, _)| ripe(*at)) {
             for key in self.of_process.get(&(image.pid, image.start)).cloned().unwrap_or_default() {
@@ -321,7 +412,14 @@ impl Files {
     }
 
     fn finish(&mut self, key: Key, at: BootNs, how: (bool, bool), out: &mut Vec<Observation>) {
-        let Some(known) = self.known.remove(&key) else { return };
+        let Some(mut known) = self.known.remove(&key) else { return };
+        if let Some(left) = known.left.as_mut().filter(|left| !left.asked) {
+            let mut digests = self.digests.borrow_mut();
+            left.asked = digests.content(left.user, left.content.later(left.content.version));
+            if !left.asked {
+                digests.miss("file-digest", "queue-full");
+            }
+        }
         out.push(known.end(at, how));
         if let Some(keys) = self.of_process.get_mut(&key.process()) {
             if let Some(place) = keys.iter().position(|other| *other == key) {

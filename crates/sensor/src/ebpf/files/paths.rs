@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2, readlink};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, major, minor, openat2, readlink};
 
 use super::super::decode::path;
-use crate::observation::{FilePath, PathOrigin};
+use crate::observation::{FileAccess, FilePath, PathOrigin};
 
 /// Directories that are remembered until the next turn.
 const REMEMBERED: usize = 4096;
@@ -69,6 +69,23 @@ impl Paths {
             return FilePath { path: joined(&found, last), seen, origin: PathOrigin::Resolved };
         }
         FilePath { path: normalized(&joined(&from, words)), seen, origin: PathOrigin::Named }
+    }
+
+    /// Whether the path of what was asked for leads to that file, as far as can be seen from here: in another mount namespace it is believed.
+    pub(super) fn lead_to(&self, asked: &FileAccess, dev: u32, inode: u64) -> bool {
+        if asked.mntns != self.mntns || asked.path.seen.as_ref().is_some_and(|seen| *seen != asked.path.path)
+        {
+            return true;
+        }
+        openat2(
+            CWD,
+            asked.path.path.as_slice(),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::CACHED,
+        )
+        .and_then(fstat)
+        .is_ok_and(|facts| facts.st_ino == inode && major(facts.st_dev) << 20 | minor(facts.st_dev) == dev)
     }
 
     /// The directory, symbolic links followed; only as far as the kernel has it in memory, because nothing must make the sensor wait.

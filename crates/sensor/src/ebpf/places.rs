@@ -1,0 +1,168 @@
+//! Places of which policy says something, for the kernel's table of them: by device and inode, looked up again now and then.
+
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Component, Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use zerocopy::IntoBytes;
+
+use super::{EbpfError, record};
+use crate::digest::{device_of, is_remote};
+
+/// `PLACE_QUIET` in bpf/places.h.
+const QUIET: u32 = 1;
+/// Entries of the kernel's table.
+const LIMIT: usize = 8192;
+/// The component of a path that stands for every directory there is.
+const ANY: &str = "*";
+
+/// The paths of places whose files are digested, by their numbers in the kernel's table.
+#[derive(Clone, Default)]
+pub(super) struct Names(Arc<Mutex<Vec<PathBuf>>>);
+
+impl Names {
+    /// The path of the place of that number.
+    pub(super) fn path(&self, number: u32) -> Option<Vec<u8>> {
+        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        names.get(number as usize).map(|path| path.as_os_str().as_bytes().to_vec())
+    }
+
+    /// The number of a place; a place that was once known keeps its own.
+    fn number(&self, place: &Path) -> Option<u32> {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = names.iter().position(|name| name == place);
+        if known.is_none() && names.len() < LIMIT {
+            names.push(place.to_owned());
+        }
+        known.or_else(|| names.len().checked_sub(1).filter(|last| names[*last] == place))?.try_into().ok()
+    }
+}
+
+/// Keeps the kernel's table of places.
+pub(super) struct Places {
+    table: MapHandle,
+    quiet: Vec<PathBuf>,
+    digested: Vec<PathBuf>,
+    names: Names,
+    entries: HashMap<(u64, u32), u32>,
+}
+
+impl Places {
+    /// Fills the table.
+    pub(super) fn new(
+        table: &libbpf_rs::Map<'_>,
+        quiet: &[PathBuf],
+        digested: &[PathBuf],
+    ) -> Result<Self, EbpfError> {
+        let wrong =
+            |e: libbpf_rs::Error| EbpfError::Refused(format!("cannot keep the table of places: {e:#}"));
+        let table = MapHandle::try_from(table).map_err(wrong)?;
+        let (quiet, digested) = (quiet.to_vec(), digested.to_vec());
+        let mut places = Self { table, quiet, digested, names: Names::default(), entries: HashMap::new() };
+        places.refresh();
+        Ok(places)
+    }
+
+    /// The paths of the places that are digested.
+    pub(super) fn names(&self) -> Names {
+        self.names.clone()
+    }
+
+    /// Of the quiet places and of the others those that are there, as they were given.
+    pub(super) fn there(&self) -> [String; 2] {
+        [&self.quiet, &self.digested].map(|places| {
+            let there = places.iter().filter(|place| expand(place).iter().any(|p| inode(p).is_some()));
+            there.map(|place| place.display().to_string()).collect::<Vec<_>>().join(" ")
+        })
+    }
+
+    /// Looks up the places: some of them come, go and are replaced.
+    pub(super) fn refresh(&mut self) {
+        let mut entries: HashMap<(u64, u32), u32> = HashMap::new();
+        for key in self.quiet.iter().filter_map(|place| inode(place)) {
+            entries.insert(key, QUIET);
+        }
+        for place in self.digested.iter().flat_map(|place| expand(place)) {
+            let Some(key) = inode(&place) else { continue };
+            let said = entries.entry(key).or_default();
+            if *said & !QUIET == 0
+                && let Some(number) = self.names.number(&place)
+            {
+                *said |= (number + 1) << 1;
+            }
+        }
+        let bytes = |&(inode, dev): &(u64, u32)| record::Place { inode, dev, pad: 0 };
+        for key in self.entries.keys().filter(|key| !entries.contains_key(key)) {
+            // It may have gone by itself.
+            let _ = self.table.delete(bytes(key).as_bytes());
+        }
+        for (key, said) in entries.iter().filter(|(key, said)| self.entries.get(key) != Some(said)) {
+            if let Err(e) = self.table.update(bytes(key).as_bytes(), &said.to_ne_bytes(), MapFlags::ANY) {
+                tracing::warn!("cannot tell the kernel of a place of files: {e:#}");
+            }
+        }
+        self.entries = entries;
+    }
+}
+
+fn inode(place: &Path) -> Option<(u64, u32)> {
+    if is_remote(place) {
+        return None;
+    }
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    let facts = statx(CWD, place, AtFlags::empty(), mask).ok()?;
+    Some((facts.stx_ino, device_of(&facts)))
+}
+
+/// The paths that a place stands for.
+fn expand(place: &Path) -> Vec<PathBuf> {
+    let mut paths = vec![PathBuf::new()];
+    for component in place.components() {
+        if component != Component::Normal(OsStr::new(ANY)) {
+            paths.iter_mut().for_each(|path| path.push(component));
+            continue;
+        }
+        let below = |path: &PathBuf| if is_remote(path) { None } else { fs::read_dir(path).ok() };
+        let entries = paths.iter().filter_map(below).flatten().filter_map(Result::ok);
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut found: Vec<PathBuf> = directories.take(LIMIT).map(|entry| entry.path()).collect();
+        found.sort();
+        paths = found;
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_every_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b/.ssh", "a/.ssh", "c"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        fs::write(dir.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
+        let found = expand(&dir.path().join("*/.ssh"));
+        assert_eq!(found, ["a/.ssh", "b/.ssh", "c/.ssh"].map(|name| dir.path().join(name)));
+        assert_eq!(expand(Path::new("/no/*/where")), [] as [PathBuf; 0]);
+        assert_eq!(expand(Path::new("/etc")), [Path::new("/etc")]);
+    }
+
+    #[test]
+    fn a_place_keeps_its_number() {
+        let names = Names::default();
+        let number = |place: &str| names.number(Path::new(place));
+        assert_eq!((number("/a"), number("/b"), number("/a")), (Some(0), Some(1), Some(0)));
+        assert_eq!(names.path(1), Some(b"/b".to_vec()));
+        assert_eq!(names.path(2), None);
+    }
+}
