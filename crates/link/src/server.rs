@@ -37,7 +37,7 @@ use crate::{
     LinkError,
     authority::{self, Authority},
     files, packed,
-    proto::link_server::LinkServer,
+    proto::{delivery_server::DeliveryServer, enrolment_server::EnrolmentServer},
     tls,
     token::Token,
 };
@@ -48,6 +48,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How much of one stream may be on its way before it is read.
 const WINDOW: u32 = 1 << 20;
+/// What a message may have beside a batch. Whoever has no certificate can send no more.
+const ENVELOPE: usize = 64 << 10;
 /// Between two makings of the server's own certificate.
 const RENEW: Duration = Duration::from_secs(86_400);
 
@@ -62,8 +64,6 @@ pub struct Config {
     pub listen: SocketAddr,
     /// How long a host's certificate is good.
     pub lifetime: Duration,
-    /// Version of luarm.
-    pub version: &'static str,
 }
 
 /// A running server.
@@ -109,7 +109,10 @@ impl Server {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .http2_max_header_list_size(16 << 10)
-            .add_service(LinkServer::new(service).max_decoding_message_size(packed::MOST_PACKED + (64 << 10)))
+            .add_service(EnrolmentServer::new(Arc::clone(&service)).max_decoding_message_size(ENVELOPE))
+            .add_service(
+                DeliveryServer::new(service).max_decoding_message_size(packed::MOST_PACKED + ENVELOPE),
+            )
             .serve_with_incoming_shutdown(incoming, async move {
                 // An error would mean that nobody can tell us to stop any more.
                 let _ = stopped.wait_for(|stop| *stop).await;

@@ -129,7 +129,6 @@ fn serving() {
         store: store(directory),
         listen,
         lifetime: Duration::from_secs(3600),
-        version: "test",
     };
     let _server = Server::start(&config).unwrap();
     println!("\nready");

@@ -80,7 +80,7 @@ fn what_happens_on_two_hosts_is_in_one_store() {
     assert_eq!(site.sql("select distinct hostname from hostinfo")[0]["hostname"], "penguin");
     let status = agent.ask("status", &["--format", "csv"]);
     let status = String::from_utf8(status.stdout).unwrap();
-    for item in [&format!("connected,{}", site.url())[..], "spool bytes,0", "waiting batches,0"] {
+    for item in [&format!("connected,{}", site.url())[..], "trouble,none", "spool limit,1073741824"] {
         assert!(status.contains(item), "{item} in {status}");
     }
     assert!(agent.stop().success());
@@ -148,6 +148,7 @@ fn a_revoked_host_delivers_nothing_more_and_records_on() {
     let agent = Launch::agent(&data).with(POLL).start();
     agent.sync();
     assert_eq!(found(&site, "after-the-revocation"), 1);
+    assert!(agent.stop().success());
     ledger_is_whole(&site, "penguin");
 }
 
@@ -335,7 +336,7 @@ fn reads(dir: &Path, count: usize) {
 fn fill(agent: &Recording, dir: &Path, until: i64) {
     let limit = 1 << 20;
     for round in 0.. {
-        let busy = dir.join(format!("fill-{round}"));
+        let busy = dir.join(format!("fill-{until}-{round}"));
         fs::create_dir(&busy).unwrap();
         for n in 0..400 {
             // Names that do not compress.

@@ -26,7 +26,7 @@ use crate::{
     LinkError,
     identity::Identity,
     packed,
-    proto::{Delivery, Hello, PackedBatch, Receipt, delivery::What, link_client::LinkClient},
+    proto::{Hello, PackedBatch, Parcel, Receipt, delivery_client::DeliveryClient, parcel::What},
 };
 
 /// Batches that may be on their way at once, and bytes of them.
@@ -239,9 +239,9 @@ impl Round {
         let (sender, outgoing) = mpsc::channel(WINDOW);
         let hello = Hello { version: self.plan.version.to_owned() };
         // There is room: it is the first message.
-        let _ = sender.try_send(Delivery { what: Some(What::Hello(hello)) });
+        let _ = sender.try_send(Parcel { what: Some(What::Hello(hello)) });
         let mut client =
-            LinkClient::new(channel.clone()).max_encoding_message_size(packed::MOST_PACKED + (64 << 10));
+            DeliveryClient::new(channel.clone()).max_encoding_message_size(packed::MOST_PACKED + (64 << 10));
         let answer = timeout(PATIENCE, client.deliver(ReceiverStream::new(outgoing))).await;
         let mut receipts =
             answer.map_err(|_| silent(url))?.map_err(|status| refused(url, &status))?.into_inner();
@@ -300,7 +300,7 @@ impl Round {
     async fn carry(
         &mut self,
         url: &ServerUrl,
-        (sender, receipts): (&mpsc::Sender<Delivery>, &mut Streaming<Receipt>),
+        (sender, receipts): (&mpsc::Sender<Parcel>, &mut Streaming<Receipt>),
         mut sent: i64,
         channel: Channel,
     ) -> Result<(), End> {
@@ -324,7 +324,7 @@ impl Round {
                     zstd: parcel.bytes,
                 };
                 // When nobody takes it any more, the receipts say why.
-                let _ = sender.try_send(Delivery { what: Some(What::Batch(batch)) });
+                let _ = sender.try_send(Parcel { what: Some(What::Batch(batch)) });
             }
             if under_way.is_empty() && self.is_time() {
                 return Ok(());

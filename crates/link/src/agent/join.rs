@@ -11,7 +11,7 @@ use super::connect::{self, ServerUrl};
 use crate::{
     LinkError, authority,
     identity::{self, Facts, Identity},
-    proto::{Certificate, JoinRequest, RenewRequest, link_client::LinkClient},
+    proto::{Certificate, JoinRequest, RenewRequest, enrolment_client::EnrolmentClient},
     tls,
     token::Token,
 };
@@ -46,7 +46,7 @@ pub fn join(
             machine_id: machine_id.to_owned(),
         });
         request.set_timeout(PATIENCE);
-        let reply = LinkClient::new(channel).join(request).await;
+        let reply = EnrolmentClient::new(channel).join(request).await;
         reply.map(tonic::Response::into_inner).map_err(|status| refused(url, &status))
     })?;
     let certificate = reply.certificate.unwrap_or_default();
@@ -79,7 +79,7 @@ pub(super) async fn renew(
     let (key, request) = authority::request()?;
     let mut request = Request::new(RenewRequest { request });
     request.set_timeout(PATIENCE);
-    let certificate = LinkClient::new(channel).renew(request).await;
+    let certificate = EnrolmentClient::new(channel).renew(request).await;
     let certificate = certificate.map_err(|status| refused(url, &status))?.into_inner();
     if certificate.authority != identity.authority().as_ref() {
         let message = "its certificate authority is another one now".to_owned();

@@ -44,10 +44,7 @@ fn link(error: LinkError) -> Refusal {
         | LinkError::HostName { .. }
         | LinkError::MachineId { .. }
         | LinkError::Token(_) => Refusal::new("unsound", Code::InvalidArgument, error.to_string()),
-        error => {
-            tracing::error!("{error}");
-            Refusal::new("failed", Code::Internal, "the server failed; its log says more")
-        }
+        error => Refusal::failed(error),
     }
 }
 

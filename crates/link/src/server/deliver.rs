@@ -14,7 +14,7 @@ use tokio::{
 use tonic::{Code, Status, Streaming};
 
 use super::{refusal::Refusal, service::Service};
-use crate::proto::{Delivery, PackedBatch, Receipt, delivery::What};
+use crate::proto::{PackedBatch, Parcel as Message, Receipt, parcel::What};
 
 /// For the first message, and for a receipt to be taken.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,7 +47,7 @@ pub(super) async fn run(
     service: Arc<Service>,
     fingerprint: String,
     host: Certified,
-    mut batches: Streaming<Delivery>,
+    mut batches: Streaming<Message>,
     receipts: mpsc::Sender<Result<Receipt, Status>>,
 ) {
     let mut over = service.streams.enter(&host.machine_id);
@@ -64,7 +64,7 @@ async fn serve(
     service: &Arc<Service>,
     fingerprint: &str,
     host: &Certified,
-    batches: &mut Streaming<Delivery>,
+    batches: &mut Streaming<Message>,
     receipts: &mpsc::Sender<Result<Receipt, Status>>,
     over: &mut oneshot::Receiver<()>,
 ) -> Result<(), Status> {
@@ -121,11 +121,11 @@ async fn told(stopping: &mut watch::Receiver<bool>) {
 }
 
 /// What came; `None` at the end.
-fn received(message: Result<Option<Delivery>, Status>) -> Result<Option<What>, Refusal> {
+fn received(message: Result<Option<Message>, Status>) -> Result<Option<What>, Refusal> {
     match message {
         Ok(None) => Ok(None),
-        Ok(Some(Delivery { what: Some(what) })) => Ok(Some(what)),
-        Ok(Some(Delivery { what: None })) => Err(Refusal::new(
+        Ok(Some(Message { what: Some(what) })) => Ok(Some(what)),
+        Ok(Some(Message { what: None })) => Err(Refusal::new(
             "version",
             Code::FailedPrecondition,
             "a message of no kind that is known here: update the server",

@@ -21,13 +21,21 @@ pub(super) struct Refusal {
     pub code: Code,
     /// What is told to the peer.
     pub message: String,
+    /// What is told to our log instead, where it is not for the peer.
+    pub inside: Option<String>,
     /// The number of the batch that is expected, where that is the matter.
     pub next: Option<i64>,
 }
 
 impl Refusal {
     pub(super) fn new(kind: &'static str, code: Code, message: impl Into<String>) -> Self {
-        Refusal { kind, code, message: message.into(), next: None }
+        Refusal { kind, code, message: message.into(), inside: None, next: None }
+    }
+
+    /// Something failed here that is no matter of the peer's.
+    pub(super) fn failed(error: impl ToString) -> Self {
+        let message = "the server failed; its log says more";
+        Refusal { inside: Some(error.to_string()), ..Refusal::new("failed", Code::Internal, message) }
     }
 
     /// The store failed: the peer may try again, and its words are for our log.
@@ -35,8 +43,7 @@ impl Refusal {
         match error {
             StoreError::Gap { last, got } => {
                 let message = format!("batch {got} cannot follow batch {last}: send {}", last + 1);
-                let next = Some(last + 1);
-                Refusal { kind: "gap", code: Code::OutOfRange, message, next }
+                Refusal { next: Some(last + 1), ..Refusal::new("gap", Code::OutOfRange, message) }
             }
             StoreError::Conflict { id } => {
                 let message =
@@ -45,8 +52,9 @@ impl Refusal {
             }
             StoreError::Unsigned { .. } => Refusal::new("unsound", Code::InvalidArgument, error.to_string()),
             error => {
-                tracing::error!("the store failed: {error}");
-                Refusal::new("store-failed", Code::Unavailable, "the store cannot take batches now")
+                let message = "the store cannot take batches now";
+                let inside = Some(format!("the store failed: {error}"));
+                Refusal { inside, ..Refusal::new("store-failed", Code::Unavailable, message) }
             }
         }
     }
@@ -87,7 +95,7 @@ impl Refusals {
 
     /// Counts a refusal, and gives what is told to the peer.
     pub(super) fn refuse(&self, peer: &dyn fmt::Display, refusal: Refusal) -> Status {
-        self.count(refusal.kind, peer, &refusal.message);
+        self.count(refusal.kind, peer, refusal.inside.as_ref().unwrap_or(&refusal.message));
         refusal.status()
     }
 

@@ -13,7 +13,10 @@ use super::{
     deliver::{self, Streams},
     refusal::{Refusal, Refusals},
 };
-use crate::proto::{Certificate, Delivery, JoinReply, JoinRequest, Receipt, RenewRequest, link_server::Link};
+use crate::proto::{
+    Certificate, JoinReply, JoinRequest, Parcel, Receipt, RenewRequest, delivery_server::Delivery,
+    enrolment_server::Enrolment,
+};
 
 /// Receipts that may wait for a peer to read them.
 const RECEIPTS: usize = 16;
@@ -44,8 +47,7 @@ impl Service {
         work: impl FnOnce(&Backend) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let backend = Arc::clone(&self.backend);
-        let failed = |_| Refusal::new("failed", Code::Internal, "the server failed; its log says more");
-        tokio::task::spawn_blocking(move || work(&backend)).await.map_err(failed)?
+        tokio::task::spawn_blocking(move || work(&backend)).await.map_err(Refusal::failed)?
     }
 
     /// Who calls: the certificate of the connection says it, and nothing else.
@@ -69,9 +71,7 @@ fn peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
 }
 
 #[tonic::async_trait]
-impl Link for Arc<Service> {
-    type DeliverStream = ReceiverStream<Result<Receipt, Status>>;
-
+impl Enrolment for Arc<Service> {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
         let address = peer(&request)?.address.ip();
         let request = request.into_inner();
@@ -89,10 +89,15 @@ impl Link for Arc<Service> {
             Err(refusal) => Err(self.refusals.refuse(&host.name, refusal)),
         }
     }
+}
+
+#[tonic::async_trait]
+impl Delivery for Arc<Service> {
+    type DeliverStream = ReceiverStream<Result<Receipt, Status>>;
 
     async fn deliver(
         &self,
-        request: Request<Streaming<Delivery>>,
+        request: Request<Streaming<Parcel>>,
     ) -> Result<Response<Self::DeliverStream>, Status> {
         let (fingerprint, host) = self.caller(&request).await?;
         let (receipts, answers) = mpsc::channel(RECEIPTS);

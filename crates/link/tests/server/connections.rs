@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use luarm_link::{
     packed,
-    proto::{Hello, delivery::What},
+    proto::{Hello, parcel::What},
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 

@@ -2,7 +2,7 @@
 
 use luarm_link::{
     packed,
-    proto::{Hello, delivery::What},
+    proto::{Hello, parcel::What},
 };
 use luarm_schema::{Batch, End, Row, Time, tables::HostInfoEnd};
 use luarm_store::Parcel;

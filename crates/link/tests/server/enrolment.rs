@@ -31,7 +31,7 @@ async fn a_token_is_good_once() {
         name: "third".to_owned(),
         machine_id: third.machine_id.clone(),
     };
-    let status = client.join(request).await.unwrap_err();
+    let status = client.enrolment.join(request).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status}");
     assert_eq!(scene.refused("token-used"), 2);
 }
@@ -95,7 +95,7 @@ async fn hostile_names_are_refused_and_touch_nothing() {
             name: name.to_owned(),
             machine_id: "0".repeat(32),
         };
-        let status = client.join(request).await.unwrap_err();
+        let status = client.enrolment.join(request).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{name:?}: {status}");
     }
     for machine_id in ["", "' OR 1=1 --", "../../x", &long] {
@@ -105,13 +105,17 @@ async fn hostile_names_are_refused_and_touch_nothing() {
             name: "x".to_owned(),
             machine_id: machine_id.to_owned(),
         };
-        assert_eq!(client.join(request).await.unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(client.enrolment.join(request).await.unwrap_err().code(), Code::InvalidArgument);
     }
-    for csr in [vec![], vec![0x30; 100], vec![0xff; 1 << 20]] {
+    for csr in [vec![], vec![0x30; 100], vec![0xff; 60 << 10]] {
         let (token, name) = (scene.token(None).to_string(), "x".to_owned());
         let request = JoinRequest { token, request: csr, name, machine_id: "0".repeat(32) };
-        assert_eq!(client.join(request).await.unwrap_err().code(), Code::InvalidArgument);
+        assert_eq!(client.enrolment.join(request).await.unwrap_err().code(), Code::InvalidArgument);
     }
+    // Nor does a stranger get a large message in.
+    let (token, name) = (scene.token(None).to_string(), "x".to_owned());
+    let request = JoinRequest { token, request: vec![0xff; 1 << 20], name, machine_id: "0".repeat(32) };
+    assert_eq!(client.enrolment.join(request).await.unwrap_err().code(), Code::OutOfRange);
     assert_eq!(scene.batches(&host), 1);
 }
 
@@ -174,8 +178,10 @@ async fn a_revocation_holds_at_once_on_open_connections_too() {
     assert_eq!(idle.receipt().await.unwrap_err().code(), Code::PermissionDenied);
     for host in [&host, &silent] {
         let mut client = scene.client(host).await;
-        let status =
-            client.renew(RenewRequest { request: request(&rcgen::KeyPair::generate().unwrap()) }).await;
+        let status = client
+            .enrolment
+            .renew(RenewRequest { request: request(&rcgen::KeyPair::generate().unwrap()) })
+            .await;
         assert_eq!(status.unwrap_err().code(), Code::PermissionDenied);
         assert!(Stream::open(client).await.is_err());
     }
@@ -208,7 +214,7 @@ async fn without_a_certificate_one_can_only_join() {
     let scene = Scene::new();
     let mut client = connect(scene.address, scene.tls(None)).await.unwrap();
     let renew = RenewRequest { request: request(&rcgen::KeyPair::generate().unwrap()) };
-    assert_eq!(client.renew(renew).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(client.enrolment.renew(renew).await.unwrap_err().code(), Code::Unauthenticated);
     let Err(status) = Stream::open(client).await else { panic!("a stream without a certificate") };
     assert_eq!(status.code(), Code::Unauthenticated);
     assert_eq!(scene.refused("no-certificate"), 2);
@@ -256,7 +262,7 @@ async fn a_host_gets_another_certificate_for_itself_and_no_other() {
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
     let key = rcgen::KeyPair::generate().unwrap();
     let request = params.serialize_request(&key).unwrap().der().to_vec();
-    let renewed = client.renew(RenewRequest { request }).await.unwrap().into_inner();
+    let renewed = client.enrolment.renew(RenewRequest { request }).await.unwrap().into_inner();
     let next = scene.path("next");
     fs::create_dir_all(next.join("agent")).unwrap();
     let pem = rcgen_pem(&renewed.certificate) + &key.serialize_pem();

@@ -105,9 +105,9 @@ async fn there_is_no_other_call() {
         .await
         .unwrap();
     for path in [
-        "/luarm.link.v1.Link/Query",
-        "/luarm.link.v1.Link/Delete",
-        "/luarm.link.v1.Link/",
+        "/luarm.link.v1.Delivery/Query",
+        "/luarm.link.v1.Delivery/Delete",
+        "/luarm.link.v1.Delivery/",
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         "/../../etc/passwd",
     ] {

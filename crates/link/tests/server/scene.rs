@@ -13,7 +13,10 @@ use luarm_link::{
     agent::{self, ServerUrl},
     authority::Authority,
     identity, packed,
-    proto::{Delivery, Hello, PackedBatch, Receipt, delivery::What, link_client::LinkClient},
+    proto::{
+        Hello, PackedBatch, Parcel as Message, Receipt, delivery_client::DeliveryClient,
+        enrolment_client::EnrolmentClient, parcel::What,
+    },
     server::{self, Server},
     token::Token,
 };
@@ -139,7 +142,7 @@ impl Scene {
     }
 
     /// A client with that host's certificate.
-    pub(crate) async fn client(&self, host: &Host) -> LinkClient<Channel> {
+    pub(crate) async fn client(&self, host: &Host) -> Client {
         connect(self.address, self.tls(Some(&host.data))).await.unwrap()
     }
 
@@ -180,7 +183,6 @@ pub(crate) fn start(directory: &Path, lifetime: Duration) -> Server {
         store: store(directory),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         lifetime,
-        version: "test",
     };
     beside(|| Server::start(&config).unwrap())
 }
@@ -213,35 +215,44 @@ pub(crate) async fn handshake(address: SocketAddr, config: ClientConfig) -> io::
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
+/// Both services over one connection.
+pub(crate) struct Client {
+    pub(crate) delivery: DeliveryClient<Channel>,
+    pub(crate) enrolment: EnrolmentClient<Channel>,
+}
+
 pub(crate) async fn connect(
     address: SocketAddr,
     config: ClientConfig,
-) -> Result<LinkClient<Channel>, tonic::transport::Error> {
+) -> Result<Client, tonic::transport::Error> {
     let connector = tower::service_fn(move |_: Uri| {
         let config = config.clone();
         async move { Ok::<_, io::Error>(TokioIo::new(handshake(address, config).await?)) }
     });
     let endpoint = Endpoint::from_static("http://server");
     let channel = endpoint.connect_with_connector(connector).await?;
-    Ok(LinkClient::new(channel).max_encoding_message_size(usize::MAX))
+    Ok(Client {
+        delivery: DeliveryClient::new(channel.clone()).max_encoding_message_size(usize::MAX),
+        enrolment: EnrolmentClient::new(channel).max_encoding_message_size(usize::MAX),
+    })
 }
 
 /// A stream of deliveries.
 pub(crate) struct Stream {
-    sender: mpsc::Sender<Delivery>,
+    sender: mpsc::Sender<Message>,
     receipts: Streaming<Receipt>,
 }
 
 impl Stream {
-    pub(crate) async fn open(mut client: LinkClient<Channel>) -> Result<Self, Status> {
+    pub(crate) async fn open(mut client: Client) -> Result<Self, Status> {
         let (sender, outgoing) = mpsc::channel(16);
-        let receipts = client.deliver(ReceiverStream::new(outgoing)).await?.into_inner();
+        let receipts = client.delivery.deliver(ReceiverStream::new(outgoing)).await?.into_inner();
         Ok(Stream { sender, receipts })
     }
 
     pub(crate) async fn say(&self, what: What) {
         // The server may have ended the stream: its status says why.
-        let _ = self.sender.send(Delivery { what: Some(what) }).await;
+        let _ = self.sender.send(Message { what: Some(what) }).await;
     }
 
     pub(crate) async fn send(&self, parcel: &Parcel) {

@@ -91,7 +91,6 @@ fn serve(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
         store: located.store.clone(),
         listen: options.listen.or(config.listen).unwrap_or(any),
         lifetime: options.certificates.or(config.certificates).unwrap_or_default().0,
-        version: env!("CARGO_PKG_VERSION"),
     })?;
     server::remember_store(&located.data, &located.store)?;
     eprintln!("luarm: serving at {} into {}", server.address(), located.store);

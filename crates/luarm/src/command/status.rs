@@ -8,8 +8,12 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use luarm_hunt::Format;
+use luarm_link::{
+    agent::Outbox,
+    identity::{self, Identity},
+};
 use luarm_schema::Time;
-use luarm_store::{Cell, Reader, RowSink};
+use luarm_store::{Cell, Reader, RowSink, StoreUrl};
 
 use crate::{
     cli::Place,
@@ -35,7 +39,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let format = options.format.or(config.format).unwrap_or_default();
     let located = options.place.locate(config);
     let mut report = Report::default();
-    if report.recorder(&located) {
+    if report.recorder(&located) || report.agent(&located)? {
         report.print(format)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -109,6 +113,24 @@ impl Report {
             Err(error) => self.text(None, "recorder", "running", format!("not known: {error}")),
         }
         false
+    }
+
+    /// The agent of the data directory, which does not run: what waits in its spool. Gives whether there is one.
+    fn agent(&mut self, located: &Located) -> anyhow::Result<bool> {
+        let spool = identity::spool(&located.data);
+        let own = located.store == StoreUrl::Sqlite(located.data.join("luarm.db"));
+        if !own || !spool.exists() {
+            return Ok(false);
+        }
+        let Some(identity) = Identity::find(&located.data)? else { return Ok(false) };
+        let (outbox, _) = Outbox::open(&spool, identity.facts().after)?;
+        const ABOUT: &str = "server";
+        self.text(None, ABOUT, "joined", &identity.facts().server);
+        self.add(None, ABOUT, "delivered batch", Value::Number(outbox.acknowledged()));
+        self.add(None, ABOUT, "waiting batches", Value::Number(outbox.last() - outbox.acknowledged()));
+        self.number(None, ABOUT, "spool bytes", outbox.bytes());
+        self.text(None, ABOUT, "certificate until", Time(identity.facts().expires).to_string());
+        Ok(true)
     }
 
     fn link(&mut self, link: &LinkVitals) {

@@ -167,7 +167,10 @@ impl Spool {
         tx.commit()?;
         let free: i64 = self.conn.pragma_query_value(None, "freelist_count", |r| r.get(0))?;
         if free > SHRINK as i64 {
-            self.conn.execute_batch(&format!("PRAGMA incremental_vacuum({SHRINK})"))?;
+            // It frees a page at each step.
+            let mut shrink = self.conn.prepare_cached(&format!("PRAGMA incremental_vacuum({SHRINK})"))?;
+            let mut steps = shrink.raw_query();
+            while steps.next()?.is_some() {}
         }
         Ok(freed.unsigned_abs())
     }
