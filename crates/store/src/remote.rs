@@ -22,4 +22,4 @@ pub(crate) use connection::{Connection, Keeping};
 pub(crate) use deliveries::{Deliveries, RemoteRegistry};
 pub(crate) use failure::{Class, Failure};
 pub(crate) use places::make_all as places_of_all;
-pub(crate) use session::{Datum, Session, StreamError};
+pub(crate) use session::{Datum, Session, StreamError, is_loopback};

@@ -17,7 +17,7 @@ use mysql_async::{
 use crate::{
     Cell, RowSink,
     error::Trouble,
-    remote::{Class, Datum, Failure, Session, StreamError},
+    remote::{Class, Datum, Failure, Session, StreamError, is_loopback},
 };
 
 /// Bytes of a packet of a stream.
@@ -94,6 +94,10 @@ impl Session for Mysql {
             session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
         }
         Ok(session)
+    }
+
+    fn is_exposed(url: &str) -> bool {
+        Opts::from_url(url).is_ok_and(|opts| opts.socket().is_none() && !is_loopback(opts.ip_or_hostname()))
     }
 
     async fn create_database(url: &str) -> Result<(), Failure> {

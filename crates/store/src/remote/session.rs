@@ -58,6 +58,12 @@ impl From<Failure> for StreamError {
     }
 }
 
+/// Whether the name or address is this machine's own.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 /// A connection to an engine. All methods but [`Session::stream`] run statements of luarm's own.
 pub(crate) trait Session: Sized {
     /// How the engine says things.
@@ -71,6 +77,9 @@ pub(crate) trait Session: Sized {
 
     /// Connects, to the database of the URL; `writes` says whether rows are to be appended.
     async fn connect(url: &str, writes: bool) -> Result<Self, Failure>;
+
+    /// Whether the URL leads over a network. No connection is encrypted.
+    fn is_exposed(url: &str) -> bool;
 
     /// Makes the database of the URL, where the engine lets a client do so.
     async fn create_database(url: &str) -> Result<(), Failure>;

@@ -491,6 +491,13 @@ fn long(url: &StoreUrl) -> Vec<String> {
     drop(with(url, (1..=3000).map(|n| endpoint(n).into()).collect()));
     let mut reader = Reader::open(url).unwrap();
     reader.use_host("alpha").unwrap();
+    if !matches!(url, StoreUrl::Sqlite(_)) {
+        let much = "SELECT repeat('x', 1000) FROM netinfo a, netinfo b LIMIT 200000";
+        let mut memory = Memory { begun: resident(), most: 0, rows: 0 };
+        assert_eq!(reader.query(much, &mut memory).unwrap(), 200_000);
+        let grown = memory.most.saturating_sub(memory.begun);
+        assert!(grown < 64 << 20, "an answer of 200 MB took {grown} bytes");
+    }
     let cross = "SELECT a.endpointinfo, b.application FROM netinfo a, netinfo b";
     let error = reader.query(cross, &mut Enough(0)).unwrap_err();
     assert!(matches!(error, QueryError::Output(_)), "{error}");
@@ -620,4 +627,31 @@ fn registered(url: &StoreUrl) -> Vec<String> {
         assert!(matches!(ask(&mut reader, query), Err(QueryError::Refused(_))), "{query}");
     }
     registry.names().unwrap()
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// Watches the memory while an answer passes.
+struct Memory {
+    begun: usize,
+    most: usize,
+    rows: u32,
+}
+
+impl luarm_store::RowSink for Memory {
+    fn columns(&mut self, _: &[String]) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn row(&mut self, _: &[luarm_store::Cell<'_>]) -> std::io::Result<()> {
+        self.rows += 1;
+        if self.rows.is_multiple_of(5000) {
+            self.most = self.most.max(resident());
+        }
+        Ok(())
+    }
 }
