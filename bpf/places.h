@@ -1,12 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Places of which policy says something, by device and inode: a name proves nothing in another mount namespace. The recorder fills them in. */
+/* Places of which policy says something: those below which reads are not told, and those whose files are digested. */
 #pragma once
 
 #include "task.h"
 
-/* What is read below it is not told. Above this bit: one more than the number of a place whose files are digested. */
-#define PLACE_QUIET 1u
+#define EBADF 9
 
+/*
+ * Directories, and files, that everybody reads: reads of what is in them are not told. By the address of the kernel's inode, which the recorder holds
+ * for as long as it runs: numbers of inodes are used again, the subvolumes and snapshots of a file system share them, and what stat(2) calls the
+ * device is not the super block's everywhere.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, u64);
+	__type(value, u8);
+} quiet SEC(".maps");
+
+/* Those whose files are digested, by device and inode, because to hold them would keep file systems from being unmounted; one more than their number. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);
@@ -14,28 +26,21 @@ struct {
 	__type(value, u32);
 } places SEC(".maps");
 
+/* What may be said of a place. */
+enum saying { QUIET, DIGESTED };
+
 struct ascent {
 	struct dentry *dentry;
 	struct mount *mount;
-	u32 wanted;
 	u32 found;
 };
 
-/* One step up from a file, until a place that is wanted: `found` is what is said of it. */
-static long ascend(u32 turn, struct ascent *a)
+/* One step up from a file; not zero at the top. */
+static __always_inline long up(struct ascent *a)
 {
 	struct dentry *dentry = a->dentry, *parent = BPF_CORE_READ(dentry, d_parent);
 	struct mount *mount = a->mount;
-	struct place place = {};
-	u32 *said;
 
-	place.inode = BPF_CORE_READ(dentry, d_inode, i_ino);
-	place.dev = BPF_CORE_READ(dentry, d_inode, i_sb, s_dev);
-	said = bpf_map_lookup_elem(&places, &place);
-	if (said && *said & a->wanted) {
-		a->found = *said;
-		return 1;
-	}
 	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
@@ -51,22 +56,67 @@ static long ascend(u32 turn, struct ascent *a)
 	return 0;
 }
 
+static long ascend(u32 turn, struct ascent *a)
+{
+	struct dentry *dentry = a->dentry;
+	u64 inode = (u64)BPF_CORE_READ(dentry, d_inode);
+
+	if (bpf_map_lookup_elem(&quiet, &inode)) {
+		a->found = 1;
+		return 1;
+	}
+	return up(a);
+}
+
+static long ascend_to_digested(u32 turn, struct ascent *a)
+{
+	struct dentry *dentry = a->dentry;
+	struct place place = {};
+	u32 *number;
+
+	place.inode = BPF_CORE_READ(dentry, d_inode, i_ino);
+	place.dev = BPF_CORE_READ(dentry, d_inode, i_sb, s_dev);
+	number = bpf_map_lookup_elem(&places, &place);
+	if (number) {
+		a->found = *number;
+		return 1;
+	}
+	return up(a);
+}
+
+/* What the recorder asks for: reads below the file behind this descriptor of its own are not to be told. */
+struct silence {
+	u32 fd;
+};
+
+/* Run by the recorder itself (BPF_PROG_TYPE_SYSCALL, Linux 5.14), so that the kernel looks up the inode, and no number has to stand for it. */
+SEC("syscall")
+int be_quiet(struct silence *silence)
+{
+	struct file *file = file_of(silence->fd);
+	u64 inode = file ? (u64)BPF_CORE_READ(file, f_path.dentry, d_inode) : 0;
+	u8 yes = 1;
+
+	return inode ? bpf_map_update_elem(&quiet, &inode, &yes, BPF_ANY) : -EBADF;
+}
+
 static __always_inline struct mount *mount_of(struct vfsmount *mnt)
 {
 	return (struct mount *)((void *)mnt - bpf_core_field_offset(struct mount, mnt));
 }
 
-/* Going up costs more than all the rest: what was found of a directory, as it is seen through a mount, holds for this long. */
-#define VERDICT_HOLDS 1000000000ull
-
+/* What was found out about a directory as it is seen through a mount: going up costs more than all the rest. It holds for a second. */
 struct directory {
 	u64 dentry, inode, mount;
+	u64 which;
 };
 
 struct verdict {
 	u64 at;
-	u64 quiet;
+	u64 found;
 };
+
+#define VERDICT_HOLDS 1000000000ull
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -75,29 +125,43 @@ struct {
 	__type(value, struct verdict);
 } verdicts SEC(".maps");
 
-static __always_inline bool is_quiet(struct file *file, u64 now)
+static __always_inline void ascend_all(enum saying which, struct ascent *a)
+{
+	if (which == QUIET)
+		bpf_loop(PATH_DEPTH, ascend, a, 0);
+	else
+		bpf_loop(PATH_DEPTH, ascend_to_digested, a, 0);
+}
+
+/* What is said of the place that a file is below, or of the file itself. */
+static __always_inline u32 said_of(struct file *file, enum saying which, u64 now)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent = BPF_CORE_READ(dentry, d_parent);
 	struct mount *mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
-	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount };
-	struct ascent a = { .dentry = dentry, .mount = mount, .wanted = PLACE_QUIET };
+	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount, which };
+	struct ascent a = { .dentry = dentry, .mount = mount };
 
-	/* The file itself may be quiet, or be mounted by itself. */
-	if (ascend(0, &a))
+	/* The file itself may be a place, or be mounted by itself. */
+	if (which == QUIET ? ascend(0, &a) : ascend_to_digested(0, &a))
 		return a.found;
 	if (a.dentry != parent || a.mount != mount) {
-		bpf_loop(PATH_DEPTH, ascend, &a, 0);
+		ascend_all(which, &a);
 		return a.found;
 	}
 	struct verdict *known = bpf_map_lookup_elem(&verdicts, &directory);
 
 	if (known && now - known->at < VERDICT_HOLDS)
-		return known->quiet;
-	bpf_loop(PATH_DEPTH, ascend, &a, 0);
-	struct verdict fresh = { .at = now, .quiet = a.found };
+		return known->found;
+	ascend_all(which, &a);
+	struct verdict fresh = { .at = now, .found = a.found };
 
 	bpf_map_update_elem(&verdicts, &directory, &fresh, BPF_ANY);
 	return a.found;
+}
+
+static __always_inline bool is_quiet(struct file *file, u64 now)
+{
+	return said_of(file, QUIET, now);
 }
 
 /*

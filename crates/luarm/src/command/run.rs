@@ -51,7 +51,8 @@ pub(crate) struct Watch {
     #[arg(long, value_name = "SIZE")]
     ring: Option<RingSize>,
     /// Directory or file whose reads are not told, instead of the libraries, locales and caches that are left out by default (repeat it for more;
-    /// none, and every read is told, with an empty list in the configuration file). Writes and refusals are always told
+    /// none, and every read is told, with an empty list in the configuration file). Writes and refusals are always told. Its
+    /// file system cannot be unmounted meanwhile
     #[arg(long, value_name = "PATH")]
     files_quiet: Option<Vec<PathBuf>>,
     /// Directory or file whose contents are digested (SHA-256) after a close that changed them, instead of configuration, programs, boot files, jobs and keys as by

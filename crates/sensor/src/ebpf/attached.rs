@@ -6,12 +6,16 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io::{self, Read},
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::PathBuf,
     sync::{Mutex, PoisonError},
 };
 
 use libbpf_rs::{
-    Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
+    Link, MapCore, MapFlags, Object, ObjectBuilder, OpenObject, PrintLevel, ProgramInput, ProgramMut,
+    libbpf_sys,
 };
+use rustix::fs::{Mode, OFlags, open as open_place};
+use zerocopy::IntoBytes;
 
 use super::{
     EbpfConfig, EbpfError,
@@ -20,7 +24,7 @@ use super::{
     mounts::{Tracepoints, cgroup_root},
     names,
     places::Places,
-    syscalls,
+    record, syscalls,
 };
 use crate::observation::{Coverage, Watch};
 
@@ -29,6 +33,8 @@ pub(super) struct Attached {
     pub(super) object: Object,
     links: HashMap<&'static str, Link>,
     kernel: Kernel,
+    /// The quiet places: while they are open, the kernel keeps their inodes where it has noted them.
+    quiet: Vec<OwnedFd>,
     pub(super) coverage: Vec<Coverage>,
     /// Bytes of the largest file that is digested.
     pub(super) digest_limit: u64,
@@ -59,6 +65,7 @@ impl Attached {
             coverage: Vec::new(),
             digest_limit: config.digest_limit,
             places: Cell::default(),
+            quiet: Vec::new(),
         };
         attached.attach_all(&mut refused);
         if let Some(flag) = attached.kernel.request_creds {
@@ -67,8 +74,9 @@ impl Attached {
                 .update(&0u32.to_ne_bytes(), &flag.to_ne_bytes(), MapFlags::ANY)
                 .map_err(|e| EbpfError::Refused(format!("cannot set a flag for the programs: {e:#}")))?;
         }
-        let places = Places::new(&attached.map("places")?, &config.quiet, &config.digested)?;
-        let [quiet, digested] = places.there();
+        let quiet = attached.be_quiet(&config.quiet)?;
+        let places = Places::new(&attached.map("places")?, &config.digested)?;
+        let digested = places.there();
         attached.places.set(Some(places));
         for class in CLASSES {
             let mut coverage = attached.coverage_of(class, &refused);
@@ -135,7 +143,7 @@ impl Attached {
             Attach::Entry(calls) => ("sys_enter", *calls),
             Attach::Exit(calls) => ("sys_exit", *calls),
             Attach::Feature(call, _) => ("sys_exit", std::slice::from_ref(call)),
-            Attach::Next(_) => return None,
+            Attach::Next(_) | Attach::Run => return None,
             Attach::Traced(names, _) => {
                 let name = self.kernel.renamed.get(hook.program).or(names.first())?;
                 return Some(format!("tp_btf/{name}"));
@@ -147,6 +155,32 @@ impl Attached {
         };
         let there: Vec<&str> = calls.iter().copied().filter(|name| syscalls::named(name).is_some()).collect();
         (!there.is_empty()).then(|| format!("{at}({})", there.join(" ")))
+    }
+
+    /// Has reads below these places not told; gives those that are there.
+    fn be_quiet(&mut self, places: &[PathBuf]) -> Result<String, EbpfError> {
+        let mut there = Vec::new();
+        for place in places {
+            let Ok(opened) = open_place(place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+                continue;
+            };
+            self.silence(&opened).map_err(|reason| {
+                EbpfError::Refused(format!("cannot leave out {}: {reason}", place.display()))
+            })?;
+            self.quiet.push(opened);
+            there.push(place.display().to_string());
+        }
+        Ok(there.join(" "))
+    }
+
+    fn silence(&self, place: &OwnedFd) -> Result<(), String> {
+        let mut silence = record::Silence { fd: place.as_raw_fd().cast_unsigned() };
+        let input = ProgramInput { context_in: Some(silence.as_mut_bytes()), ..Default::default() };
+        let output = self.program("be_quiet")?.test_run(input).map_err(|e| format!("{e:#}"))?;
+        match output.return_value.cast_signed() {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(-error).to_string()),
+        }
     }
 
     /// What a class that is watched does not see.
@@ -164,7 +198,7 @@ impl Attached {
         for hook in hooks::all() {
             if refused.contains_key(hook.program)
                 || self.links.contains_key(hook.program)
-                || hook.attach == Attach::Iterator
+                || matches!(hook.attach, Attach::Iterator | Attach::Run)
                 || self.kernel.lacking.contains_key(hook.program)
             {
                 continue;
@@ -238,7 +272,7 @@ impl Attached {
             Attach::Entry(calls) => return self.serve(&found, ["entries", "compat_entries"], calls),
             Attach::Exit(calls) => return self.serve(&found, ["exits", "compat_exits"], calls),
             Attach::Feature(call, _) => return self.serve(&found, ["exits", "compat_exits"], &[call]),
-            Attach::Iterator => return Err("an iterator is run, not attached".to_owned()),
+            Attach::Iterator | Attach::Run => return Err("it is run, not attached".to_owned()),
         };
         Ok(Some(link))
     }
@@ -284,10 +318,11 @@ impl Attached {
             .ok_or_else(|| EbpfError::Refused(format!("the object has no map {name}")))
     }
 
-    /// How often the kernel skipped one of our programs because it was already running on that processor: events that nobody saw.
+    /// How often the kernel skipped one of our programs because it was already running on that processor: events that nobody saw. Where a note is missing,
+    /// the event is told with the process's words.
     pub(super) fn skipped(&self) -> u64 {
         let mut sum = 0;
-        for program in self.object.progs() {
+        for program in self.object.progs().filter(|p| !names::notes(&p.name().to_string_lossy())) {
             let mut info = libbpf_sys::bpf_prog_info::default();
             let mut len = size_of_val(&info) as u32;
             // SAFETY: the kernel writes at most `len` bytes into `info`, which is plain data.

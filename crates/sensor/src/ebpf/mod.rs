@@ -12,6 +12,8 @@ mod discard;
 mod empty;
 mod exchanges;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hooks;
 mod kernel;
 mod mounts;

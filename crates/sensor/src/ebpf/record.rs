@@ -200,12 +200,14 @@ records! {
         last: u64, told: u64, size: u64, position: u64, opens: u32, open: u32, modified: u32, again: u32,
         mtime: u64, ctime: u64, content: u64,
     }
-    /// Where policy says something of files.
+    /// A place whose files are digested.
     Place = "place" { inode: u64, dev: u32, pad: u32, }
     /// A file was closed with new contents, where files are digested.
     Content = "content_record" {
         h: Header, key: AccessKey, size: u64, mtime: u64, ctime: u64, euid: u32, place: u32, mntns: u32, remote: u32, below: u32, path_len: u32,
     }
+    /// Asks that reads below a file are not told.
+    Silence = "silence" { fd: u32, }
     /// A file was opened, or something was done to it.
     File = "file_record" {
         h: Header, actor: Actor, inode: u64, size: u64, dev: u32, owner: u32, mode: u32, operation: u32, access: u32,
