@@ -14,7 +14,7 @@ use luarm_schema::{
     Batch, Row, TABLES, TableDef,
     bulk::{Bulk, Copy, CopyBinary, LoadData, LoadDataInfile},
 };
-use luarm_store::{Cell, Ledger, Owner, Reader, RowSink, StoreUrl};
+use luarm_store::{Cell, HostIdentity, Ledger, Owner, Reader, RowSink, StoreUrl};
 use luarm_testbed::{Mariadb, Postgres};
 
 use crate::{
@@ -114,8 +114,9 @@ fn through_ledgers(url: &StoreUrl, rows: u64) -> anyhow::Result<Loaded> {
                 let ledger = Ledger::open(&url);
                 barrier.wait();
                 let mut ledger = ledger?;
+                let identity = HostIdentity::enrolled(&machine(host), &format!("bench{host}"));
                 for batch in &batches {
-                    ensure!(ledger.append(&machine(host), batch)?.is_empty(), "rows were refused");
+                    ensure!(ledger.append(&identity, batch)?.is_empty(), "rows were refused");
                 }
                 Ok(())
             })

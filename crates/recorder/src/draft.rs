@@ -172,7 +172,9 @@ impl Worth {
         match row {
             // A refusal says more than a success.
             Row::FileInfo(row)
-                if row.operation == "open" && row.access.as_deref() == Some("r") && row.result == 0 =>
+                if row.operation == "open"
+                    && row.access.as_deref() == Some("r")
+                    && row.result.is_none_or(|result| result == 0) =>
             {
                 Worth::Read
             }

@@ -14,19 +14,26 @@ use crate::{
     StoreError, StoreUrl, mysql::Mysql, postgres::Postgres, remote::RemoteRegistry, sqlite::SqliteRegistry,
 };
 
-/// The tables. A host keeps its name for ever, because its history stands under it.
+/// The tables, without what an engine adds to each. A host keeps its name for ever, because its history stands under it.
 pub(crate) const TABLES: [&str; 3] = [
     "CREATE TABLE IF NOT EXISTS luarm_token (id VARCHAR(64) NOT NULL PRIMARY KEY, hash VARCHAR(64) NOT NULL, expires BIGINT NOT NULL, \
      name VARCHAR(255), usedby VARCHAR(64))",
-    "CREATE TABLE IF NOT EXISTS luarm_host (machineid VARCHAR(64) NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL UNIQUE)",
+    "CREATE TABLE IF NOT EXISTS luarm_enrolled (machineid VARCHAR(64) NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL UNIQUE)",
     "CREATE TABLE IF NOT EXISTS luarm_certificate (fingerprint VARCHAR(64) NOT NULL PRIMARY KEY, machineid VARCHAR(64) NOT NULL, \
      publickey VARCHAR(64) NOT NULL, issued BIGINT NOT NULL, expires BIGINT NOT NULL, revoked BIGINT)",
 ];
 
+/// What a server's account needs of each.
+pub(crate) const RIGHTS: [(&str, &str); 3] = [
+    ("luarm_token", "SELECT, INSERT, UPDATE (usedby), DELETE"),
+    ("luarm_enrolled", "SELECT, INSERT, DELETE"),
+    ("luarm_certificate", "SELECT, INSERT, UPDATE (revoked)"),
+];
+
 /// What an engine has to do for the registry. Placeholders are `?`.
 pub(crate) trait RegistrySql: Send {
-    /// Runs a statement that changes rows, and gives how many it changed. It is durable on return.
-    fn change(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<u64, StoreError>;
+    /// Runs a statement that changes rows. It is durable on return.
+    fn change(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<(), StoreError>;
 
     /// Inserts a row, unless one with the same unique value is there. Gives whether it did.
     fn insert(
@@ -106,17 +113,10 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Opens the registry of a store, and makes its tables where there are none.
+    /// Opens the registry of a store.
     pub fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         let sql: Box<dyn RegistrySql> = match url {
-            StoreUrl::Sqlite(path) => {
-                let mut sql = SqliteRegistry::open(path)?;
-                for table in TABLES {
-                    sql.change(table, &[])?;
-                }
-                Box::new(sql)
-            }
-            // There they are made with the others.
+            StoreUrl::Sqlite(path) => Box::new(SqliteRegistry::open(path)?),
             StoreUrl::Mysql(_) => Box::new(RemoteRegistry::<Mysql>::open(url)?),
             StoreUrl::Postgres(_) => Box::new(RemoteRegistry::<Postgres>::open(url)?),
         };
@@ -147,13 +147,7 @@ impl Registry {
     /// Uses a token up for the key of that digest. `false` if it is used up, unless by the same key: its owner may not have heard of it.
     pub fn use_token(&mut self, id: &str, key: &str) -> Result<bool, StoreError> {
         let sql = "UPDATE luarm_token SET usedby = ? WHERE id = ? AND usedby IS NULL";
-        if self.sql.change(sql, &[Text(key), Text(id)])? == 1 {
-            return Ok(true);
-        }
-        self.is_used_by(id, key)
-    }
-
-    fn is_used_by(&mut self, id: &str, key: &str) -> Result<bool, StoreError> {
+        self.sql.change(sql, &[Text(key), Text(id)])?;
         let sql = "SELECT id FROM luarm_token WHERE id = ? AND usedby = ?";
         Ok(!self.sql.ask(sql, &[Text(id), Text(key)])?.is_empty())
     }
@@ -161,7 +155,7 @@ impl Registry {
     /// Claims a name for a machine.
     pub fn claim(&mut self, machine_id: &str, name: &str) -> Result<Claim, StoreError> {
         let values = [Text(machine_id), Text(name)];
-        if self.sql.insert("luarm_host", "machineid, name", &values)? {
+        if self.sql.insert("luarm_enrolled", "machineid, name", &values)? {
             return Ok(Claim::Granted);
         }
         Ok(match self.name(machine_id)? {
@@ -173,7 +167,7 @@ impl Registry {
 
     /// Takes back a claim that was granted, of a machine that got no certificate after all.
     pub fn unclaim(&mut self, machine_id: &str) -> Result<(), StoreError> {
-        self.sql.change("DELETE FROM luarm_host WHERE machineid = ?", &[Text(machine_id)]).map(|_| ())
+        self.sql.change("DELETE FROM luarm_enrolled WHERE machineid = ?", &[Text(machine_id)])
     }
 
     /// Whether the machine has a certificate for that public key that was not revoked.
@@ -183,7 +177,8 @@ impl Registry {
     }
 
     fn name(&mut self, machine_id: &str) -> Result<Option<String>, StoreError> {
-        let rows = self.sql.ask("SELECT name FROM luarm_host WHERE machineid = ?", &[Text(machine_id)])?;
+        let rows =
+            self.sql.ask("SELECT name FROM luarm_enrolled WHERE machineid = ?", &[Text(machine_id)])?;
         Ok(rows.into_iter().flatten().next().flatten())
     }
 
@@ -198,7 +193,7 @@ impl Registry {
     /// The certificate with that fingerprint.
     pub fn certificate(&mut self, fingerprint: &str) -> Result<Option<Certified>, StoreError> {
         let rows = self.sql.ask(
-            "SELECT c.machineid, h.name, c.publickey, c.expires, c.revoked FROM luarm_certificate c JOIN luarm_host h ON h.machineid = c.machineid \
+            "SELECT c.machineid, h.name, c.publickey, c.expires, c.revoked FROM luarm_certificate c JOIN luarm_enrolled h ON h.machineid = c.machineid \
              WHERE c.fingerprint = ?",
             &[Text(fingerprint)],
         )?;
@@ -215,19 +210,22 @@ impl Registry {
     /// Revokes every certificate of the host of that name or machine id. `None` if there is no such host, else how many were good.
     pub fn revoke(&mut self, host: &str, now: Time) -> Result<Option<u64>, StoreError> {
         let rows = self.sql.ask(
-            "SELECT machineid FROM luarm_host WHERE name = ? OR machineid = ?",
+            "SELECT machineid FROM luarm_enrolled WHERE name = ? OR machineid = ?",
             &[Text(host), Text(host)],
         )?;
         let Some(machine_id) = rows.into_iter().flatten().next().flatten() else {
             return Ok(None);
         };
+        let sql = "SELECT fingerprint FROM luarm_certificate WHERE machineid = ? AND revoked IS NULL";
+        let good = self.sql.ask(sql, &[Text(&machine_id)])?.len();
         let sql = "UPDATE luarm_certificate SET revoked = ? WHERE machineid = ? AND revoked IS NULL";
-        self.sql.change(sql, &[Int(now.0), Text(&machine_id)]).map(Some)
+        self.sql.change(sql, &[Int(now.0), Text(&machine_id)])?;
+        Ok(Some(good as u64))
     }
 
     /// The names of all hosts that were enrolled, in order.
     pub fn names(&mut self) -> Result<Vec<String>, StoreError> {
-        let rows = self.sql.ask("SELECT name FROM luarm_host ORDER BY name", &[])?;
+        let rows = self.sql.ask("SELECT name FROM luarm_enrolled ORDER BY name", &[])?;
         Ok(rows.into_iter().flatten().flatten().collect())
     }
 }

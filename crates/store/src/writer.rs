@@ -7,7 +7,7 @@ use luarm_schema::{Batch, Resume, Row};
 use crate::{StoreError, StoreUrl, mysql::Mysql, postgres::Postgres, remote::Appender, sqlite};
 
 /// Which computer batches are of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostIdentity {
     /// Its machine id.
     pub machine_id: String,
@@ -135,7 +135,7 @@ impl Writer {
     ///
     /// Gives the rows that the engine refused for what is in them; there are none unless something is wrong with the one who made them.
     pub fn append(&mut self, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
-        check(&self.machine_id, batch)?;
+        checked(&self.machine_id, batch)?;
         match &mut self.engine {
             Engine::Sqlite(writer) => writer.append(batch),
             Engine::Mysql(writer) => writer.append(batch),
@@ -170,18 +170,22 @@ impl Writer {
     }
 }
 
-/// Whether the batch closes with its own row of the ledger, and says of no other computer than the one with that machine id.
-pub(crate) fn check(machine_id: &str, batch: &Batch) -> Result<(), StoreError> {
+/// A batch closes with its own entry in the ledger, and says of no other computer that it is it.
+pub(crate) fn checked(machine_id: &str, batch: &Batch) -> Result<(), StoreError> {
     match batch.rows.last() {
         Some(Row::BatchInfo(info)) if info.batchid == batch.id => {}
         _ => return Err(StoreError::Unsigned { id: batch.id }),
     }
     for row in &batch.rows {
-        if let Row::HostInfo(host) = row
-            && host.machineid != machine_id
-        {
-            let (known, given) = (machine_id.to_owned(), host.machineid.clone());
-            return Err(StoreError::Impostor { id: batch.id, known, given });
+        match row {
+            Row::HostInfo(host) if host.machineid != machine_id => {
+                return Err(StoreError::Impostor {
+                    id: batch.id,
+                    known: machine_id.to_owned(),
+                    given: host.machineid.clone(),
+                });
+            }
+            _ => {}
         }
     }
     Ok(())

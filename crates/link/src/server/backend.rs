@@ -8,7 +8,7 @@ use std::{
 };
 
 use luarm_schema::Time;
-use luarm_store::{Certified, Claim, Ledger, Parcel, Registry, StoreUrl};
+use luarm_store::{Certified, Claim, HostIdentity, Ledger, Parcel, Registry, StoreUrl};
 use tonic::Code;
 
 use super::{Config, examine, pending, refusal::Refusal};
@@ -99,9 +99,14 @@ impl Backend {
         Ok(certified)
     }
 
+    fn last(&self, machine_id: &str, name: &str) -> Result<i64, Refusal> {
+        let host = HostIdentity::enrolled(machine_id, name);
+        self.ledger(machine_id).last_batch(&host).map_err(|e| Refusal::store(&e))
+    }
+
     /// Number of the last batch that is stored of a host; 0 for none.
     pub(super) fn last_batch(&self, host: &Certified) -> Result<i64, Refusal> {
-        self.ledger(&host.machine_id).last_batch(&host.machine_id).map_err(|e| Refusal::store(&e))
+        self.last(&host.machine_id, &host.name)
     }
 
     /// Stores what came over a connection with that certificate.
@@ -111,7 +116,7 @@ impl Backend {
         examine::batch(&host, &batch)?;
         let refused = self
             .ledger(&host.machine_id)
-            .append(&host.machine_id, &batch)
+            .append(&HostIdentity::enrolled(&host.machine_id, &host.name), &batch)
             .map_err(|error| Refusal::store(&error))?;
         let mut tables: Vec<RefusedRows> = Vec::new();
         for row in refused {
@@ -137,7 +142,6 @@ impl Backend {
             self.authority.sign(&request.request, (&name, &machine_id), self.lifetime).map_err(link)?;
         let key = hex(&signed.key);
         let failed = |error| Refusal::store(&error);
-        let stored = self.ledger(&machine_id).last_batch(&machine_id).map_err(failed)?;
         let mut registry = lock(&self.registry);
         // Bound to this key from here on: should anything below fail, the host can try again with it, and nobody else.
         if !registry.use_token(&token.id(), &key).map_err(failed)? {
@@ -148,13 +152,9 @@ impl Backend {
         let again = format!(
             "{name} is known here: a host that joins again needs a token made for it (luarm enroll token --host {name})"
         );
+        let mut fresh = false;
         match registry.claim(&machine_id, &name).map_err(failed)? {
-            // A history that others wrote is not for whoever comes first.
-            Claim::Granted if stored > 0 && kept.name.is_none() => {
-                registry.unclaim(&machine_id).map_err(failed)?;
-                return denied(again);
-            }
-            Claim::Granted => {}
+            Claim::Granted => fresh = true,
             Claim::Had if kept.name.is_some() => {
                 registry.revoke(&machine_id, now).map_err(failed)?;
             }
@@ -172,6 +172,20 @@ impl Backend {
                 ));
             }
         }
+        let stored = match self.last(&machine_id, &name) {
+            // A history that others wrote is not for whoever comes first.
+            Ok(1..) if fresh && kept.name.is_none() => {
+                registry.unclaim(&machine_id).map_err(failed)?;
+                return denied(again);
+            }
+            Ok(stored) => stored,
+            Err(refusal) => {
+                if fresh {
+                    registry.unclaim(&machine_id).map_err(failed)?;
+                }
+                return Err(refusal);
+            }
+        };
         self.note(&mut registry, &signed, (&name, &machine_id), now)?;
         drop(registry);
         tracing::info!("{name} joined (machine {machine_id})");

@@ -1,7 +1,7 @@
 //! What a host may say: whether names and batches are what they may be. What a certificate does not cover is refused here, whatever the store
 //! would make of it.
 
-use luarm_schema::{Batch, Row};
+use luarm_schema::{Batch, Row, STORE_MADE};
 use luarm_store::Certified;
 use tonic::Code;
 
@@ -46,6 +46,9 @@ pub(super) fn batch(host: &Certified, batch: &Batch) -> Result<(), Refusal> {
     let mut known = false;
     for row in rows {
         match row {
+            row if STORE_MADE.iter().any(|table| table.name == row.table().name) => {
+                return unsound(format!("batch {} has rows that only a store makes", batch.id));
+            }
             Row::BatchInfo(_) => return unsound(format!("batch {} has two batchinfo rows", batch.id)),
             Row::HostInfo(info) => {
                 if info.machineid != host.machine_id || info.hostname != host.name {

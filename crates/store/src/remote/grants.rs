@@ -10,14 +10,7 @@ use super::{
     Failure, Session, places,
     registry::{self, Known},
 };
-use crate::{Account, error::Trouble};
-
-/// What the server's account may do with the tables of who may deliver.
-const DELIVERERS: [(&str, &str); 3] = [
-    ("luarm_token", "SELECT, INSERT, UPDATE, DELETE"),
-    ("luarm_host", "SELECT, INSERT, DELETE"),
-    ("luarm_certificate", "SELECT, INSERT, UPDATE"),
-];
+use crate::{Account, error::Trouble, registry::RIGHTS};
 
 /// The statements that make the account and give it what it needs, for the hosts that are known now.
 pub(crate) async fn statements<S: Session>(
@@ -100,9 +93,7 @@ fn mysql(
         out.push(format!("GRANT SELECT ON {at}.luarmversion TO {account}"));
         let columns = "SELECT, INSERT (name, machineid), UPDATE (appending)";
         out.push(format!("GRANT {columns} ON {at}.luarmhost TO {account}"));
-        for (table, rights) in DELIVERERS {
-            out.push(format!("GRANT {rights} ON {at}.{table} TO {account}"));
-        }
+        out.extend(RIGHTS.map(|(table, rights)| format!("GRANT {rights} ON {at}.{table} TO {account}")));
         for table in TABLES {
             let rights = match ends(table) {
                 _ if is_store_made(table) => "SELECT".to_owned(),
@@ -143,9 +134,7 @@ fn postgres(
         out.push(format!("GRANT SELECT ON luarm.luarmversion TO {account}"));
         let columns = "SELECT, INSERT (name, machineid), UPDATE (appending)";
         out.push(format!("GRANT {columns} ON luarm.luarmhost TO {account}"));
-        for (table, rights) in DELIVERERS {
-            out.push(format!("GRANT {rights} ON luarm.{table} TO {account}"));
-        }
+        out.extend(RIGHTS.map(|(table, rights)| format!("GRANT {rights} ON luarm.{table} TO {account}")));
         for table in TABLES {
             let stored = Dialect::Postgres.stored_name(table);
             let rights = match ends(table) {

@@ -2,7 +2,7 @@
 
 use luarm_schema::{Dialect, SCHEMA_VERSION, TABLES, TableDef};
 
-use super::{Class, Failure, Session, registry};
+use super::{Class, Failure, Session, enrolment, registry};
 use crate::error::Trouble;
 
 /// The version of the tables; `None` where there are none, or not all yet.
@@ -53,15 +53,8 @@ async fn create_locked<S: Session>(session: &mut S) -> Result<(), Failure> {
         session.run("BEGIN").await?;
         session.run("CREATE SCHEMA IF NOT EXISTS luarm").await?;
     }
-    for statement in registry::create(S::DIALECT) {
+    for statement in registry::create(S::DIALECT).into_iter().chain(enrolment::create(S::DIALECT)) {
         session.run(&statement).await?;
-    }
-    for statement in crate::registry::TABLES {
-        let tail = match S::DIALECT {
-            Dialect::Mysql => " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-            _ => "",
-        };
-        session.run(&format!("{statement}{tail}")).await?;
     }
     for table in TABLES {
         let statements = [vec![S::DIALECT.create_table(table)], S::DIALECT.create_rest(table)].concat();

@@ -7,7 +7,7 @@ use rusqlite::{Connection, ToSql, params_from_iter, types::ValueRef};
 use super::open;
 use crate::{
     StoreError,
-    registry::{Parameter, RegistrySql},
+    registry::{Parameter, RegistrySql, TABLES},
 };
 
 /// A connection for the registry.
@@ -17,10 +17,21 @@ pub(crate) struct SqliteRegistry {
 }
 
 impl SqliteRegistry {
-    /// Opens the store, and makes it where there is none.
+    /// Opens the file, and makes what is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let conn = open::open_for_writing(path)?;
+        for table in TABLES {
+            conn.execute_batch(table).map_err(|e| StoreError::from_open(path, e))?;
+        }
         Ok(SqliteRegistry { conn, path: path.to_owned() })
+    }
+
+    fn run(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<usize, StoreError> {
+        let changed = self
+            .conn
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute(params_from_iter(parameters)));
+        changed.map_err(|e| StoreError::from_append(&self.path, e))
     }
 }
 
@@ -35,12 +46,8 @@ impl ToSql for Parameter<'_> {
 }
 
 impl RegistrySql for SqliteRegistry {
-    fn change(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<u64, StoreError> {
-        let changed = self
-            .conn
-            .prepare_cached(sql)
-            .and_then(|mut statement| statement.execute(params_from_iter(parameters)));
-        changed.map(|n| n as u64).map_err(|e| StoreError::from_append(&self.path, e))
+    fn change(&mut self, sql: &str, parameters: &[Parameter<'_>]) -> Result<(), StoreError> {
+        self.run(sql, parameters).map(|_| ())
     }
 
     fn insert(
@@ -51,7 +58,7 @@ impl RegistrySql for SqliteRegistry {
     ) -> Result<bool, StoreError> {
         let marks = vec!["?"; parameters.len()].join(", ");
         let sql = format!("INSERT INTO {table} ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING");
-        self.change(&sql, parameters).map(|inserted| inserted == 1)
+        self.run(&sql, parameters).map(|inserted| inserted == 1)
     }
 
     fn ask(

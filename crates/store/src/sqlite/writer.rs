@@ -30,15 +30,14 @@ impl Writer {
     /// Opens the file for the host with that machine id, and makes it where there is none (for its owner only). Gives what it remembers of the host.
     pub(crate) fn open(path: &Path, machine_id: &str) -> Result<(Self, Resume), StoreError> {
         let appender = Appender::open(path)?;
-        let failed = |e| StoreError::from_open(&appender.path, e);
+        let failed = |e| StoreError::from_open(path, e);
         let host = resume::host_number(&appender.conn, machine_id).map_err(failed)?;
         let resume = match host {
             Some(host) => resume::resume(&appender.conn, host).map_err(failed)?,
             None => Resume::default(),
         };
-        let writer =
-            Writer { appender, machine_id: machine_id.to_owned(), host, appended: Appended::default() };
-        Ok((writer, resume))
+        let (machine_id, appended) = (machine_id.to_owned(), Appended::default());
+        Ok((Writer { appender, machine_id, host, appended }, resume))
     }
 
     /// Stores a batch; see [`crate::Writer::append`].
@@ -66,10 +65,8 @@ impl Writer {
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer")
-            .field("path", &self.appender.path)
-            .field("host", &self.host)
-            .finish_non_exhaustive()
+        let path = &self.appender.path;
+        f.debug_struct("Writer").field("path", path).field("host", &self.host).finish_non_exhaustive()
     }
 }
 
@@ -82,13 +79,14 @@ pub(super) struct Appender {
 }
 
 impl Appender {
+    /// Opens the file, and makes it where there is none.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let conn = open::open_for_writing(path)?;
-        let path = path.to_owned();
-        Ok(Appender { conn, path, statements: Statements::new(), buffer: Canonical::default() })
+        let (statements, buffer) = (Statements::new(), Canonical::default());
+        Ok(Appender { conn, path: path.to_owned(), statements, buffer })
     }
 
-    /// Number of the last batch of the host with that machine id; 0 for none.
+    /// The last batch of the host with that machine id, 0 for none.
     pub(super) fn last_batch(&self, machine_id: &str) -> Result<i64, StoreError> {
         let failed = |e| StoreError::from_append(&self.path, e);
         match resume::host_number(&self.conn, machine_id).map_err(failed)? {
@@ -116,16 +114,16 @@ impl Appender {
         };
         let last = resume::last_batch(&tx, host).map_err(failed)?;
         if batch.id <= last {
-            return self.same_batch(&tx, host, batch).map(|()| (host, Appended::default(), Vec::new()));
+            let nothing = |()| (host, Appended::default(), Vec::new());
+            return self.same_batch(&tx, host, batch).map(nothing);
         }
         if batch.id != last + 1 {
             return Err(StoreError::Gap { last, got: batch.id });
         }
-        let (mut done, refused) =
+        let (done, refused) =
             append::append(&tx, &self.statements, host, batch, &mut self.buffer).map_err(failed)?;
         tx.commit().map_err(failed)?;
-        done.batches = 1;
-        Ok((host, done, refused))
+        Ok((host, Appended { batches: 1, ..done }, refused))
     }
 
     /// The batch came before: its last row must be the one that is stored.

@@ -57,7 +57,7 @@ fn tokens_that_expired_long_ago_are_forgotten() {
 fn a_machine_has_one_name_and_a_name_one_machine() {
     let dir = tempfile::tempdir().unwrap();
     let mut registry = registry(&dir);
-    let hostile = "a'; DROP TABLE luarm_host; --";
+    let hostile = "a'; DROP TABLE luarm_enrolled; --";
     for name in ["alpha", hostile] {
         let machine = format!("machine of {name}");
         assert_eq!(registry.claim(&machine, name).unwrap(), Claim::Granted);
@@ -105,7 +105,7 @@ fn those_who_ask_the_history_do_not_see_it() {
         "SELECT count(*) FROM LUARM_TOKEN",
         "SELECT (SELECT hash FROM main.luarm_token)",
         "SELECT fingerprint FROM luarm_certificate",
-        "SELECT name FROM luarm_host",
+        "SELECT name FROM luarm_enrolled",
     ] {
         assert!(matches!(ask(&mut reader, query), Err(QueryError::Refused(_))), "{query}");
     }

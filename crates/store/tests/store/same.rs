@@ -516,24 +516,25 @@ fn machine(n: u32) -> String {
 fn deliveries(url: &StoreUrl) -> Vec<String> {
     let mut registry = Registry::open(url).unwrap();
     let mut ledger = Ledger::open(url).unwrap();
+    let of = |n: u32| HostIdentity::enrolled(&machine(n), &format!("host{n}"));
     for n in 0..5 {
         let name = format!("host{n}");
         assert_eq!(registry.claim(&machine(n), &name).unwrap(), Claim::Granted);
-        assert_eq!(ledger.last_batch(&machine(n)).unwrap(), 0);
+        assert_eq!(ledger.last_batch(&of(n)).unwrap(), 0);
         let rows = vec![host(&machine(n), &name, 1), endpoint(7).into()];
-        ledger.append(&machine(n), &batch(1, rows, Vec::new())).unwrap();
+        ledger.append(&of(n), &batch(1, rows, Vec::new())).unwrap();
     }
     let rows = vec![host(&machine(3), "host3", 1), endpoint(7).into()];
-    ledger.append(&machine(3), &batch(1, rows, Vec::new())).unwrap();
+    ledger.append(&of(3), &batch(1, rows, Vec::new())).unwrap();
     let mut said = Vec::new();
     for wrong in [
         batch(1, vec![host(&machine(3), "host3", 1)], Vec::new()),
         endpoints(3, [9]),
         batch(2, vec![host(&machine(2), "host2", 2)], Vec::new()),
     ] {
-        said.push(ledger.append(&machine(3), &wrong).unwrap_err().to_string());
+        said.push(ledger.append(&of(3), &wrong).unwrap_err().to_string());
     }
-    assert_eq!(ledger.last_batch(&machine(3)).unwrap(), 1);
+    assert_eq!(ledger.last_batch(&of(3)).unwrap(), 1);
     let mut reader = Reader::open(url).unwrap();
     reader.use_host("host3").unwrap();
     said.extend(ask(&mut reader, "SELECT hostname, machineid FROM hostinfo").unwrap());
@@ -550,11 +551,12 @@ fn at_once(url: &StoreUrl) -> Vec<String> {
             let (url, machine) = (url.clone(), machine(n % HOSTS));
             std::thread::spawn(move || {
                 let mut ledger = Ledger::open(&url).unwrap();
+                let identity = HostIdentity::enrolled(&machine, &machine);
                 for id in 1..=15 {
                     let first = (id == 1).then(|| host(&machine, &machine, 1));
                     let rows = first.into_iter().chain([endpoint(id).into()]).collect();
                     let batch = batch(id, rows, Vec::new());
-                    while let Err(error) = ledger.append(&machine, &batch) {
+                    while let Err(error) = ledger.append(&identity, &batch) {
                         assert!(error.is_transient(), "{error}");
                     }
                 }
@@ -595,7 +597,7 @@ fn registered(url: &StoreUrl) -> Vec<String> {
     registry.add_token(&token("new", month), at(month)).unwrap();
     assert_eq!(registry.token("a").unwrap(), None);
 
-    let hostile = "a'; DROP TABLE luarm_host; --";
+    let hostile = "a'; DROP TABLE luarm_enrolled; --";
     for name in ["alpha", hostile] {
         let machine = format!("machine of {name}");
         assert_eq!(registry.claim(&machine, name).unwrap(), Claim::Granted);
@@ -621,9 +623,11 @@ fn registered(url: &StoreUrl) -> Vec<String> {
     assert_eq!(registry.revoke("another", at(1)).unwrap(), Some(0));
     assert_eq!(elsewhere.certificate("f1").unwrap(), Some(Certified { revoked: true, ..certified }));
     let mut reader = Reader::open(url).unwrap();
-    for query in
-        ["SELECT * FROM luarm_token", "SELECT count(*) FROM LUARM_HOST", "SELECT 1 FROM luarm_certificate"]
-    {
+    for query in [
+        "SELECT * FROM luarm_token",
+        "SELECT count(*) FROM LUARM_ENROLLED",
+        "SELECT 1 FROM luarm_certificate",
+    ] {
         assert!(matches!(ask(&mut reader, query), Err(QueryError::Refused(_))), "{query}");
     }
     registry.names().unwrap()
