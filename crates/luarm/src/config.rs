@@ -175,49 +175,6 @@ impl FromStr for RingSize {
     }
 }
 
-/// Where files are digested when they were changed: an absolute path, in which a component `*` stands for every directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DigestPlace(pub PathBuf);
-
-impl FromStr for DigestPlace {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let path = Path::new(text);
-        let plain = |part: Component<'_>| match part {
-            Component::RootDir => true,
-            Component::Normal(name) => name == "*" || !name.as_encoded_bytes().contains(&b'*'),
-            _ => false,
-        };
-        if !path.is_absolute() || !path.components().all(plain) {
-            return Err(format!(
-                "{text:?} is no absolute path of a directory or a file, without `..`, with * for whole components only"
-            ));
-        }
-        Ok(Self(path.components().collect()))
-    }
-}
-
-/// The largest file that is digested.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct DigestLimit(pub u64);
-
-impl DigestLimit {
-    const LEAST: Size = Size(4 << 10);
-    const MOST: Size = Size(64 << 30);
-}
-
-impl FromStr for DigestLimit {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let size: Size = text.parse()?;
-        let fits = (Self::LEAST.0..=Self::MOST.0).contains(&size.0);
-        fits.then_some(Self(size.0))
-            .ok_or_else(|| format!("{size} is out of range: from {} to {}", Self::LEAST, Self::MOST))
-    }
-}
-
 /// Bytes that may wait for the server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SpoolLimit(pub u64);
@@ -275,6 +232,49 @@ impl FromStr for Lifetime {
             Some(seconds @ 1..=Self::MOST) => Ok(Self(Duration::from_secs(seconds))),
             _ => Err(format!("{text:?} is not a time from 1s to 3650d: write it like 30s, 15m, 12h or 90d")),
         }
+    }
+}
+
+/// Where files are digested when they were changed: an absolute path, in which a component `*` stands for every directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DigestPlace(pub PathBuf);
+
+impl FromStr for DigestPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = Path::new(text);
+        let plain = |part: Component<'_>| match part {
+            Component::RootDir => true,
+            Component::Normal(name) => name == "*" || !name.as_encoded_bytes().contains(&b'*'),
+            _ => false,
+        };
+        if !path.is_absolute() || !path.components().all(plain) {
+            return Err(format!(
+                "{text:?} is no absolute path of a directory or a file, without `..`, with * for whole components only"
+            ));
+        }
+        Ok(Self(path.components().collect()))
+    }
+}
+
+/// The largest file that is digested.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DigestLimit(pub u64);
+
+impl DigestLimit {
+    const LEAST: Size = Size(4 << 10);
+    const MOST: Size = Size(64 << 30);
+}
+
+impl FromStr for DigestLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size: Size = text.parse()?;
+        let fits = (Self::LEAST.0..=Self::MOST.0).contains(&size.0);
+        fits.then_some(Self(size.0))
+            .ok_or_else(|| format!("{size} is out of range: from {} to {}", Self::LEAST, Self::MOST))
     }
 }
 
@@ -364,9 +364,10 @@ mod tests {
             .fold(String::new(), |all, line| all + line + "\n");
         let config = load(&spoken).unwrap();
         let Config { data, store, sensor, memory_limit, ring, timeout, host, format, log, .. } = config;
+        let Config { files_quiet, files_digest, digest_limit, .. } = load(&spoken).unwrap();
+        let config = load(&spoken).unwrap();
         assert!(config.listen.is_some() && config.certificates.is_some());
         assert!(config.server.is_some() && config.spool_limit.is_some());
-        let Config { files_quiet, files_digest, digest_limit, .. } = load(&spoken).unwrap();
         assert!(data.is_some() && store.is_some() && sensor.is_some() && memory_limit.is_some());
         assert!(ring.is_some() && timeout.is_some() && host.is_some() && format.is_some() && log.is_some());
         let default: Vec<PathBuf> = luarm_sensor::ebpf::QUIET.iter().map(PathBuf::from).collect();

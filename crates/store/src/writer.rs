@@ -7,7 +7,7 @@ use luarm_schema::{Batch, Resume, Row};
 use crate::{StoreError, StoreUrl, mysql::Mysql, postgres::Postgres, remote::Appender, sqlite};
 
 /// Which computer batches are of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostIdentity {
     /// Its machine id.
     pub machine_id: String,

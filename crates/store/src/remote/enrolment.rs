@@ -54,7 +54,7 @@ impl<S: Session> RemoteRegistry<S> {
             let asked = async |session: &mut S| session.ask(&sql, &texts).await;
             match self.connection.with(Some(LIMIT), asked) {
                 Ok(rows) => return Ok(Ok(rows)),
-                Err(failure) if failure.class == Class::Row => return Ok(Err(failure)),
+                Err(failure) if failure.class == Class::Doubled => return Ok(Err(failure)),
                 // Once: the server may have been restarted since the last statement.
                 Err(failure) if tries == 1 && failure.is(crate::error::Trouble::Lost) => {}
                 Err(failure) => return Err(failure.of("use the registry of", &self.connection.url)),
@@ -105,7 +105,6 @@ where
         parameters: &[Parameter<'_>],
     ) -> Result<bool, StoreError> {
         let marks = vec!["?"; parameters.len()].join(", ");
-        // A row that is refused is there already: nothing here is too long for its column.
         Ok(self.run(&format!("INSERT INTO {table} ({columns}) VALUES ({marks})"), parameters)?.is_ok())
     }
 

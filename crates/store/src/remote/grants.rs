@@ -103,7 +103,9 @@ fn mysql(
             out.push(format!("GRANT {rights} ON {at}.{} TO {account}", table.name));
         }
     } else if whole {
-        out.push(format!("GRANT SELECT ON {}.* TO {account}", pattern(store)));
+        // Not the tables of who may deliver.
+        let tables = TABLES.iter().map(|t| t.name).chain(["luarmversion", "luarmhost"]);
+        out.extend(tables.map(|table| format!("GRANT SELECT ON {}.{table} TO {account}", quoted(store))));
     }
     out.extend(places.iter().map(|p| format!("GRANT SELECT, SHOW VIEW ON {}.* TO {account}", pattern(p))));
     out
@@ -145,8 +147,9 @@ fn postgres(
         }
     } else if whole {
         out.push(format!("GRANT USAGE ON SCHEMA luarm TO {account}"));
-        out.push(format!("GRANT SELECT ON ALL TABLES IN SCHEMA luarm TO {account}"));
-        out.extend(RIGHTS.map(|(table, _)| format!("REVOKE SELECT ON luarm.{table} FROM {account}")));
+        // Not the tables of who may deliver.
+        let tables = TABLES.iter().map(|t| t.name).chain(["luarmversion", "luarmhost"]);
+        out.extend(tables.map(|table| format!("GRANT SELECT ON luarm.{table} TO {account}")));
     }
     for place in places {
         let place = quoted(place);
