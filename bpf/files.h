@@ -401,8 +401,9 @@ static __always_inline bool has_opened(struct call *c, u32 flags)
 	fill_image(&o.key.image, task);
 	o.key.inode = BPF_CORE_READ(inode, i_ino);
 	o.key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	/* Numbers of inodes are used again at once. */
-	o.key.which = BPF_CORE_READ(inode, i_generation) * 31 + BPF_CORE_READ(file, f_path.dentry, d_name.hash);
+	/* Numbers of inodes are used again at once, and snapshots share them: there the kernel has another inode at another address. */
+	o.key.which = (BPF_CORE_READ(inode, i_generation) * 31 + BPF_CORE_READ(file, f_path.dentry, d_name.hash)) * 31 +
+		      (u32)((u64)inode >> 6);
 	/* A file that was made or emptied is not the same access as one that is only opened again. */
 	o.key.access = c->access | (c->flags & (FILE_CREATED | FILE_TRUNCATED)) << 8;
 	o.size = mode & FMODE_CREATED ? 0 : BPF_CORE_READ(inode, i_size);

@@ -38,7 +38,7 @@ TELL(access);
 TELL(place);
 TELL(file_record);
 TELL(file_end_record);
-TELL(content_record);
 TELL(answer_record);
+TELL(content_record);
 TELL(peer_key);
 TELL(peer);

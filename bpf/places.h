@@ -1,12 +1,43 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Places of which policy says something, by device and inode: a name proves nothing in another mount namespace. The recorder fills them in. */
+/* Places of which policy says something. By inode: a name proves nothing in another mount namespace. The recorder fills them in. */
 #pragma once
 
 #include "task.h"
 
-/* What is read below it is not told. Above this bit: one more than the number of a place whose files are digested. */
-#define PLACE_QUIET 1u
+#define EBADF 9
 
+/*
+ * Directories, and files, that everybody reads: reads of what is in them are not told. By the address of the kernel's inode, which the recorder holds
+ * for as long as it stands here: numbers of inodes are used again, the subvolumes and snapshots of a file system share them, and what is silent
+ * must not be another directory than was meant.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 512);
+	__type(key, u64);
+	__type(value, u8);
+} quiet SEC(".maps");
+
+/* What the recorder asks for: whether reads below the file behind this descriptor of its own are told. */
+struct silence {
+	u32 fd;
+	u32 told;
+};
+
+/* Run by the recorder itself (BPF_PROG_TYPE_SYSCALL, Linux 5.14), so that the kernel looks up the inode, and no number has to stand for it. */
+SEC("syscall")
+int be_quiet(struct silence *silence)
+{
+	struct file *file = file_of(silence->fd);
+	u64 inode = file ? (u64)BPF_CORE_READ(file, f_path.dentry, d_inode) : 0;
+	u8 yes = 1;
+
+	if (!inode)
+		return -EBADF;
+	return silence->told ? bpf_map_delete_elem(&quiet, &inode) : bpf_map_update_elem(&quiet, &inode, &yes, BPF_ANY);
+}
+
+/* Directories whose files are digested: one more than the number of the place. By device and inode: at worst, a file is read that need not be. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);
@@ -14,28 +45,35 @@ struct {
 	__type(value, u32);
 } places SEC(".maps");
 
+/* What is looked for: a quiet place, or one whose files are digested. */
+enum saying { QUIET, DIGESTED };
+
 struct ascent {
 	struct dentry *dentry;
 	struct mount *mount;
-	u32 wanted;
+	enum saying which;
 	u32 found;
 };
 
-/* One step up from a file, until a place that is wanted: `found` is what is said of it. */
+/* One step up from a file, until a place that is looked for: `found` is what is said of it. */
 static long ascend(u32 turn, struct ascent *a)
 {
 	struct dentry *dentry = a->dentry, *parent = BPF_CORE_READ(dentry, d_parent);
 	struct mount *mount = a->mount;
-	struct place place = {};
-	u32 *said;
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
 
-	place.inode = BPF_CORE_READ(dentry, d_inode, i_ino);
-	place.dev = BPF_CORE_READ(dentry, d_inode, i_sb, s_dev);
-	said = bpf_map_lookup_elem(&places, &place);
-	if (said && *said & a->wanted) {
-		a->found = *said;
-		return 1;
+	if (a->which == QUIET) {
+		u64 address = (u64)inode;
+
+		a->found = bpf_map_lookup_elem(&quiet, &address) != NULL;
+	} else {
+		struct place place = { .inode = BPF_CORE_READ(inode, i_ino), .dev = BPF_CORE_READ(inode, i_sb, s_dev) };
+		u32 *said = bpf_map_lookup_elem(&places, &place);
+
+		a->found = said ? *said : 0;
 	}
+	if (a->found)
+		return 1;
 	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
@@ -59,7 +97,7 @@ static __always_inline struct mount *mount_of(struct vfsmount *mnt)
 /* What was found out about a directory as it is seen through a mount: going up costs more than all the rest. It holds for a second. */
 struct directory {
 	u64 dentry, inode, mount;
-	u64 wanted;
+	u64 which;
 };
 
 struct verdict {
@@ -76,13 +114,13 @@ struct {
 	__type(value, struct verdict);
 } verdicts SEC(".maps");
 
-/* What is said of the place that a file is below, or of the file itself: the first one upwards of which anything wanted is said. */
-static __always_inline u32 said_of(struct file *file, u32 wanted, u64 now)
+/* What is said of the place that a file is below, or of the file itself. */
+static __always_inline u32 said_of(struct file *file, enum saying which, u64 now)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent = BPF_CORE_READ(dentry, d_parent);
 	struct mount *mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
-	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount, wanted };
-	struct ascent a = { .dentry = dentry, .mount = mount, .wanted = wanted };
+	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount, which };
+	struct ascent a = { .dentry = dentry, .mount = mount, .which = which };
 
 	/* The file itself may be a place, or be mounted by itself. */
 	if (ascend(0, &a))
@@ -104,7 +142,7 @@ static __always_inline u32 said_of(struct file *file, u32 wanted, u64 now)
 
 static __always_inline bool is_quiet(struct file *file, u64 now)
 {
-	return said_of(file, PLACE_QUIET, now);
+	return said_of(file, QUIET, now);
 }
 
 /*

@@ -182,6 +182,8 @@ struct walk {
 	struct kernfs_node *node;
 	u32 scratch, start, at, limit;
 	bool whole;
+	/* It came to a mount without a parent. */
+	bool top;
 	/* A process's root: how much of the path lies below it. */
 	struct dentry *root;
 	u32 rooted;
@@ -203,6 +205,28 @@ static __always_inline bool put_component(struct walk *w, const void *name)
 	return true;
 }
 
+/* What the kernel calls the namespace of mounts that are in none, since Linux 6.18; before, it had no number. */
+#define MNT_NS_ANON_INO 0xeffffff7
+#define MAX_ERRNO 4095
+
+/*
+ * Whether a mount without a parent is the root of a namespace, or one of the kernel's own; else it was unmounted, or never mounted anywhere. Global, and
+ * the mount a number, so that the verifier looks at it once and not in every state of those who ask.
+ */
+__attribute__((noinline)) int is_root(u64 address)
+{
+	struct mount *mount = (struct mount *)address;
+	struct mnt_namespace *ns = BPF_CORE_READ(mount, mnt_ns);
+
+	if (!ns)
+		return 0;
+	if ((u64)ns >= (u64)-MAX_ERRNO)
+		return 1;
+	u32 inum = BPF_CORE_READ(ns, ns.inum);
+
+	return inum && inum != MNT_NS_ANON_INO;
+}
+
 /* One step up; `put` writes a component. */
 static __always_inline long climb(struct walk *w, bool (*put)(struct walk *w, const void *name))
 {
@@ -216,7 +240,7 @@ static __always_inline long climb(struct walk *w, bool (*put)(struct walk *w, co
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
 		if (above == mount || !above) {
-			w->whole = true;
+			w->whole = w->top = true;
 			return 1;
 		}
 		w->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
@@ -254,10 +278,10 @@ static long cgroup_step(u32 turn, struct walk *w)
 	return 0;
 }
 
-/* Marks a path that did not fit: a component `...` stands in place of those that are missing. */
+/* Marks a path that did not fit, or leads to no root: a component `...` stands in place of what is missing. */
 static __always_inline u32 end_climb(struct walk *w, bool (*put)(struct walk *w, const void *name))
 {
-	if (!w->whole) {
+	if (!w->whole || (w->top && !is_root((u64)w->mount))) {
 		w->limit += sizeof("...");
 		put(w, "...");
 	}

@@ -6,6 +6,8 @@ pub mod clock;
 pub mod condition;
 mod digest;
 pub mod ebpf;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod host;
 pub mod observation;
 pub mod poll;

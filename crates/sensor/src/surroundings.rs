@@ -7,6 +7,8 @@ mod accounts;
 mod describe;
 mod devices;
 mod directories;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hardware;
 pub mod host;
 mod hwdata;
@@ -116,6 +118,12 @@ pub fn watchers() -> (Vec<Box<dyn Watcher>>, Vec<Coverage>) {
         Err(error) => unwatched.extend(["hardware", "mounts"].map(|class| missing(class, &error))),
     }
     (watchers, unwatched)
+}
+
+/// What of the surroundings would be watched here and by what, and what not and why: opens every source for a moment.
+pub fn doctor() -> Vec<Coverage> {
+    let (watchers, unwatched) = watchers();
+    watchers.iter().flat_map(|watcher| watcher.coverage()).chain(unwatched).collect()
 }
 
 /// What is said of a class whose watcher could not be had.

@@ -12,6 +12,7 @@ use luarm_sensor::{
     observation::{Coverage, Watch},
     poll,
     probe::Permits,
+    surroundings,
 };
 
 use crate::{FAILED, config::Config};
@@ -48,8 +49,8 @@ pub(crate) fn run(_: Options, _: &Config) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(FAILED));
         }
     };
-    write_row(&mut out, ["CLASS", "WATCHED BY", "HOOK", "WHY"])?;
-    for class in coverage {
+    write_row(&mut out, ["CLASS", "WATCHED BY", "HOOK, SOURCE", "WHY"])?;
+    for class in coverage.iter().chain(&surroundings::doctor()) {
         let why = class.reason.as_deref().unwrap_or_default();
         write_row(&mut out, [class.class, watched_by(class), &class.hook, why])?;
     }

@@ -6,7 +6,10 @@
 mod support;
 
 mod accesses;
+mod mounts;
 mod operations;
+mod paths;
+mod quiet;
 mod rings;
 mod storm;
 
@@ -33,6 +36,12 @@ impl Scene {
     /// The rows of what was done in the directory and below, in order.
     fn rows(&self) -> Vec<Row> {
         self.below(&self.work)
+    }
+
+    /// Whether this kernel lets its own names be had, so that no words have to stand for them.
+    fn has_kernels_names(&self) -> bool {
+        let told = "select count(*) from coverageinfo where class = 'file' and reason like '%names are the kernel''s own%'";
+        self.recording.count(told) > 0
     }
 
     fn below(&self, directory: &Path) -> Vec<Row> {

@@ -20,6 +20,7 @@ use super::{
     mounts::{Tracepoints, cgroup_root},
     names,
     places::Places,
+    quiet::Quiet,
     syscalls,
 };
 use crate::observation::{Coverage, Watch};
@@ -61,15 +62,18 @@ impl Attached {
             places: Cell::default(),
         };
         attached.attach_all(&mut refused);
-        let places = Places::new(&attached.map("places")?, &config.quiet, &config.digested)?;
-        let [quiet, digested] = places.there();
-        attached.places.set(Some(places));
         if let Some(flag) = attached.kernel.request_creds {
             let table = attached.map("request_creds")?;
             table
                 .update(&0u32.to_ne_bytes(), &flag.to_ne_bytes(), MapFlags::ANY)
                 .map_err(|e| EbpfError::Refused(format!("cannot set a flag for the programs: {e:#}")))?;
         }
+        let quiet =
+            Quiet::new(attached.program("be_quiet").map_err(EbpfError::Refused)?.as_fd(), &config.quiet)
+                .map_err(|e| EbpfError::System("keep a program", e))?;
+        let places = Places::new(&attached.map("places")?, quiet, &config.digested)?;
+        let [quiet, digested] = places.there();
+        attached.places.set(Some(places));
         for class in CLASSES {
             let mut coverage = attached.coverage_of(class, &refused);
             if class.name == FILES && coverage.watch == Watch::Watched {
@@ -135,7 +139,7 @@ impl Attached {
             Attach::Entry(calls) => ("sys_enter", *calls),
             Attach::Exit(calls) => ("sys_exit", *calls),
             Attach::Feature(call, _) => ("sys_exit", std::slice::from_ref(call)),
-            Attach::Next(_) => return None,
+            Attach::Next(_) | Attach::Run => return None,
             Attach::Traced(names, _) => {
                 let name = self.kernel.renamed.get(hook.program).or(names.first())?;
                 return Some(format!("tp_btf/{name}"));
@@ -164,7 +168,7 @@ impl Attached {
         for hook in hooks::all() {
             if refused.contains_key(hook.program)
                 || self.links.contains_key(hook.program)
-                || hook.attach == Attach::Iterator
+                || matches!(hook.attach, Attach::Iterator | Attach::Run)
                 || self.kernel.lacking.contains_key(hook.program)
             {
                 continue;
@@ -238,7 +242,7 @@ impl Attached {
             Attach::Entry(calls) => return self.serve(&found, ["entries", "compat_entries"], calls),
             Attach::Exit(calls) => return self.serve(&found, ["exits", "compat_exits"], calls),
             Attach::Feature(call, _) => return self.serve(&found, ["exits", "compat_exits"], &[call]),
-            Attach::Iterator => return Err("an iterator is run, not attached".to_owned()),
+            Attach::Iterator | Attach::Run => return Err("it is run, not attached".to_owned()),
         };
         Ok(Some(link))
     }
@@ -284,10 +288,11 @@ impl Attached {
             .ok_or_else(|| EbpfError::Refused(format!("the object has no map {name}")))
     }
 
-    /// How often the kernel skipped one of our programs because it was already running on that processor: events that nobody saw.
+    /// How often the kernel skipped one of our programs because it was already running on that processor: events that nobody saw. Where a note is missing,
+    /// the event is told with the process's words.
     pub(super) fn skipped(&self) -> u64 {
         let mut sum = 0;
-        for program in self.object.progs() {
+        for program in self.object.progs().filter(|p| !names::notes(&p.name().to_string_lossy())) {
             let mut info = libbpf_sys::bpf_prog_info::default();
             let mut len = size_of_val(&info) as u32;
             // SAFETY: the kernel writes at most `len` bytes into `info`, which is plain data.

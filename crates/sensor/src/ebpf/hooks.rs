@@ -25,6 +25,8 @@ pub(super) enum Attach {
     Function,
     /// Run once, through a file of its own.
     Iterator,
+    /// Run by the sensor itself.
+    Run,
 }
 
 /// A program of the object.
@@ -236,6 +238,7 @@ pub(super) const CLASSES: &[Class] = &[
     Class {
         name: FILES,
         hooks: &[
+            Hook { program: "be_quiet", attach: Attach::Run },
             next("next_name", 0),
             next("next_file", 1),
             next("next_opened", 2),

@@ -12,12 +12,15 @@ mod discard;
 mod empty;
 mod exchanges;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hooks;
 mod kernel;
 mod mounts;
 mod names;
 mod places;
 mod privilege;
+mod quiet;
 mod reader;
 mod record;
 mod syscalls;

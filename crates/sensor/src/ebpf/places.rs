@@ -1,7 +1,8 @@
-//! Places of which policy says something, for the kernel's table of them: by device and inode, looked up again now and then.
+//! Places of which policy says something, looked up again now and then: the quiet ones, and those whose files are digested, for the kernel's table of
+//! them by device and inode.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     ffi::OsStr,
     fs,
     os::unix::ffi::OsStrExt,
@@ -13,11 +14,9 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use zerocopy::IntoBytes;
 
-use super::{EbpfError, record};
+use super::{EbpfError, quiet::Quiet, record};
 use crate::digest::{device_of, is_remote};
 
-/// `PLACE_QUIET` in bpf/places.h.
-const QUIET: u32 = 1;
 /// Entries of the kernel's table.
 const LIMIT: usize = 8192;
 /// The component of a path that stands for every directory there is.
@@ -48,7 +47,7 @@ impl Names {
 /// Keeps the kernel's table of places.
 pub(super) struct Places {
     table: MapHandle,
-    quiet: Vec<PathBuf>,
+    quiet: Quiet,
     digested: Vec<PathBuf>,
     names: Names,
     entries: HashMap<(u64, u32), u32>,
@@ -58,13 +57,13 @@ impl Places {
     /// Fills the table.
     pub(super) fn new(
         table: &libbpf_rs::Map<'_>,
-        quiet: &[PathBuf],
+        quiet: Quiet,
         digested: &[PathBuf],
     ) -> Result<Self, EbpfError> {
         let wrong =
             |e: libbpf_rs::Error| EbpfError::Refused(format!("cannot keep the table of places: {e:#}"));
         let table = MapHandle::try_from(table).map_err(wrong)?;
-        let (quiet, digested) = (quiet.to_vec(), digested.to_vec());
+        let digested = digested.to_vec();
         let mut places = Self { table, quiet, digested, names: Names::default(), entries: HashMap::new() };
         places.refresh();
         Ok(places)
@@ -77,25 +76,21 @@ impl Places {
 
     /// Of the quiet places and of the others those that are there, as they were given.
     pub(super) fn there(&self) -> [String; 2] {
-        [&self.quiet, &self.digested].map(|places| {
-            let there = places.iter().filter(|place| expand(place).iter().any(|p| inode(p).is_some()));
-            there.map(|place| place.display().to_string()).collect::<Vec<_>>().join(" ")
-        })
+        let there = self.digested.iter().filter(|place| expand(place).iter().any(|p| inode(p).is_some()));
+        let digested: Vec<_> = there.map(|place| place.display().to_string()).collect();
+        [self.quiet.there(), digested.join(" ")]
     }
 
     /// Looks up the places: some of them come, go and are replaced.
     pub(super) fn refresh(&mut self) {
         let mut entries: HashMap<(u64, u32), u32> = HashMap::new();
-        for key in self.quiet.iter().filter_map(|place| inode(place)) {
-            entries.insert(key, QUIET);
-        }
+        self.quiet.refresh();
         for place in self.digested.iter().flat_map(|place| expand(place)) {
             let Some(key) = inode(&place) else { continue };
-            let said = entries.entry(key).or_default();
-            if *said & !QUIET == 0
+            if let Entry::Vacant(entry) = entries.entry(key)
                 && let Some(number) = self.names.number(&place)
             {
-                *said |= (number + 1) << 1;
+                entry.insert(number + 1);
             }
         }
         let bytes = |&(inode, dev): &(u64, u32)| record::Place { inode, dev, pad: 0 };

@@ -477,7 +477,7 @@ fn ring(
     builder.build().map_err(|e| EbpfError::Refused(format!("{e:#}")))
 }
 
-fn take_bulk(bytes: &[u8], pieces: &mut Pieces, messages: &mut VecDeque<Dns>) {
+pub(super) fn take_bulk(bytes: &[u8], pieces: &mut Pieces, messages: &mut VecDeque<Dns>) {
     match split::<record::Header>(bytes).map(|(header, _)| header.kind) {
         Some(kind::DNS) => messages.extend(decode::dns(bytes)),
         Some(kind::ARGUMENTS) => {
@@ -492,7 +492,7 @@ fn take_bulk(bytes: &[u8], pieces: &mut Pieces, messages: &mut VecDeque<Dns>) {
 }
 
 /// The iterators' output: each record after its length.
-fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn records(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (len, rest) = bytes.split_first_chunk()?;
         let (record, rest) = rest.split_at_checked(u32::from_ne_bytes(*len) as usize)?;

@@ -200,7 +200,9 @@ records! {
         last: u64, told: u64, size: u64, position: u64, opens: u32, open: u32, modified: u32, again: u32,
         mtime: u64, ctime: u64, content: u64,
     }
-    /// Where policy says something of files.
+    /// Asks that reads below a file are not told, or are told again.
+    Silence = "silence" { fd: u32, told: u32, }
+    /// A directory whose files are digested.
     Place = "place" { inode: u64, dev: u32, pad: u32, }
     /// A file was closed with new contents, where files are digested.
     Content = "content_record" {

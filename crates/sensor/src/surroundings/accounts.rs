@@ -36,6 +36,18 @@ const LOOK: Duration = Duration::from_secs(20);
 /// How long a new user's line in the shadow file is waited for: tools replace the one file after the other.
 const FOLLOWS: Duration = Duration::from_millis(200);
 
+/// A passwd, group or shadow file, for fuzzing: each is read as all three.
+#[cfg(any(test, fuzzing))]
+pub fn try_files(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n').count() as u64;
+    let (shadow, mut users, mut groups) = (lines::shadow(bytes), Vec::new(), 0);
+    let flaws = lines::users(bytes, Some(&shadow), |user| users.push(user));
+    assert!(users.len() as u64 + flaws.malformed + flaws.repeated <= lines);
+    assert!(users.iter().all(|user| !user.name.is_empty() && !user.name.contains(&b'\n')));
+    let flaws = lines::groups(bytes, |_| groups += 1);
+    assert!(groups + flaws.malformed + flaws.repeated <= lines);
+}
+
 /// Watches the accounts.
 pub(super) struct Accounts {
     directories: Directories,

@@ -35,6 +35,27 @@ const LOOK: Duration = Duration::from_secs(20);
 const UTMP: [&str; 2] = ["run/utmp", "var/run/utmp"];
 const WTMP: &str = "var/log/wtmp";
 const SESSIONS: &str = "run/systemd/sessions";
+/// Where wtmpdb keeps what wtmp kept, now and at first: databases of SQLite, which are not read here.
+const WTMPDB: [&str; 2] = ["var/lib/wtmpdb/wtmp.db", "var/log/wtmp.db"];
+
+/// The records of a utmp or wtmp file, for fuzzing.
+#[cfg(any(test, fuzzing))]
+pub fn try_utmp(bytes: &[u8]) {
+    let (records, _) = bytes.as_chunks::<{ utmp::RECORD }>();
+    let logins: Vec<Login> = records.iter().filter_map(utmp::login).collect();
+    assert!(logins.iter().all(|login| !login.user.is_empty() && login.pid > 0 && login.since >= 0));
+    let past = utmp::past(records);
+    assert!(past.len() <= logins.len());
+    assert!(past.iter().all(|login| login.until >= Some(login.since)), "a login that ended before it began");
+}
+
+/// A session's file of logind, for fuzzing.
+#[cfg(any(test, fuzzing))]
+pub fn try_session(bytes: &[u8]) {
+    if let Some(login) = logind::login(b"1", bytes) {
+        assert!(!login.user.is_empty() && login.user.len() < bytes.len());
+    }
+}
 
 /// Watches the records of logins.
 pub(super) struct Logins {
@@ -158,7 +179,12 @@ impl Watcher for Logins {
         let watch = if unheard.is_some() { Watch::Sampled } else { Watch::Watched };
         let nothing =
             || "no records of logins here: they are known by the login uid of processes alone".to_owned();
-        let reason = unheard.or_else(|| sources.is_empty().then(nothing));
+        let unread = WTMPDB.iter().find(|path| self.root.join(path).exists()).map(|path| {
+            format!("past logins are not read from /{path}: those that were over when the recorder started are missing")
+        });
+        let reasons: Vec<String> =
+            unheard.or_else(|| sources.is_empty().then(nothing)).into_iter().chain(unread).collect();
+        let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
         let hook = format!("inotify {}", sources.join(" "));
         vec![Coverage { class: "logins", watch, sensor: "files", hook: hook.trim_end().to_owned(), reason }]
     }
@@ -251,6 +277,18 @@ mod tests {
         let mut ends = told(&mut out);
         ends.sort_unstable();
         assert_eq!(ends, ["-bob 42", "-carol 43"]);
+    }
+
+    #[test]
+    fn a_database_that_is_not_read_is_said() {
+        let tree = tempfile::tempdir().unwrap();
+        for path in ["run/systemd/sessions", "var/lib/wtmpdb"] {
+            fs::create_dir_all(tree.path().join(path)).unwrap();
+        }
+        let reason = || Logins::new(tree.path()).coverage()[0].reason.clone();
+        assert_eq!(reason(), None);
+        fs::write(tree.path().join("var/lib/wtmpdb/wtmp.db"), "SQLite format 3\0").unwrap();
+        assert!(reason().unwrap().contains("not read from /var/lib/wtmpdb/wtmp.db"));
     }
 
     #[test]

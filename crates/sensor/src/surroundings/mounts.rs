@@ -151,7 +151,7 @@ fn remounted(mount: &Mount, other: &Mount) -> Mount {
 }
 
 /// Reads `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
-fn parse(line: &[u8]) -> Option<Mount> {
+pub(super) fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = number(fields.next()?)?;
     let mut device = fields.nth(1)?.split(|byte| *byte == b':');

@@ -28,6 +28,25 @@ const INTERFACES: &str = "interfaces";
 const ROUTES: &str = "routes";
 const LIMITS: &str = "in the network namespace of the recorder; not in others, and without the routes that the kernel makes of each address in the table `local`";
 
+/// What a datagram of rtnetlink says, for fuzzing.
+#[cfg(any(test, fuzzing))]
+pub fn try_datagram(bytes: &[u8]) {
+    let mut left = bytes.len();
+    for received in decode::datagram(bytes) {
+        left = left.checked_sub(1).expect("more messages than bytes");
+        match received.message {
+            Ok(Message::Link(_, link)) => {
+                let alias = link.alias.unwrap_or_default();
+                assert!([&link.name, &link.kind, &link.mac, &alias].iter().all(|text| text.len() <= 256));
+            }
+            Ok(Message::Route(_, entry, _) | Message::RouteGone(_, entry)) => {
+                assert!((1..=4096).contains(&entry.hops.len()), "{} next hops", entry.hops.len());
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Watches interfaces, addresses and routes.
 pub struct Network {
     channel: Channel,

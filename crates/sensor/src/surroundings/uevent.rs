@@ -120,7 +120,7 @@ impl Uevents {
 }
 
 /// Reads `ACTION@PATH`, NUL, variables.
-fn parse(bytes: &[u8]) -> Message {
+pub(super) fn parse(bytes: &[u8]) -> Message {
     let mut halves = bytes.splitn(2, |byte| *byte == 0);
     let (Some(header), Some(variables)) = (halves.next(), halves.next()) else { return Message::Malformed };
     let Some(at) = header.iter().position(|byte| *byte == b'@') else { return Message::Malformed };

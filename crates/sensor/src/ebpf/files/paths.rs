@@ -46,7 +46,7 @@ impl Paths {
         if words.is_empty() {
             return FilePath { path: from, seen: seen_from, origin: PathOrigin::Kernel };
         }
-        let seen = seen_from.map(|seen| normalized(&joined(&seen, words)));
+        let seen = seen_from.map(|seen| normalized(&seen, words));
         let words = &words[..words.iter().rposition(|b| *b != b'/').map_or(0, |last| last + 1)];
         if words.is_empty() {
             return FilePath { path: from, seen, origin: PathOrigin::Kernel };
@@ -68,7 +68,7 @@ impl Paths {
         {
             return FilePath { path: joined(&found, last), seen, origin: PathOrigin::Resolved };
         }
-        FilePath { path: normalized(&joined(&from, words)), seen, origin: PathOrigin::Named }
+        FilePath { path: normalized(&from, words), seen, origin: PathOrigin::Named }
     }
 
     /// Whether the path of what was asked for leads to that file, as far as can be seen from here: in another mount namespace it is believed.
@@ -126,17 +126,18 @@ fn joined(directory: &[u8], words: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The path without `.`, `..` and empty components.
-fn normalized(path: &[u8]) -> Vec<u8> {
+/// The path without `.`, `..` and empty components. What is missing of a directory (`/.../`) stays missing, however far the words go up.
+fn normalized(directory: &[u8], words: &[u8]) -> Vec<u8> {
+    let floor = usize::from(directory.starts_with(b"/.../") || directory == b"/...");
     let mut components: Vec<&[u8]> = Vec::new();
-    for component in path.split(|b| *b == b'/') {
+    for component in directory.split(|b| *b == b'/').chain(words.split(|b| *b == b'/')) {
         match component {
             b"" | b"." => {}
-            b".." => drop(components.pop()),
+            b".." => components.truncate(components.len().saturating_sub(1).max(floor)),
             other => components.push(other),
         }
     }
-    let mut out = Vec::with_capacity(path.len());
+    let mut out = Vec::with_capacity(directory.len() + words.len());
     for component in components {
         out.push(b'/');
         out.extend_from_slice(component);
@@ -168,6 +169,8 @@ mod tests {
         assert_eq!(resolve(b"", b"/a//b/./../c"), ("/a/c".to_owned(), PathOrigin::Named));
         assert_eq!(resolve(b"tmp\0", b"../../.."), ("/".to_owned(), PathOrigin::Named));
         assert_eq!(resolve(b"", b"/"), ("/".to_owned(), PathOrigin::Kernel));
+        assert_eq!(resolve(b"b\0a\0...\0", b"../../../x"), ("/.../x".to_owned(), PathOrigin::Named));
+        assert_eq!(resolve(b"...\0", b"./../x"), ("/.../x".to_owned(), PathOrigin::Named));
     }
 
     #[test]

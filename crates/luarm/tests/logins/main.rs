@@ -1,7 +1,9 @@
-//! Logins: those of the kernel, of a real ssh server, and of login records.
+//! Logins: those of the kernel, of a real ssh server, of cron and login, and of login records.
 
 #![expect(clippy::unwrap_used, reason = "a step that fails fails the test")]
 
+mod programs;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{
