@@ -19,10 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::{
-    content::Content,
-    mounts::{device_of, is_remote},
-};
+pub(crate) use self::{content::Content, mounts::Mounts};
 use self::{
     queue::{Job, Lane, Queue, Step},
     reading::{Failure, Pace, Wanted},

@@ -26,48 +26,49 @@ const REMOTE: &[&[u8]] = &[
     b"virtiofs",
 ];
 
-/// Whether a file is on the device of that number, major * 2^20 + minor.
-pub(crate) fn device(facts: &Statx, wanted: u32) -> bool {
-    number(facts) == wanted || facts.stx_dev_major == 0 && mounted(facts) == Some(wanted)
+/// The mounts of luarm's own mount namespace, as of one moment.
+pub(crate) struct Mounts(Vec<Mount>);
+
+impl Mounts {
+    pub(crate) fn read() -> Self {
+        let list = fs::read(MOUNTS).unwrap_or_default();
+        Self(list.split(|b| *b == b'\n').filter_map(line).collect())
+    }
+
+    /// What is mounted over a path, by its letters.
+    fn over(&self, path: &Path) -> Option<&Mount> {
+        // Of two over the same directory, the later one counts.
+        let over = self.0.iter().filter(|mount| path.starts_with(&mount.point));
+        over.max_by_key(|mount| mount.point.as_os_str().len())
+    }
+
+    /// Whether somebody else answers for what is at a path, by its letters: a server or a process. Whoever asks there may wait for ever.
+    pub(crate) fn is_remote(&self, path: &Path) -> bool {
+        self.over(path).is_some_and(|mount| {
+            let kind = mount.kind.as_slice();
+            REMOTE.contains(&kind) || kind.starts_with(b"fuse") || kind.starts_with(b"nfs")
+        })
+    }
+
+    /// The device that a file is on, as the kernel's programs see it: major * 2^20 + minor.
+    pub(crate) fn device_of(&self, facts: &Statx) -> u32 {
+        let mounted = || self.0.iter().find(|mount| mount.id == facts.stx_mnt_id).map(|mount| mount.dev);
+        if facts.stx_dev_major == 0 { mounted() } else { None }.unwrap_or_else(|| number(facts))
+    }
 }
 
-/// The device that a file is on, as the kernel's programs see it.
-pub(crate) fn device_of(facts: &Statx) -> u32 {
-    if facts.stx_dev_major == 0 { mounted(facts) } else { None }.unwrap_or_else(|| number(facts))
+/// Whether a file is on the device of that number.
+pub(super) fn is_on(facts: &Statx, dev: u32) -> bool {
+    number(facts) == dev || facts.stx_dev_major == 0 && Mounts::read().device_of(facts) == dev
 }
 
 /// The device that is mounted over a path, by its letters.
 pub(super) fn over(path: &Path) -> Option<u32> {
-    let mounts = fs::read(MOUNTS).ok()?;
-    let lines = mounts.split(|b| *b == b'\n').filter_map(line);
-    // Of two over the same directory, the later one counts.
-    lines
-        .filter(|mount| path.starts_with(&mount.point))
-        .max_by_key(|mount| mount.point.as_os_str().len())
-        .map(|m| m.dev)
-}
-
-/// Whether somebody else answers for what is at a path, by its letters: a server or a process. Whoever asks there may wait for ever.
-pub(crate) fn is_remote(path: &Path) -> bool {
-    let Ok(mounts) = fs::read(MOUNTS) else { return false };
-    let lines = mounts.split(|b| *b == b'\n').filter_map(line);
-    let over = lines
-        .filter(|mount| path.starts_with(&mount.point))
-        .max_by_key(|mount| mount.point.as_os_str().len());
-    over.is_some_and(|mount| {
-        REMOTE.contains(&mount.kind.as_slice())
-            || mount.kind.starts_with(b"fuse")
-            || mount.kind.starts_with(b"nfs")
-    })
+    Mounts::read().over(path).map(|mount| mount.dev)
 }
 
 fn number(facts: &Statx) -> u32 {
     facts.stx_dev_major << 20 | facts.stx_dev_minor
-}
-
-fn mounted(facts: &Statx) -> Option<u32> {
-    let mounts = fs::read(MOUNTS).ok()?;
-    mounts.split(|b| *b == b'\n').filter_map(line).find(|mount| mount.id == facts.stx_mnt_id).map(|m| m.dev)
 }
 
 struct Mount {
@@ -128,8 +129,10 @@ mod tests {
     fn both_ways_to_ask_agree_where_a_file_system_tells_its_own_number() {
         let facts = statx(CWD, "/proc/self", AtFlags::empty(), StatxFlags::BASIC_STATS | StatxFlags::MNT_ID);
         let facts = facts.unwrap();
-        assert_eq!(over(Path::new("/proc/self")), Some(device_of(&facts)));
-        assert!(device(&facts, device_of(&facts)) && !device(&facts, u32::MAX));
+        let dev = Mounts::read().device_of(&facts);
+        assert_eq!(over(Path::new("/proc/self")), Some(dev));
+        assert!(is_on(&facts, dev) && !is_on(&facts, u32::MAX));
+        assert!(!Mounts::read().is_remote(Path::new("/proc/self")));
     }
 
     proptest::proptest! {

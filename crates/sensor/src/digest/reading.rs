@@ -20,10 +20,7 @@ use rustix::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{
-    mounts::{self, device},
-    queue::Queue,
-};
+use super::{mounts, queue::Queue};
 use crate::observation::FileVersion;
 
 /// Bytes that are read at once.
@@ -116,7 +113,9 @@ fn reopen(file: &OwnedFd, wanted: &Wanted) -> Result<Found, Failure> {
     let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
     let facts = statx(file, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask).map_err(failure)?;
     let is_file = FileType::from_raw_mode(facts.stx_mode.into()) == FileType::RegularFile;
-    if !is_file || facts.stx_ino != wanted.version.inode || wanted.dev.is_some_and(|dev| !device(&facts, dev))
+    if !is_file
+        || facts.stx_ino != wanted.version.inode
+        || wanted.dev.is_some_and(|dev| !mounts::is_on(&facts, dev))
     {
         return Err(Failure::Gone);
     }

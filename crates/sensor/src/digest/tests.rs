@@ -74,7 +74,7 @@ fn bytes(path: &Path) -> &[u8] {
 }
 
 fn dev(path: &Path) -> u32 {
-    device_of(
+    Mounts::read().device_of(
         &statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID).unwrap(),
     )
 }

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use zerocopy::IntoBytes;
 
 use super::{EbpfError, quiet::Quiet, record};
-use crate::digest::{device_of, is_remote};
+use crate::digest::Mounts;
 
 /// Entries of the kernel's table.
 const LIMIT: usize = 8192;
@@ -76,7 +76,9 @@ impl Places {
 
     /// Of the quiet places and of the others those that are there, as they were given.
     pub(super) fn there(&self) -> [String; 2] {
-        let there = self.digested.iter().filter(|place| expand(place).iter().any(|p| inode(p).is_some()));
+        let mounts = Mounts::read();
+        let is_there = |place: &&PathBuf| expand(place, &mounts).iter().any(|p| inode(p, &mounts).is_some());
+        let there = self.digested.iter().filter(is_there);
         let digested: Vec<_> = there.map(|place| place.display().to_string()).collect();
         [self.quiet.there(), digested.join(" ")]
     }
@@ -84,9 +86,10 @@ impl Places {
     /// Looks up the places: some of them come, go and are replaced.
     pub(super) fn refresh(&mut self) {
         let mut entries: HashMap<(u64, u32), u32> = HashMap::new();
+        let mounts = Mounts::read();
         self.quiet.refresh();
-        for place in self.digested.iter().flat_map(|place| expand(place)) {
-            let Some(key) = inode(&place) else { continue };
+        for place in self.digested.iter().flat_map(|place| expand(place, &mounts)) {
+            let Some(key) = inode(&place, &mounts) else { continue };
             if let Entry::Vacant(entry) = entries.entry(key)
                 && let Some(number) = self.names.number(&place)
             {
@@ -107,24 +110,24 @@ impl Places {
     }
 }
 
-fn inode(place: &Path) -> Option<(u64, u32)> {
-    if is_remote(place) {
+fn inode(place: &Path, mounts: &Mounts) -> Option<(u64, u32)> {
+    if mounts.is_remote(place) {
         return None;
     }
     let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
     let facts = statx(CWD, place, AtFlags::empty(), mask).ok()?;
-    Some((facts.stx_ino, device_of(&facts)))
+    Some((facts.stx_ino, mounts.device_of(&facts)))
 }
 
 /// The paths that a place stands for.
-fn expand(place: &Path) -> Vec<PathBuf> {
+fn expand(place: &Path, mounts: &Mounts) -> Vec<PathBuf> {
     let mut paths = vec![PathBuf::new()];
     for component in place.components() {
         if component != Component::Normal(OsStr::new(ANY)) {
             paths.iter_mut().for_each(|path| path.push(component));
             continue;
         }
-        let below = |path: &PathBuf| if is_remote(path) { None } else { fs::read_dir(path).ok() };
+        let below = |path: &PathBuf| if mounts.is_remote(path) { None } else { fs::read_dir(path).ok() };
         let entries = paths.iter().filter_map(below).flatten().filter_map(Result::ok);
         let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         let mut found: Vec<PathBuf> = directories.take(LIMIT).map(|entry| entry.path()).collect();
@@ -146,6 +149,7 @@ mod tests {
         }
         fs::write(dir.path().join("file"), "").unwrap();
         std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
+        let expand = |place: &Path| expand(place, &Mounts::read());
         let found = expand(&dir.path().join("*/.ssh"));
         assert_eq!(found, ["a/.ssh", "b/.ssh", "c/.ssh"].map(|name| dir.path().join(name)));
         assert_eq!(expand(Path::new("/no/*/where")), [] as [PathBuf; 0]);
