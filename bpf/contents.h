@@ -32,9 +32,9 @@ int tell_content(struct content *c)
 	struct content_record *r = (struct content_record *)s;
 	struct file *file = (struct file *)c->file;
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct ascent a = { .dentry = BPF_CORE_READ(file, f_path.dentry) };
+	struct ascent a = { .dentry = BPF_CORE_READ(file, f_path.dentry), .which = DIGESTED };
 
-	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
+	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG || !said_of(file, DIGESTED, bpf_ktime_get_boot_ns()))
 		return 0;
 	a.mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
 	struct walk w = { .scratch = SCRATCH_FILE, .start = start, .limit = PATH_LIMIT, .rooted = -1 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The kernel's own names of what a call is about: a better rung below filenames.h, for kernels that let programs stand at their functions (fentry:
- * trampolines of ftrace, x86-64 since Linux 5.5, arm64 since 6.0).
+ * trampolines of ftrace, x86-64 since Linux 5.5, arm64 since 6.4).
  *
  * Hooks: the entry of the calls awaits a note; the security hooks on paths, which the kernel passes once it has found what the words mean and before it
  * does anything, write it; the exit of the call tells it. Where the kernel hands over no mount with a name (attributes, times), the mount is that to which
@@ -102,42 +102,46 @@ struct subject {
 	u32 first;		/* what was noted before in this call is nearer to what was asked for */
 };
 
+/* Writes a path behind `at`; false if it does not fit. */
+static __always_inline bool fill_path(struct walk *w, u64 dentry, u64 mount, u32 length, u32 at)
+{
+	*w = (struct walk){ .scratch = length, .start = at, .rooted = -1 };
+	w->dentry = (struct dentry *)dentry;
+	w->mount = mount_of((struct vfsmount *)mount);
+	w->root = BPF_CORE_READ(bpf_get_current_task_btf(), fs, root.dentry);
+	w->limit = length == NOTE_LONG ? PATH_LIMIT : NOTE_MASK - at;
+	bpf_loop(PATH_DEPTH, note_step, w, 0);
+	if (!w->whole && length == NOTE_SHORT)
+		return false;
+	end_climb(w, put_noted);
+	return true;
+}
+
 /* Writes all of a record but what the call's exit knows; its size, or 0 if it does not fit. */
 static __always_inline u32 fill(struct file_record *f, struct subject *s, u32 length)
 {
 	const u32 start = sizeof(struct file_record);
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct dentry *dentry = (struct dentry *)s->dentry;
 	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
-	u32 at = 0;
+	struct walk w;
+	u32 at;
 
-	begin_file(f, task, s->operation, 0);
+	begin_file(f, bpf_get_current_task_btf(), s->operation, 0);
 	if (inode) {
 		fill_inode(f, inode);
 		if (!BPF_CORE_READ(dentry, d_hash.pprev))
 			f->flags |= FILE_DELETED;
 	}
-	for (int i = 0; i < 2; i++) {
-		struct walk w = { .scratch = length, .start = at, .rooted = -1 };
-
-		w.dentry = (struct dentry *)(i ? s->dentry2 : s->dentry);
-		w.mount = mount_of((struct vfsmount *)(i ? s->mount2 : s->mount));
-		w.root = BPF_CORE_READ(task, fs, root.dentry);
-		w.limit = length == NOTE_LONG ? PATH_LIMIT : NOTE_MASK - at;
-		if (!w.dentry)
-			break;
-		bpf_loop(PATH_DEPTH, note_step, &w, 0);
-		if (!w.whole && length == NOTE_SHORT)
+	if (!fill_path(&w, s->dentry, s->mount, length, 0))
+		return 0;
+	f->rooted = w.rooted;
+	f->path_len = at = w.at;
+	/* Not in a loop: Linux 6.1 takes the call within for the way back. */
+	if (s->dentry2) {
+		if (!fill_path(&w, s->dentry2, s->mount2, length, at))
 			return 0;
-		u32 len = end_climb(&w, put_noted);
-
-		if (i) {
-			f->path2_len = len;
-		} else {
-			f->path_len = len;
-			f->rooted = w.rooted;
-		}
-		at += len;
+		f->path2_len = w.at;
+		at += w.at;
 	}
 	if (s->text) {
 		long len;

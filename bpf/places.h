@@ -45,11 +45,13 @@ struct {
 	__type(value, u32);
 } places SEC(".maps");
 
+/* What is looked for: a quiet place, or one whose files are digested. */
+enum saying { QUIET, DIGESTED };
+
 struct ascent {
 	struct dentry *dentry;
 	struct mount *mount;
-	/* Whether a quiet place is looked for, or one whose files are digested. */
-	bool quiet;
+	enum saying which;
 	u32 found;
 };
 
@@ -60,7 +62,7 @@ static long ascend(u32 turn, struct ascent *a)
 	struct mount *mount = a->mount;
 	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
 
-	if (a->quiet) {
+	if (a->which == QUIET) {
 		u64 address = (u64)inode;
 
 		a->found = bpf_map_lookup_elem(&quiet, &address) != NULL;
@@ -92,17 +94,18 @@ static __always_inline struct mount *mount_of(struct vfsmount *mnt)
 	return (struct mount *)((void *)mnt - bpf_core_field_offset(struct mount, mnt));
 }
 
-/* Going up costs more than all the rest: what was found of a directory, as it is seen through a mount, holds for this long. */
-#define VERDICT_HOLDS 1000000000ull
-
+/* What was found out about a directory as it is seen through a mount: going up costs more than all the rest. It holds for a second. */
 struct directory {
 	u64 dentry, inode, mount;
+	u64 which;
 };
 
 struct verdict {
 	u64 at;
-	u64 quiet;
+	u64 found;
 };
+
+#define VERDICT_HOLDS 1000000000ull
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -111,14 +114,15 @@ struct {
 	__type(value, struct verdict);
 } verdicts SEC(".maps");
 
-static __always_inline bool is_quiet(struct file *file, u64 now)
+/* What is said of the place that a file is below, or of the file itself. */
+static __always_inline u32 said_of(struct file *file, enum saying which, u64 now)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent = BPF_CORE_READ(dentry, d_parent);
 	struct mount *mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
-	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount };
-	struct ascent a = { .dentry = dentry, .mount = mount, .quiet = true };
+	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount, which };
+	struct ascent a = { .dentry = dentry, .mount = mount, .which = which };
 
-	/* The file itself may be quiet, or be mounted by itself. */
+	/* The file itself may be a place, or be mounted by itself. */
 	if (ascend(0, &a))
 		return a.found;
 	if (a.dentry != parent || a.mount != mount) {
@@ -128,12 +132,17 @@ static __always_inline bool is_quiet(struct file *file, u64 now)
 	struct verdict *known = bpf_map_lookup_elem(&verdicts, &directory);
 
 	if (known && now - known->at < VERDICT_HOLDS)
-		return known->quiet;
+		return known->found;
 	bpf_loop(PATH_DEPTH, ascend, &a, 0);
-	struct verdict fresh = { .at = now, .quiet = a.found };
+	struct verdict fresh = { .at = now, .found = a.found };
 
 	bpf_map_update_elem(&verdicts, &directory, &fresh, BPF_ANY);
 	return a.found;
+}
+
+static __always_inline bool is_quiet(struct file *file, u64 now)
+{
+	return said_of(file, QUIET, now);
 }
 
 /*

@@ -3,8 +3,8 @@
  * TCP: connections out, connections in, listeners.
  *
  * Hook: BTF tracepoint inet_sock_set_state, Linux 5.5, which every change of a TCP socket's state passes, in every namespace and through
- * io_uring too. Who connects or listens is the task that makes the change. Which task accepts is only known at the exit of accept(2); where it is
- * not seen (io_uring) a connection in belongs to the process that listens.
+ * io_uring too. Who connects or listens is the task that makes the change. Which task accepts is only known at the exit of accept(2), or when a request to
+ * io_uring is done (uring.h); where it is not seen a connection in belongs to the process that listens.
  */
 #pragma once
 
@@ -92,10 +92,8 @@ int BPF_PROG(on_state, struct sock *sk, int old, int new)
 	return 0;
 }
 
-static __always_inline struct sock *socket_of(u32 fd)
+static __always_inline struct sock *socket_of(struct file *file)
 {
-	struct file *file = file_of(fd);
-
 	if (!file)
 		return NULL;
 	struct socket *socket = BPF_CORE_READ(file, private_data);
@@ -120,7 +118,7 @@ static __always_inline int accepted(long fd)
 
 	if (fd < 0)
 		return 0;
-	sk = socket_of(fd);
+	sk = socket_of(file_of(fd));
 	if (!sk || !is_tcp(sk) || BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE)
 		return 0;
 	r.h = header(KIND_ENDPOINT);
@@ -150,7 +148,7 @@ struct address {
  * A connection that failed before it began: no route, refused by a local filter, no port free. The state never changed, or changed back without an
  * error; the recorder tells these from connections that the state tracepoint has already reported.
  */
-static __always_inline int connected(long ret, u32 fd, u64 name)
+static __always_inline int connected(long ret, struct file *file, u64 name)
 {
 	const int EINTR = 4, EALREADY = 114, EINPROGRESS = 115, EISCONN = 106;
 	struct endpoint_record r = {};
@@ -159,7 +157,7 @@ static __always_inline int connected(long ret, u32 fd, u64 name)
 
 	if (ret >= 0 || ret == -EINPROGRESS || ret == -EALREADY || ret == -EISCONN || ret == -EINTR)
 		return 0;
-	sk = socket_of(fd);
+	sk = socket_of(file);
 	if (!sk || !is_tcp(sk))
 		return 0;
 	if (bpf_probe_read_user(&address, 16, (void *)name))
@@ -195,7 +193,7 @@ int on_connect(struct syscall_exit *ctx)
 {
 	struct pt_regs *regs = registers();
 
-	return connected(ctx->ret, FIRST(regs), SECOND(regs));
+	return connected(ctx->ret, file_of(FIRST(regs)), SECOND(regs));
 }
 
 /* Of 32-bit programs alone: one call for all that is done to sockets, with the arguments in memory. */
@@ -213,7 +211,7 @@ int on_socketcall(struct syscall_exit *ctx)
 	case CONNECT:
 		if (bpf_probe_read_user(arguments, sizeof(arguments), (void *)SECOND(regs)))
 			return 0;
-		return connected(ctx->ret, arguments[0], arguments[1]);
+		return connected(ctx->ret, file_of(arguments[0]), arguments[1]);
 	}
 	return 0;
 }

@@ -341,6 +341,7 @@ struct task_struct {
 	u64 parent_exec_id, self_exec_id;
 	struct task_io_accounting ioac;
 	struct css_set *cgroups;
+	void *worker_private;
 };
 
 /* Before Linux 5.7 the counter of execs had 32 bits. */
@@ -354,6 +355,10 @@ struct io_wq_work_node {
 
 struct io_wq_work_list {
 	struct io_wq_work_node *first;
+};
+
+struct io_wq_work {
+	unsigned int flags;
 };
 
 struct io_submit_state {
@@ -379,6 +384,12 @@ struct io_kiocb {
 	struct io_ring_ctx *ctx;
 	struct io_wq_work_node comp_list;
 	const struct cred *creds;
+	struct io_wq_work work;
+};
+
+/* What a worker thread is at: within a request. */
+struct io_worker {
+	struct io_wq_work *cur_work;
 };
 
 /* A name that the kernel has copied. */
@@ -439,6 +450,39 @@ struct io_xattr {
 
 struct io_accept {
 	u32 file_slot;
+};
+
+struct io_connect {
+	void *addr;
+};
+
+/* Since Linux 7.0 the names are within a structure. */
+struct delayed_filename {
+	struct filename *__incomplete_filename;
+};
+
+struct io_open___delayed {
+	struct delayed_filename filename;
+};
+
+struct io_rename___delayed {
+	struct delayed_filename oldpath, newpath;
+};
+
+struct io_unlink___delayed {
+	struct delayed_filename filename;
+};
+
+struct io_mkdir___delayed {
+	struct delayed_filename filename;
+};
+
+struct io_link___delayed {
+	struct delayed_filename oldpath, newpath;
+};
+
+struct io_xattr___delayed {
+	struct delayed_filename filename;
 };
 
 struct linux_binprm {

@@ -20,6 +20,7 @@
 /* As in the kernel's interface. */
 enum {
 	IORING_OP_ACCEPT = 13,
+	IORING_OP_CONNECT = 16,
 	IORING_OP_OPENAT = 18,
 	IORING_OP_CLOSE = 19,
 	IORING_OP_OPENAT2 = 28,
@@ -32,6 +33,19 @@ enum {
 	IORING_OP_SETXATTR = 42,
 	IORING_OP_FTRUNCATE = 55,
 };
+
+#define OPERATION(name) (1ull << IORING_OP_##name)
+/* What is looked at, before and after; reads and writes pass the same places. */
+#define ASKING                                                                                                         \
+	(OPERATION(OPENAT) | OPERATION(OPENAT2) | OPERATION(CLOSE) | OPERATION(RENAMEAT) | OPERATION(UNLINKAT) |       \
+	 OPERATION(MKDIRAT) | OPERATION(SYMLINKAT) | OPERATION(LINKAT) | OPERATION(SETXATTR) | OPERATION(FSETXATTR) |  \
+	 OPERATION(FTRUNCATE))
+#define ANSWERING (ASKING | OPERATION(ACCEPT) | OPERATION(CONNECT))
+
+static __always_inline bool is_one_of(u64 operations, u8 opcode)
+{
+	return opcode < 64 && operations >> opcode & 1;
+}
 
 /* The bit of a request's flags that says that it has rights of its own: every kernel has it elsewhere. The recorder sets it at the start. */
 struct {
@@ -239,6 +253,19 @@ static __always_inline u32 descriptor_of(struct io_kiocb *req)
 	return BPF_CORE_READ(req, flags) & REQUEST_FIXED_FILE ? -1 : BPF_CORE_READ(req, cqe.fd);
 }
 
+/* The name in a request's structure, by the field: the kernel's copy. */
+#define NAME_IN(req, type, field)                                                                                      \
+	({                                                                                                             \
+		struct type *request = (void *)(req);                                                                  \
+		struct type##___delayed *delayed = (void *)(req);                                                      \
+		struct filename *name;                                                                                 \
+		if (bpf_core_field_exists(delayed->field.__incomplete_filename))                                       \
+			name = BPF_CORE_READ(delayed, field.__incomplete_filename);                                    \
+		else                                                                                                   \
+			name = BPF_CORE_READ(request, field);                                                          \
+		(u64) BPF_CORE_READ(name, name);                                                                       \
+	})
+
 /* What the request asks for; false where it is nothing to tell of. */
 static __always_inline bool fill_request(struct call *c, struct io_kiocb *req, u8 opcode)
 {
@@ -256,45 +283,45 @@ static __always_inline bool fill_request(struct call *c, struct io_kiocb *req, u
 		bpf_map_delete_elem(&told_early, &c->request);
 		c->operation = FILE_OPEN;
 		c->dfd = BPF_CORE_READ(open, dfd);
-		c->name = (u64)BPF_CORE_READ(open, filename, name);
+		c->name = NAME_IN(req, io_open, filename);
 		c->access = access_of(BPF_CORE_READ(open, how.flags));
 		return true;
 	case IORING_OP_RENAMEAT:
 		c->operation = FILE_RENAME;
 		c->dfd = BPF_CORE_READ(rename, old_dfd);
-		c->name = (u64)BPF_CORE_READ(rename, oldpath, name);
+		c->name = NAME_IN(req, io_rename, oldpath);
 		c->dfd2 = BPF_CORE_READ(rename, new_dfd);
-		c->name2 = (u64)BPF_CORE_READ(rename, newpath, name);
+		c->name2 = NAME_IN(req, io_rename, newpath);
 		return true;
 	case IORING_OP_UNLINKAT:
 		c->operation = FILE_UNLINK;
 		c->dfd = BPF_CORE_READ(unlink, dfd);
-		c->name = (u64)BPF_CORE_READ(unlink, filename, name);
+		c->name = NAME_IN(req, io_unlink, filename);
 		c->argument = BPF_CORE_READ(unlink, flags);
 		return true;
 	case IORING_OP_MKDIRAT:
 		c->operation = FILE_MKDIR;
 		c->dfd = BPF_CORE_READ(mkdir, dfd);
-		c->name = (u64)BPF_CORE_READ(mkdir, filename, name);
+		c->name = NAME_IN(req, io_mkdir, filename);
 		c->argument = BPF_CORE_READ(mkdir, mode);
 		return true;
 	case IORING_OP_SYMLINKAT:
 		c->operation = FILE_SYMLINK;
 		c->text = 1;
 		c->dfd = BPF_CORE_READ(link, new_dfd);
-		c->name = (u64)BPF_CORE_READ(link, newpath, name);
-		c->name2 = (u64)BPF_CORE_READ(link, oldpath, name);
+		c->name = NAME_IN(req, io_link, newpath);
+		c->name2 = NAME_IN(req, io_link, oldpath);
 		return true;
 	case IORING_OP_LINKAT:
 		c->operation = FILE_LINK;
 		c->dfd = BPF_CORE_READ(link, old_dfd);
-		c->name = (u64)BPF_CORE_READ(link, oldpath, name);
+		c->name = NAME_IN(req, io_link, oldpath);
 		c->dfd2 = BPF_CORE_READ(link, new_dfd);
-		c->name2 = (u64)BPF_CORE_READ(link, newpath, name);
+		c->name2 = NAME_IN(req, io_link, newpath);
 		return true;
 	case IORING_OP_SETXATTR:
 		c->dfd = AT_FDCWD;
-		c->name = (u64)BPF_CORE_READ(xattr, filename, name);
+		c->name = NAME_IN(req, io_xattr, filename);
 		break;
 	case IORING_OP_FSETXATTR:
 		c->dfd = -1;
@@ -321,8 +348,7 @@ int BPF_PROG(on_request, struct io_kiocb *req)
 {
 	u8 opcode = req->opcode;
 
-	/* Reads and writes pass here too. */
-	if (opcode < IORING_OP_OPENAT || opcode > IORING_OP_FTRUNCATE)
+	if (!is_one_of(ASKING, opcode))
 		return 0;
 	if (opcode == IORING_OP_CLOSE) {
 		close_asked(req);
@@ -351,10 +377,11 @@ static __always_inline int done(struct io_kiocb *req)
 {
 	u8 opcode = BPF_CORE_READ(req, opcode);
 
-	if (opcode < IORING_OP_ACCEPT || opcode > IORING_OP_FTRUNCATE)
+	if (!is_one_of(ANSWERING, opcode))
 		return 0;
 	struct io_open *open = (void *)req;
 	struct io_accept *accept = (void *)req;
+	struct io_connect *connect = (void *)req;
 	s32 result = BPF_CORE_READ(req, cqe.res);
 	u64 key = (u64)req;
 	struct call *c;
@@ -365,6 +392,8 @@ static __always_inline int done(struct io_kiocb *req)
 		return 0;
 	case IORING_OP_ACCEPT:
 		return BPF_CORE_READ(accept, file_slot) ? 0 : accepted(result);
+	case IORING_OP_CONNECT:
+		return connected(result, BPF_CORE_READ(req, file), (u64)BPF_CORE_READ(connect, addr));
 	case IORING_OP_OPENAT:
 	case IORING_OP_OPENAT2:
 		if (!bpf_map_delete_elem(&told_early, &key))
@@ -384,15 +413,6 @@ static __always_inline int done(struct io_kiocb *req)
 		c->fd = -1;
 		c->request = (u64)req;
 		return c->file ? tell_file(c) : 0;
-	case IORING_OP_RENAMEAT:
-	case IORING_OP_UNLINKAT:
-	case IORING_OP_MKDIRAT:
-	case IORING_OP_SYMLINKAT:
-	case IORING_OP_LINKAT:
-	case IORING_OP_SETXATTR:
-		break;
-	default:
-		return 0;
 	}
 	answer(req, result, result < 0 && !is_denial(result), NULL);
 	return 0;
@@ -404,12 +424,28 @@ int BPF_PROG(on_answer, void *ring, struct io_kiocb *req)
 	return req ? done(req) : 0;
 }
 
-/* The process has left no room for completions; the event names the request only as the process does. */
+/* The request that the running task is at, if it is a worker thread. */
+static __always_inline struct io_kiocb *current_request(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct io_worker *worker = task->flags & PF_IO_WORKER ? task->worker_private : NULL;
+	struct io_wq_work *work = worker ? BPF_CORE_READ(worker, cur_work) : NULL;
+
+	return work ? (void *)work - bpf_core_field_offset(struct io_kiocb, work) : NULL;
+}
+
+/*
+ * The process has left no room for completions; the event names the request only as the process does. Worker threads meet with it before Linux 6.10;
+ * else it is of the batch that is being told.
+ */
 SEC("tp_btf/io_uring_cqe_overflow")
 int BPF_PROG(on_overflow, struct io_ring_ctx *ring, u64 user_data, s32 result)
 {
+	struct io_kiocb *req = current_request();
 	struct batch b = { .user_data = user_data, .result = result };
 
+	if (req && BPF_CORE_READ(req, cqe.user_data) == user_data && BPF_CORE_READ(req, cqe.res) == result)
+		return done(req);
 	b.node = BPF_CORE_READ(ring, submit_state.compl_reqs.first);
 	bpf_loop(MAX_BATCH, find_result, &b, 0);
 	return b.found ? done(b.found) : 0;

@@ -17,7 +17,7 @@ use rusqlite::{Connection, types};
 use crate::{
     Bench,
     report::{Bound, Report},
-    rows::{BATCH, Mix, Rows},
+    rows::{BATCH, MACHINE, Mix, Rows},
     spread::Spread,
 };
 
@@ -73,7 +73,7 @@ fn batches(rows: u64) -> impl Iterator<Item = u64> {
 fn through_writer(dir: &Path, mix: Mix, rows: u64) -> anyhow::Result<Loaded> {
     let path = dir.join("store.db");
     rustix::fs::sync();
-    let (mut writer, _) = Writer::open(&StoreUrl::Sqlite(path.clone()), "bench")?;
+    let (mut writer, _) = Writer::open(&StoreUrl::Sqlite(path.clone()), MACHINE)?;
     let mut source = Rows::new(mix);
     let mut taken = Duration::ZERO;
     for size in batches(rows) {

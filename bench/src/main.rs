@@ -13,6 +13,7 @@ mod recorder;
 mod report;
 mod rows;
 mod spread;
+mod stores;
 mod storm;
 mod watcher;
 
@@ -87,6 +88,8 @@ enum Part {
     Connect,
     /// Rows into the SQLite store
     Load,
+    /// Rows into MariaDB and PostgreSQL
+    Stores,
     /// A recorder with nothing to do
     Idle,
     /// Rows out of the console
@@ -108,7 +111,8 @@ enum Part {
 }
 
 /// What is measured unless something else is asked for.
-const EVERYTHING: &[Part] = &[Part::Exec, Part::Connect, Part::Load, Part::Idle, Part::Sql, Part::Files];
+const EVERYTHING: &[Part] =
+    &[Part::Exec, Part::Connect, Part::Load, Part::Stores, Part::Idle, Part::Sql, Part::Files];
 
 /// What every measurement needs.
 struct Bench {
@@ -178,6 +182,8 @@ fn measure(options: &Options) -> anyhow::Result<()> {
                 storm::run(&bench, storm, &mut report)?;
             }
             Part::Load => load::run(&bench, options.rows, &mut report)?,
+            // A fifth: they wait in memory, of all hosts at once.
+            Part::Stores => stores::run(&bench, options.rows.div_ceil(5), &mut report)?,
             Part::Idle => idle::run(&bench, options.seconds, &mut report)?,
             Part::Sql => query::run(&bench, options.lines, &mut report)?,
             Part::Files => files(&Kind::ALL)?,

@@ -7,6 +7,9 @@ use luarm_schema::{
     tables::{BatchInfo, HostInfo, NetInfo, NetInfoEnd, PsInfo, PsInfoEnd},
 };
 
+/// The host's machine id.
+pub(crate) const MACHINE: &str = "0123456789abcdef0123456789abcdef";
+
 /// Rows of a batch when there is much to do: as many as the recorder lets wait.
 pub(crate) const BATCH: u64 = 4096;
 
@@ -184,7 +187,7 @@ fn key(n: u64) -> i64 {
 fn host() -> HostInfo {
     HostInfo {
         bootentity: BEGINNING - EPOCH,
-        machineid: "0123456789abcdef0123456789abcdef".to_owned(),
+        machineid: MACHINE.to_owned(),
         hostname: "bench".to_owned(),
         os: "Debian GNU/Linux 12".to_owned(),
         kernel: "6.18".to_owned(),

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use luarm_store::StoreUrl;
 
 use crate::{
-    command::{doctor, run, sql, status, sync},
+    command::{agent, doctor, enroll, run, server, sql, status, sync},
     config::{Config, Located},
     log::{self, Level},
 };
@@ -35,6 +35,9 @@ enum Command {
     Sql(sql::Options),
     Status(status::Options),
     Doctor(doctor::Options),
+    Server(server::Options),
+    Enroll(enroll::Options),
+    Agent(agent::Options),
 }
 
 /// Where the recorded history lies.
@@ -65,5 +68,8 @@ pub(crate) fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sql(options) => sql::run(options, &config),
         Command::Status(options) => status::run(options, &config),
         Command::Doctor(options) => doctor::run(options, &config),
+        Command::Server(options) => server::run(options, &config),
+        Command::Enroll(options) => enroll::run(options, &config),
+        Command::Agent(options) => agent::run(options, &config),
     }
 }

@@ -1,7 +1,10 @@
 //! The commands, one file each.
 
+pub(crate) mod agent;
 pub(crate) mod doctor;
+pub(crate) mod enroll;
 pub(crate) mod run;
+pub(crate) mod server;
 pub(crate) mod sql;
 pub(crate) mod status;
 pub(crate) mod sync;

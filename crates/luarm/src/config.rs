@@ -2,6 +2,7 @@
 
 use std::{
     fmt, fs, io,
+    net::SocketAddr,
     path::{Component, Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -63,6 +64,17 @@ pub(crate) struct Config {
     /// `--format`
     #[serde(deserialize_with = "parsed")]
     pub format: Option<Format>,
+    /// `--listen`
+    #[serde(deserialize_with = "parsed")]
+    pub listen: Option<SocketAddr>,
+    /// `--certificates`
+    #[serde(deserialize_with = "parsed")]
+    pub certificates: Option<Lifetime>,
+    /// `--server`
+    pub server: Option<Vec<String>>,
+    /// `--spool-limit`
+    #[serde(deserialize_with = "parsed")]
+    pub spool_limit: Option<SpoolLimit>,
     /// `--log`
     #[serde(deserialize_with = "parsed")]
     pub log: Option<Level>,
@@ -160,6 +172,66 @@ impl FromStr for RingSize {
         let fits = (Self::LEAST.0..=Self::MOST.0).contains(&size.0) && size.0.is_power_of_two();
         let wrong = || format!("{size} is no power of two from {} to {}", Self::LEAST, Self::MOST);
         u32::try_from(size.0).ok().filter(|_| fits).map(Self).ok_or_else(wrong)
+    }
+}
+
+/// Bytes that may wait for the server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SpoolLimit(pub u64);
+
+impl SpoolLimit {
+    const LEAST: Size = Size(1 << 20);
+    const MOST: Size = Size(1 << 40);
+}
+
+impl Default for SpoolLimit {
+    fn default() -> Self {
+        Self(1 << 30)
+    }
+}
+
+impl FromStr for SpoolLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let size: Size = text.parse()?;
+        if (Self::LEAST.0..=Self::MOST.0).contains(&size.0) {
+            return Ok(Self(size.0));
+        }
+        Err(format!("{size} is out of range: from {} to {}", Self::LEAST, Self::MOST))
+    }
+}
+
+/// How long something is good: `30s`, `15m`, `12h` or `90d`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lifetime(pub Duration);
+
+impl Lifetime {
+    const DAY: u64 = 86_400;
+    const MOST: u64 = 3_650 * Self::DAY;
+    /// One hour.
+    pub(crate) const HOUR: Self = Self(Duration::from_secs(3_600));
+}
+
+impl Default for Lifetime {
+    fn default() -> Self {
+        Self(Duration::from_secs(90 * Self::DAY))
+    }
+}
+
+impl FromStr for Lifetime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let units = [("s", 1), ("m", 60), ("h", 3_600), ("d", Self::DAY)];
+        let seconds = units.iter().find_map(|(unit, factor)| {
+            let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+            number.checked_mul(*factor)
+        });
+        match seconds {
+            Some(seconds @ 1..=Self::MOST) => Ok(Self(Duration::from_secs(seconds))),
+            _ => Err(format!("{text:?} is not a time from 1s to 3650d: write it like 30s, 15m, 12h or 90d")),
+        }
     }
 }
 
@@ -293,6 +365,9 @@ mod tests {
         let config = load(&spoken).unwrap();
         let Config { data, store, sensor, memory_limit, ring, timeout, host, format, log, .. } = config;
         let Config { files_quiet, files_digest, digest_limit, .. } = load(&spoken).unwrap();
+        let config = load(&spoken).unwrap();
+        assert!(config.listen.is_some() && config.certificates.is_some());
+        assert!(config.server.is_some() && config.spool_limit.is_some());
         assert!(data.is_some() && store.is_some() && sensor.is_some() && memory_limit.is_some());
         assert!(ring.is_some() && timeout.is_some() && host.is_some() && format.is_some() && log.is_some());
         let default: Vec<PathBuf> = luarm_sensor::ebpf::QUIET.iter().map(PathBuf::from).collect();

@@ -60,4 +60,27 @@ pub(crate) struct Vitals {
     pub trouble: Option<String>,
     /// Resident memory, bytes.
     pub memory: u64,
+    /// How delivering to a server is, where there is one.
+    pub link: Option<LinkVitals>,
+}
+
+/// How an agent's delivering is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LinkVitals {
+    /// The server that is connected.
+    pub connected: Option<String>,
+    /// What keeps batches from being delivered.
+    pub trouble: Option<String>,
+    /// Number of the last batch that the server has.
+    pub delivered: i64,
+    /// Batches that wait for the server.
+    pub waiting: i64,
+    /// For how long the oldest of them has, ms.
+    pub lag_ms: u64,
+    /// Bytes that wait.
+    pub spool_bytes: u64,
+    /// How many may.
+    pub spool_limit: u64,
+    /// When the host's certificate expires, in UTC.
+    pub expires: Option<String>,
 }

@@ -21,28 +21,27 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use luarm_recorder::{Recorder, Setup};
-use luarm_schema::Time;
+use luarm_schema::{Batch, Resume, Time};
 use luarm_sensor::{HostFacts, Sensor, clock, surroundings::Surroundings};
-use luarm_store::{HostIdentity, StoreUrl, Writer};
+use luarm_store::{StoreError, Writer};
 
-use self::{
-    backlog::Backlog,
-    recording::{Progress, Recording},
-    storing::StoringError,
-};
 pub(crate) use self::{
+    backlog::{Backlog, Point},
     meters::Meters,
     recording::{Ask, Wanted},
+};
+use self::{
+    recording::{Progress, Recording},
+    storing::StoringError,
 };
 use crate::{
     data_dir::DataDir,
     sensor::{self, Choice, Policy},
 };
 
-/// What to record, and where to.
+/// What to record.
 pub(crate) struct Plan {
     pub choice: Choice,
-    pub store: StoreUrl,
     /// Bytes of rows that may wait while the store cannot take them.
     pub memory_limit: usize,
     /// Bytes of the kernel's ring of events, where not the default.
@@ -51,10 +50,55 @@ pub(crate) struct Plan {
     pub policy: Policy,
 }
 
+/// Where batches are kept: a store, or a spool on the way to one.
+pub(crate) struct Destination {
+    pub keeper: Box<dyn Keeper>,
+    /// What it remembers of this host.
+    pub resume: Resume,
+    /// Number of the last batch that can be queried.
+    pub delivered: i64,
+    /// What is left there.
+    pub room: Box<dyn Fn() -> Room + Send>,
+    /// Bytes of batches that may wait for it.
+    pub backlog: usize,
+}
+
+/// What keeps batches.
+pub(crate) trait Keeper: Send {
+    /// Keeps a batch, wholly and durably or not at all; gives the tables of the rows that the engine refused for what is in them.
+    fn keep(&mut self, batch: &Batch) -> Result<Vec<&'static str>, StoreError>;
+
+    /// Whether what it keeps can be queried.
+    fn delivers(&self) -> bool;
+}
+
+impl Keeper for Writer {
+    fn keep(&mut self, batch: &Batch) -> Result<Vec<&'static str>, StoreError> {
+        Ok(self.append(batch)?.iter().map(|row| row.table).collect())
+    }
+
+    fn delivers(&self) -> bool {
+        true
+    }
+}
+
+/// What is left where batches are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// All rows are kept.
+    Enough,
+    /// Reads of files are given up.
+    NoReads,
+    /// Whatever is done with files is given up.
+    NoFiles,
+    /// No batch can be kept.
+    None,
+}
+
 /// What a running pipeline tells its owner.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// Everything that existed at the start is stored.
+    /// Everything that existed at the start is kept.
     Ready,
     /// One of its threads ended.
     Ended,
@@ -78,6 +122,8 @@ pub(crate) struct Pipeline {
 pub(crate) struct Probe {
     /// Its figures.
     pub meters: Arc<Meters>,
+    /// What waits to be kept, and for whom.
+    pub backlog: Arc<Backlog>,
     sensors: Arc<Mutex<Option<Sensors>>>,
     asks: Sender<Ask>,
 }
@@ -103,21 +149,36 @@ impl Probe {
         }
     }
 
-    /// Has the recorder do something once it has stored something. A pipeline that is ending forgets it.
+    /// Has the recorder do something once something is kept or delivered. A pipeline that is ending forgets it.
     pub(crate) fn ask(&self, ask: Ask) {
         let _ = self.asks.send(ask);
     }
 }
 
-/// Starts recording. Events go to `events`.
-pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyhow::Result<Pipeline> {
+/// This host; its identity is in the data directory where the system has none.
+pub(crate) fn host(dir: &DataDir) -> anyhow::Result<HostFacts> {
     let mut facts = HostFacts::read(Path::new("/"))?;
     if facts.machine_id.is_empty() {
         facts.machine_id = dir.identity()?;
         tracing::info!("this host has no /etc/machine-id: its identity is kept in {}", dir.path().display());
     }
+    Ok(facts)
+}
+
+/// How much may wait for what keeps batches, where `memory_limit` is for all that waits.
+pub(crate) fn backlog_bytes(memory_limit: usize) -> usize {
+    (memory_limit / 4).min(16 << 20)
+}
+
+/// Starts recording. Events go to `events`.
+pub(crate) fn start(
+    plan: &Plan,
+    facts: HostFacts,
+    destination: Destination,
+    events: &Sender<Event>,
+) -> anyhow::Result<Pipeline> {
     let host = facts.hostname.clone();
-    let (writer, resume) = Writer::open_for(&plan.store, &HostIdentity::own(&facts.machine_id, &host))?;
+    let Destination { keeper, resume, delivered, room, backlog } = destination;
     let last = resume.last_batch.map_or(0, |(id, _)| id);
     let recorder = Recorder::new(Setup {
         resume,
@@ -130,13 +191,14 @@ pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyho
     });
     let sensor::Started { sensor, surroundings, consumer, name } =
         sensor::start(plan.choice, plan.ring, &plan.policy)?;
-    let backlog = Arc::new(Backlog::new((plan.memory_limit / 4).min(16 << 20), last));
+    let backlog = Arc::new(Backlog::new(backlog, last, delivered));
     let meters = Arc::new(Meters::default());
     let (asks, asked) = mpsc::channel();
     let recording = Recording {
         recorder,
         consumer,
         backlog: Arc::clone(&backlog),
+        room,
         meters: Arc::clone(&meters),
         asks: asked,
         memory_limit: plan.memory_limit,
@@ -145,13 +207,14 @@ pub(crate) fn start(plan: &Plan, dir: &DataDir, events: &Sender<Event>) -> anyho
     };
     let ready = events.clone();
     let sensors = Arc::new(Mutex::new(Some(Sensors { sensor, surroundings })));
-    let probe = Probe { meters: Arc::clone(&meters), sensors, asks };
+    let probe = Probe { meters: Arc::clone(&meters), backlog: Arc::clone(&backlog), sensors, asks };
     let recorder = spawn("recorder", events, move || recording.run())?;
-    let store = spawn("store", events, move || storing::run(writer, &backlog, &meters))?;
+    let store = spawn("store", events, move || storing::run(keeper, &backlog, &meters))?;
     // What is there belongs to what existed at the start. It may be more than the queue holds: the recorder has to take it meanwhile.
     probe.drain_surroundings();
     probe.ask(Ask {
         wanted: Wanted::Inventory(clock::now()),
+        point: Point::Kept,
         until: None,
         errand: Box::new(move || {
             let _ = ready.send(Event::Ready);

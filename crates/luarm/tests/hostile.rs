@@ -89,7 +89,7 @@ fn any_bytes_in_names_and_arguments_come_back_as_they_were() {
         "a control character in the table"
     );
     assert!(recording.count("select count(*) from psinfo") > 0);
-    assert_eq!(recording.sql("select * from lossinfo"), Vec::<Row>::new());
+    assert_eq!(recording.sql("select * from lossinfo where class not like '%-digest'"), Vec::<Row>::new());
     assert!(recording.stop().success());
 }
 

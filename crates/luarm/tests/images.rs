@@ -50,7 +50,6 @@ fn each_content_that_ran_has_its_digest() {
     let first = sha256sum(&program);
     run(&program);
     assert_eq!(digests(&recording, &program, 1), std::slice::from_ref(&first));
-    // Once known, it is in the row of every further run.
     let pid = run(&program);
     recording.sync();
     let of =
@@ -70,4 +69,84 @@ fn each_content_that_ran_has_its_digest() {
     programs::exit_program(&dir.path().canonicalize().unwrap());
     run(&program);
     assert_eq!(digests(&recording, &program, 3), [first.clone(), second, first]);
+}
+
+#[test]
+fn the_first_run_of_an_image_has_its_digest() {
+    if !has_ebpf() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let recording = Launch::on(&dir.path().join("data")).start();
+    let program = programs::exit_program(&dir.path().canonicalize().unwrap());
+    let told = |pid| {
+        let query = format!("select imagesha256 from psinfo where pid = {pid} and origin = 'exec'");
+        recording.sql(&query)[0]["imagesha256"].as_str().map(str::to_owned)
+    };
+    // One by one, each told of as soon as it has run;
+    let versions: Vec<_> = (0..20)
+        .map(|n| {
+            let copy = program.with_extension(n.to_string());
+            let contents = [&fs::read(&program).unwrap()[..], format!("version {n}").as_bytes()].concat();
+            // By another process: nobody else must hold it open for writing when it is run.
+            let mut cp = Command::new("cp")
+                .args(["/dev/stdin", copy.to_str().unwrap()])
+                .stdin(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            cp.stdin.take().unwrap().write_all(&contents).unwrap();
+            assert!(cp.wait().unwrap().success());
+            let mode: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            fs::set_permissions(&copy, mode).unwrap();
+            copy
+        })
+        .collect();
+    for copy in &versions[..10] {
+        let pid = run(copy);
+        recording.sync();
+        assert_eq!(told(pid), Some(sha256sum(copy)));
+    }
+    // and all of them at once.
+    let pids: Vec<_> = versions[10..].iter().map(|copy| run(copy)).collect();
+    recording.sync();
+    for (copy, pid) in versions[10..].iter().zip(pids) {
+        assert_eq!(told(pid), Some(sha256sum(copy)));
+    }
+    // A program that is gone when it is to be read keeps nobody waiting for long, and is counted.
+    for copy in &versions {
+        let script = format!("cp {0} {0}.gone; {0}.gone; rm {0}.gone", copy.display());
+        assert!(Command::new("sh").args(["-ec", &script]).status().unwrap().success());
+    }
+    recording.sync();
+    let runs = format!(
+        "select count(*) from psinfo where origin = 'exec' and command like '{}%.gone'",
+        dir.path().display()
+    );
+    assert_eq!(recording.count(&runs), 20);
+    let without = recording.count(&format!("{runs} and imagesha256 is null"));
+    let counted =
+        "select coalesce(sum(count), 0) from lossinfo where class = 'image-digest' and cause = 'gone'";
+    while recording.count(counted) < without {
+        recording.sync();
+    }
+}
+
+#[test]
+fn an_image_without_end_is_not_read() {
+    if !has_ebpf() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let recording = Launch::on(&dir.path().join("data")).with(&["--digest-limit", "64MiB"]).start();
+    let program = programs::exit_program(&dir.path().canonicalize().unwrap());
+    let script = format!("truncate -s 1T {0}; {0}", program.display());
+    assert!(Command::new("sh").args(["-ec", &script]).status().unwrap().success());
+    recording.sync();
+    let counted =
+        "select coalesce(sum(count), 0) from lossinfo where class = 'image-digest' and cause = 'too-large'";
+    while recording.count(counted) == 0 {
+        recording.sync();
+    }
+    let limit = "select count(*) from coverageinfo where class = 'image-digest' and reason like '%larger than 67108864 bytes%'";
+    assert_eq!(recording.count(limit), 1);
 }

@@ -133,7 +133,7 @@ fn race(guest: &mut Guest, how: &str, times: usize) {
         })
         // The directories that rmdir is about are there in both letters.
         .filter(|line| {
-            !line.strip_prefix("mkdir ").is_some_and(|name| name[1..].parse::<u32>().unwrap() % 12 == 11)
+            line.strip_prefix("mkdir ").is_none_or(|name| name[1..].parse::<u32>().unwrap() % 12 != 11)
         })
         .collect();
     let done: Vec<&str> = done.lines().collect();

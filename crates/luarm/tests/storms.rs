@@ -93,7 +93,7 @@ fn compare(recording: &Recording, program: &Path, name: &str, run: &Run) {
 }
 
 fn nothing_lost(recording: &Recording) {
-    assert_eq!(recording.sql("select * from lossinfo"), Vec::<Row>::new());
+    assert_eq!(recording.sql("select * from lossinfo where class not like '%-digest'"), Vec::<Row>::new());
 }
 
 #[test]

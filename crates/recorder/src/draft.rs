@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use luarm_schema::{
-    End, Row, TABLES, Time,
-    tables::{NetInfo, PsInfo},
-};
+use luarm_schema::{End, Row, Sink, TABLES, Time, Value, tables::PsInfo};
 use luarm_sensor::BootNs;
 
 use crate::bounded::QuickMap;
@@ -13,6 +10,9 @@ use crate::bounded::QuickMap;
 /// What a row takes in memory beside its longer texts.
 const ROW_BYTES: usize = 640;
 const END_BYTES: usize = 200;
+/// What one batch holds at most: rows and ends, and bytes as reckoned here, but for a single row that is larger.
+const BATCH_ROWS: usize = 8192;
+const BATCH_BYTES: usize = 6 << 20;
 
 /// Rows and ends since the last batch.
 pub(crate) struct Draft {
@@ -76,6 +76,36 @@ impl Draft {
         self.bytes
     }
 
+    /// Whether more waits than one batch should hold.
+    pub(crate) fn overflows(&self) -> bool {
+        self.rows() > BATCH_ROWS || self.bytes > BATCH_BYTES
+    }
+
+    /// Takes out as much as one batch should hold: ends first, since their rows are in earlier batches, then the oldest rows.
+    pub(crate) fn take_part(&mut self) -> (Vec<Row>, Vec<(i64, End)>) {
+        let ends: Vec<_> = self.ends.drain(..self.ends.len().min(BATCH_ROWS)).collect();
+        let mut bytes = ends.len() * END_BYTES;
+        let mut count = 0;
+        for row in self.rows.iter().take(BATCH_ROWS - ends.len()) {
+            bytes += weight(row);
+            if bytes > BATCH_BYTES && count > 0 {
+                break;
+            }
+            count += 1;
+        }
+        let rest = self.rows.split_off(count);
+        let rows = std::mem::replace(&mut self.rows, rest);
+        self.bytes =
+            self.bytes.saturating_sub(ends.len() * END_BYTES + rows.iter().map(weight).sum::<usize>());
+        self.places.clear();
+        for (place, row) in self.rows.iter().enumerate() {
+            if row.table().is_interval() {
+                self.places.insert((row.position(), row.key()), place);
+            }
+        }
+        (rows, ends)
+    }
+
     /// Takes everything out: rows, ends, and when the first event happened.
     pub(crate) fn take(&mut self) -> (Vec<Row>, Vec<(i64, End)>, Option<BootNs>) {
         self.places.clear();
@@ -84,11 +114,17 @@ impl Draft {
     }
 
     /// Adds to a loss that this batch tells of already; false if it does not.
-    pub(crate) fn add_to_loss(&mut self, (class, cause): (&str, &str), count: u64, until: Time) -> bool {
+    pub(crate) fn add_to_loss(
+        &mut self,
+        (class, cause, note): (&str, &str, Option<&str>),
+        count: u64,
+        until: Time,
+    ) -> bool {
         for row in &mut self.rows {
             if let Row::LossInfo(row) = row
                 && row.class == class
                 && row.cause == cause
+                && row.note.as_deref() == note
             {
                 row.count = row.count.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
                 row.until = row.until.max(until);
@@ -98,38 +134,69 @@ impl Draft {
         false
     }
 
-    /// Gives up every row that nothing will refer to by its end, and says how many there were in each table.
-    pub(crate) fn shed(&mut self) -> Vec<(&'static str, u64)> {
-        let mut shed: HashMap<&'static str, u64> = HashMap::new();
+    /// Gives up the rows of that worth or less that nothing will refer to by its end, and says how many there were in each table, and of which
+    /// worth where a table has several.
+    pub(crate) fn shed(&mut self, worth: Worth) -> Vec<(&'static str, Option<&'static str>, u64)> {
+        let mut shed: HashMap<(&'static str, Option<&'static str>), u64> = HashMap::new();
         let (rows, ends, first) = self.take();
         (self.ends, self.first) = (ends, first);
         self.bytes = self.ends.len() * END_BYTES;
         for row in rows {
             let told = matches!(row, Row::CoverageInfo(_) | Row::LossInfo(_) | Row::HostInfo(_));
-            if told || row.table().is_interval() && !row.is_ended() {
+            if told || Worth::of(&row) > worth || row.table().is_interval() && !row.is_ended() {
                 self.push(row);
             } else {
-                *shed.entry(row.table().name).or_default() += 1;
+                let note = (Worth::of(&row) == Worth::Read).then_some("reads");
+                *shed.entry((row.table().name, note)).or_default() += 1;
             }
         }
-        let mut shed: Vec<_> = shed.into_iter().collect();
+        let mut shed: Vec<_> = shed.into_iter().map(|((table, note), count)| (table, note, count)).collect();
         shed.sort_unstable();
         shed
     }
 }
 
+/// What a row is worth when not all can be kept: less is given up first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Worth {
+    /// A file that was only read.
+    Read,
+    /// Whatever else was done with a file.
+    File,
+    /// Everything: executions, connections, logins and the rest.
+    All,
+}
+
+impl Worth {
+    fn of(row: &Row) -> Self {
+        match row {
+            // A refusal says more than a success.
+            Row::FileInfo(row)
+                if row.operation == "open"
+                    && row.access.as_deref() == Some("r")
+                    && row.result.is_none_or(|result| result == 0) =>
+            {
+                Worth::Read
+            }
+            Row::FileInfo(_) => Worth::File,
+            _ => Worth::All,
+        }
+    }
+}
+
+/// Bytes that a row takes in memory, about.
 fn weight(row: &Row) -> usize {
-    let texts = match row {
-        Row::PsInfo(row) => {
-            let PsInfo { command, argv, cwd, .. } = &**row;
-            command.len() + argv.as_ref().map_or(0, String::len) + cwd.as_ref().map_or(0, String::len)
+    struct Texts(usize);
+
+    impl Sink for Texts {
+        fn put(&mut self, value: Value<'_>) {
+            if let Value::Text(text) = value {
+                self.0 += text.len();
+            }
         }
-        Row::ExecInfo(row) => row.command.len() + row.argv.as_ref().map_or(0, String::len),
-        Row::NetInfo(row) => {
-            let NetInfo { sourcefqdn, destfqdn, .. } = &**row;
-            [sourcefqdn, destfqdn].into_iter().flatten().map(|name| name.0.len()).sum()
-        }
-        _ => 0,
-    };
-    ROW_BYTES + texts
+    }
+
+    let mut texts = Texts(ROW_BYTES);
+    row.begin(&mut texts);
+    texts.0
 }

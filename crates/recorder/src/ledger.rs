@@ -1,12 +1,12 @@
 //! Closes batches, and tells what was lost.
 
 use luarm_schema::{
-    Batch, Time, Word,
+    Batch, End, Row, Time, Word,
     tables::{BatchInfo, LossInfo},
 };
 use luarm_sensor::BootNs;
 
-use crate::{context::Context, endpoint::Endpoints, file::Files, names::Names};
+use crate::{context::Context, draft::Worth, endpoint::Endpoints, file::Files, names::Names};
 
 /// The last sign of life that the store knows is at most this old.
 const HEARTBEAT: BootNs = 60_000_000_000;
@@ -16,6 +16,8 @@ const ROUND: BootNs = 60_000_000_000;
 pub(crate) struct Ledger {
     run: Time,
     last: i64,
+    /// `lastevent` of the last batch.
+    delivered: Time,
     closed: BootNs,
     told: BootNs,
     pub(crate) batches: u64,
@@ -23,10 +25,11 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// `last` is the number of the last batch that was stored.
-    pub(crate) fn new(ctx: &Context, run: Time, last: i64) -> Self {
+    /// `last` is the last batch that was stored, and its `lastevent`.
+    pub(crate) fn new(ctx: &Context, run: Time, last: Option<(i64, Time)>) -> Self {
         let now = ctx.clock.latest();
-        Self { run, last, closed: now, told: now, batches: 0, rows: 0 }
+        let (last, delivered) = last.unwrap_or((0, run));
+        Self { run, last, delivered, closed: now, told: now, batches: 0, rows: 0 }
     }
 
     /// Whether it is time for a batch, though there be nothing in it.
@@ -36,23 +39,38 @@ impl Ledger {
 
     /// Makes a batch of all there is; `delivered` is the instant up to which everything is in it.
     pub(crate) fn close(&mut self, ctx: &mut Context, delivered: BootNs) -> Batch {
-        let now = ctx.clock.latest();
-        let (mut rows, ends, first) = ctx.draft.take();
+        let (rows, ends, first) = ctx.draft.take();
         ctx.digests.forget_rows();
-        let lastevent = ctx.clock.time(delivered);
+        self.delivered = ctx.clock.time(delivered);
+        let first = first.map_or(self.delivered, |first| ctx.clock.time(first));
+        self.closed = ctx.clock.latest();
+        self.batch(ctx, rows, ends, first)
+    }
+
+    /// Makes a batch of the first of what there is, when it is more than one batch should hold. It is complete up to where the one before it was.
+    pub(crate) fn part(&mut self, ctx: &mut Context) -> Option<Batch> {
+        if !ctx.draft.overflows() {
+            return None;
+        }
+        let (rows, ends) = ctx.draft.take_part();
+        ctx.digests.forget_rows();
+        let first = rows.first().map_or(self.delivered, Row::created);
+        Some(self.batch(ctx, rows, ends, first))
+    }
+
+    fn batch(&mut self, ctx: &Context, mut rows: Vec<Row>, ends: Vec<(i64, End)>, first: Time) -> Batch {
         self.last += 1;
         let ledger = BatchInfo {
             batchid: self.last,
             run: self.run.0,
             rowcount: i64::try_from(rows.len()).unwrap_or(i64::MAX),
             endcount: i64::try_from(ends.len()).unwrap_or(i64::MAX),
-            firstevent: first.map_or(lastevent, |first| ctx.clock.time(first)),
-            lastevent,
-            created: ctx.clock.time(now),
+            firstevent: first,
+            lastevent: self.delivered,
+            created: ctx.clock.time(ctx.clock.latest()),
             end: None,
         };
         rows.push(ledger.into());
-        self.closed = now;
         self.batches += 1;
         self.rows += rows.len() as u64;
         Batch { id: self.last, rows, ends }
@@ -83,14 +101,14 @@ impl Ledger {
     }
 
     /// Gives up what waits, and tells of it.
-    pub(crate) fn shed(&mut self, ctx: &mut Context, cause: &'static str) -> u64 {
+    pub(crate) fn shed(&mut self, ctx: &mut Context, worth: Worth, cause: &'static str) -> u64 {
         let (from, until) = (ctx.clock.time(self.closed), ctx.clock.now());
         let mut sum = 0;
-        for (table, count) in ctx.draft.shed() {
+        for (table, note, count) in ctx.draft.shed(worth) {
             sum += count;
             // One row, however often: a store that takes nothing for days must not make memory grow by what tells of it.
-            if !ctx.draft.add_to_loss((table, cause), count, until) {
-                loss(ctx, (table, cause), count, from, until);
+            if !ctx.draft.add_to_loss((table, cause, note), count, until) {
+                noted_loss(ctx, (table, cause, note), count, from, until);
             }
         }
         sum
@@ -105,6 +123,16 @@ pub(crate) fn loss(
     from: Time,
     until: Time,
 ) {
+    noted_loss(ctx, (class, cause, None), count, from, until);
+}
+
+fn noted_loss(
+    ctx: &mut Context,
+    (class, cause, note): (impl Into<Word>, impl Into<Word>, Option<&str>),
+    count: u64,
+    from: Time,
+    until: Time,
+) {
     if count == 0 {
         return;
     }
@@ -113,7 +141,7 @@ pub(crate) fn loss(
         class: class.into(),
         cause: cause.into(),
         count: i64::try_from(count).unwrap_or(i64::MAX),
-        note: None,
+        note: note.map(str::to_owned),
         created: from,
         until,
         end: None,

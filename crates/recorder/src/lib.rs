@@ -42,6 +42,7 @@ use crate::{
     session::{Met, Sessions},
 };
 pub use crate::{
+    draft::Worth,
     names::dns,
     users::{SystemUsers, Users},
 };
@@ -288,21 +289,32 @@ impl Recorder {
         ledger::loss(&mut self.ctx, (class, cause), count, from, until);
     }
 
-    /// Gives up the waiting rows, because memory is short and the store takes none: all but those that have yet to end. They are told of as
-    /// lost; gives their number.
-    pub fn shed(&mut self, cause: &'static str) -> u64 {
-        self.ledger.shed(&mut self.ctx, cause)
+    /// Gives up the waiting rows of that worth or less, because the store takes none, or not all: all but those that have yet to end. They are
+    /// told of as lost; gives their number.
+    pub fn shed(&mut self, worth: Worth, cause: &'static str) -> u64 {
+        self.ledger.shed(&mut self.ctx, worth, cause)
+    }
+
+    /// A batch of the oldest rows, when more wait than one batch should hold; to be asked until there is none, before [`Recorder::flush`]
+    /// and [`Recorder::stop`].
+    pub fn part(&mut self) -> Option<Batch> {
+        self.ledger.part(&mut self.ctx)
     }
 
     /// Ends the run: the last batch.
     pub fn stop(&mut self, now: BootNs) -> Batch {
+        self.finish(now);
+        self.close()
+    }
+
+    /// Has everything that is held back become rows: what [`Recorder::stop`] does first, for whoever wants them in parts.
+    pub fn finish(&mut self, now: BootNs) {
         self.tick(now);
         self.sessions.settle_all(&mut self.ctx, &mut self.processes);
         self.processes.settle_all(&mut self.ctx);
         self.files.settle_all(&mut self.ctx);
         self.ledger.losses(&mut self.ctx, (&mut self.names, &mut self.endpoints, &mut self.files), true);
         self.coverage.stop(&mut self.ctx);
-        self.close()
     }
 
     /// What was done so far.

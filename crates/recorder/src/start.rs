@@ -55,7 +55,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
     let coverage = Intervals::begin(&mut ctx, &resume, run);
     // What ended before this run may have rows, unless there was no run before.
     let horizon = if resume.last_batch.is_some() { ctx.clock.boot(run) } else { 0 };
-    let ledger = Ledger::new(&ctx, run, resume.last_batch.map_or(0, |(last, _)| last));
+    let ledger = Ledger::new(&ctx, run, resume.last_batch);
     let mut conditions = Conditions::new(&resume.conditions);
     let recorded_by = Fact { name: "agentversion", value: version.to_owned() };
     let at = ctx.clock.boot(run);

@@ -269,6 +269,12 @@ macro_rules! table {
                 let _ = &sink;
                 $(sink.put($crate::Field::value(&self.$ecol));)*
             }
+
+            /// The end that has these values in its `End` columns; `None` if none has.
+            pub fn read<S: $crate::Source + ?Sized>(source: &mut S) -> Option<Self> {
+                let _ = &source;
+                Some(Self { $($ecol: $crate::Field::read(source.take())?,)* })
+            }
         }
     };
 }
@@ -395,6 +401,14 @@ macro_rules! tables {
             /// Gives the values of the `End` columns, in order.
             pub fn put<S: $crate::Sink + ?Sized>(&self, sink: &mut S) {
                 match self { $(End::$Row(end) => end.put(sink),)+ }
+            }
+
+            /// The end of a row of that table that has these values in its `End` columns; `None` if none has.
+            pub fn read<S: $crate::Source + ?Sized>(table: &$crate::TableDef, source: &mut S) -> Option<Self> {
+                $(if table.name == $Row::TABLE.name {
+                    return $End::read(source).map(End::$Row);
+                })+
+                None
             }
         }
 

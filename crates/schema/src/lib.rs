@@ -1,7 +1,7 @@
 //! The relational model of luarm: every table is declared once, here.
 //!
 //! From one declaration ([`tables`]) come the row structs, the DDL of each dialect ([`dialect`]), the values that a store
-//! binds ([`Row::stored`], [`Sink`]), the streams that engines load in bulk ([`bulk`]), the canonical bytes behind `md5sum`
+//! binds ([`Row::stored`], [`Sink`]), the streams that engines load in bulk ([`bulk`]), the bytes that travel ([`wire`]), the canonical bytes behind `md5sum`
 //! ([`canonical`]), the console's `describe` and the reference in `docs/tables.md` ([`mod@reference`]). Adding a column is one edit.
 
 #[macro_use]
@@ -16,6 +16,7 @@ pub mod reference;
 mod stored;
 pub mod tables;
 mod value;
+pub mod wire;
 
 pub use batch::{Batch, OpenEndpoint, OpenFile, OpenProcess, Resume};
 pub use declare::{Column, Derivation, Index, Part, Role, TableDef};

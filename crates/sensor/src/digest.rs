@@ -139,6 +139,11 @@ impl Digests {
         self.thread.is_some() && self.queue.push(job)
     }
 
+    /// What was asked for is done from now on: whoever gets the answers has heard what they are about.
+    pub(crate) fn release(&self) {
+        self.queue.release();
+    }
+
     /// Something cannot be digested.
     pub(crate) fn miss(&mut self, class: &'static str, cause: &'static str) {
         match self.missed.iter_mut().find(|(c, why, _)| *c == class && *why == cause) {

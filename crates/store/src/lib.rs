@@ -4,23 +4,30 @@
 //! be done is the same.
 //!
 //! - [`Writer`] appends batches: each is stored wholly, durably and once, or not at all.
+//! - [`Ledger`] does so for many hosts: a server's way in. [`Registry`] knows which hosts may.
+//! - [`Spool`] keeps an agent's batches until its server has them.
 //! - [`Reader`] answers queries and cannot write, whatever the statement.
 //! - [`Owner`] makes accounts and views on a server, and drops what is older than it is to be kept.
 
 mod error;
+mod ledger;
 mod mysql;
 mod owner;
 mod postgres;
 mod query;
 mod reader;
+mod registry;
 mod remote;
 mod sqlite;
 mod url;
 mod writer;
 
 pub use error::{QueryError, StoreError, Trouble};
+pub use ledger::Ledger;
 pub use owner::{Account, Dropped, Owner};
 pub use query::{Cell, Host, RowSink};
 pub use reader::{Interrupt, Reader};
+pub use registry::{Certified, Claim, Registry, Token};
+pub use sqlite::{Parcel, Spool};
 pub use url::StoreUrl;
 pub use writer::{Appended, HostIdentity, Refused, Writer};

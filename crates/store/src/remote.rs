@@ -5,6 +5,8 @@
 pub(crate) mod appender;
 pub(crate) mod asker;
 mod connection;
+mod deliveries;
+mod enrolment;
 mod failure;
 pub(crate) mod grants;
 pub(crate) mod guard;
@@ -18,6 +20,8 @@ mod session;
 pub(crate) use appender::Appender;
 pub(crate) use asker::{Asker, Cancel};
 pub(crate) use connection::{Connection, Keeping};
+pub(crate) use deliveries::Deliveries;
+pub(crate) use enrolment::RemoteRegistry;
 pub(crate) use failure::{Class, Failure};
 pub(crate) use places::make_all as places_of_all;
-pub(crate) use session::{Datum, Session, StreamError};
+pub(crate) use session::{Datum, Session, StreamError, is_loopback};

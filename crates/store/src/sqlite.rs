@@ -2,10 +2,16 @@
 
 mod append;
 mod guard;
+mod ledger;
 mod open;
 mod reader;
+mod registry;
 mod resume;
+mod spool;
 mod writer;
 
+pub(crate) use ledger::Ledger;
 pub(crate) use reader::{Interrupt, Reader};
+pub(crate) use registry::SqliteRegistry;
+pub use spool::{Parcel, Spool};
 pub(crate) use writer::Writer;

@@ -7,7 +7,7 @@ use luarm_schema::{Batch, Resume, Row};
 use crate::{StoreError, StoreUrl, mysql::Mysql, postgres::Postgres, remote::Appender, sqlite};
 
 /// Which computer batches are of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostIdentity {
     /// Its machine id.
     pub machine_id: String,
@@ -135,22 +135,7 @@ impl Writer {
     ///
     /// Gives the rows that the engine refused for what is in them; there are none unless something is wrong with the one who made them.
     pub fn append(&mut self, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
-        match batch.rows.last() {
-            Some(Row::BatchInfo(info)) if info.batchid == batch.id => {}
-            _ => return Err(StoreError::Unsigned { id: batch.id }),
-        }
-        for row in &batch.rows {
-            match row {
-                Row::HostInfo(host) if host.machineid != self.machine_id => {
-                    return Err(StoreError::Impostor {
-                        id: batch.id,
-                        known: self.machine_id.clone(),
-                        given: host.machineid.clone(),
-                    });
-                }
-                _ => {}
-            }
-        }
+        checked(&self.machine_id, batch)?;
         match &mut self.engine {
             Engine::Sqlite(writer) => writer.append(batch),
             Engine::Mysql(writer) => writer.append(batch),
@@ -183,4 +168,25 @@ impl Writer {
             Engine::Mysql(_) | Engine::Postgres(_) => 0,
         }
     }
+}
+
+/// A batch closes with its own entry in the ledger, and says of no other computer that it is it.
+pub(crate) fn checked(machine_id: &str, batch: &Batch) -> Result<(), StoreError> {
+    match batch.rows.last() {
+        Some(Row::BatchInfo(info)) if info.batchid == batch.id => {}
+        _ => return Err(StoreError::Unsigned { id: batch.id }),
+    }
+    for row in &batch.rows {
+        match row {
+            Row::HostInfo(host) if host.machineid != machine_id => {
+                return Err(StoreError::Impostor {
+                    id: batch.id,
+                    known: machine_id.to_owned(),
+                    given: host.machineid.clone(),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }

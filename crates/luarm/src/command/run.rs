@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
+use luarm_store::{HostIdentity, Writer};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -21,7 +22,7 @@ use crate::{
     config::{Config, DigestLimit, DigestPlace, MemoryLimit, RingSize},
     control,
     data_dir::DataDir,
-    pipeline::{self, Event, Plan},
+    pipeline::{self, Destination, Event, Plan, Room},
     sensor::{Choice, Policy},
 };
 
@@ -33,6 +34,13 @@ use crate::{
 pub(crate) struct Options {
     #[command(flatten)]
     place: Place,
+    #[command(flatten)]
+    watch: Watch,
+}
+
+/// How a host is recorded, whatever becomes of the rows.
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
     /// How to watch: auto (eBPF where the kernel allows it, else polling), ebpf or poll [default: auto]
     #[arg(long, value_name = "SENSOR")]
     sensor: Option<Choice>,
@@ -56,27 +64,43 @@ pub(crate) struct Options {
     digest_limit: Option<DigestLimit>,
 }
 
+impl Watch {
+    /// What these options and the configuration mean together.
+    pub(crate) fn plan(&self, config: &Config) -> Plan {
+        Plan {
+            choice: self.sensor.or(config.sensor).unwrap_or_default(),
+            memory_limit: self.memory_limit.or(config.memory_limit).unwrap_or_default().0,
+            ring: self.ring.or(config.ring).map(|ring| ring.0),
+            policy: Policy {
+                quiet: self.files_quiet.clone().or_else(|| config.files_quiet.clone()),
+                digested: self
+                    .files_digest
+                    .clone()
+                    .or_else(|| config.files_digest.clone())
+                    .map(|places| places.into_iter().map(|place| place.0).collect()),
+                digest_limit: self.digest_limit.or(config.digest_limit).map(|limit| limit.0),
+            },
+        }
+    }
+}
+
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
     let located = options.place.locate(config);
     let dir = DataDir::hold(&located.data)?;
     let (events, happened) = mpsc::channel();
     catch_signals(events.clone())?;
-    let memory_limit = options.memory_limit.or(config.memory_limit).unwrap_or_default().0;
-    let plan = Plan {
-        choice: options.sensor.or(config.sensor).unwrap_or_default(),
-        store: located.store.clone(),
-        memory_limit,
-        ring: options.ring.or(config.ring).map(|ring| ring.0),
-        policy: Policy {
-            quiet: options.files_quiet.or_else(|| config.files_quiet.clone()),
-            digested: options
-                .files_digest
-                .or_else(|| config.files_digest.clone())
-                .map(|places| places.into_iter().map(|place| place.0).collect()),
-            digest_limit: options.digest_limit.or(config.digest_limit).map(|limit| limit.0),
-        },
+    let plan = options.watch.plan(config);
+    let facts = pipeline::host(&dir)?;
+    let identity = HostIdentity::own(&facts.machine_id, &facts.hostname);
+    let (writer, resume) = Writer::open_for(&located.store, &identity)?;
+    let destination = Destination {
+        keeper: Box::new(writer),
+        delivered: resume.last_batch.map_or(0, |(id, _)| id),
+        resume,
+        room: Box::new(|| Room::Enough),
+        backlog: pipeline::backlog_bytes(plan.memory_limit),
     };
-    let pipeline = pipeline::start(&plan, &dir, &events)?;
+    let pipeline = pipeline::start(&plan, facts, destination, &events)?;
     let _server = control::serve(
         &dir,
         pipeline.probe(),
@@ -84,7 +108,8 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
             host: pipeline.host.clone(),
             sensor: pipeline.sensor.to_owned(),
             store: located.store.to_string(),
-            memory_limit,
+            memory_limit: plan.memory_limit,
+            link: None,
         },
     )?;
     for event in happened {
@@ -111,7 +136,7 @@ fn invitation(arguments: &str) -> String {
 }
 
 /// The first SIGTERM or SIGINT is an event, the second one ends the process.
-fn catch_signals(events: mpsc::Sender<Event>) -> anyhow::Result<()> {
+pub(crate) fn catch_signals(events: mpsc::Sender<Event>) -> anyhow::Result<()> {
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         flag::register_conditional_shutdown(signal, FAILED.into(), Arc::clone(&stopping))

@@ -8,13 +8,17 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use luarm_hunt::Format;
+use luarm_link::{
+    agent::Outbox,
+    identity::{self, Identity},
+};
 use luarm_schema::Time;
-use luarm_store::{Cell, Reader, RowSink};
+use luarm_store::{Cell, Reader, RowSink, StoreUrl};
 
 use crate::{
     cli::Place,
     config::{Config, Located},
-    control::{self, ControlError, Vitals},
+    control::{self, ControlError, LinkVitals, Vitals},
 };
 
 const DAY: i64 = 86_400_000_000;
@@ -35,7 +39,10 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let format = options.format.or(config.format).unwrap_or_default();
     let located = options.place.locate(config);
     let mut report = Report::default();
-    report.recorder(&located);
+    if report.recorder(&located) || report.agent(&located)? {
+        report.print(format)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut reader = Reader::open(&located.store)?;
     for host in reader.hosts()? {
         report.host(&mut reader, &host.name, host.number).with_context(|| format!("host {}", host.name))?;
@@ -92,14 +99,50 @@ impl Report {
         self.add(host, about, item, Value::Number(i64::try_from(value).unwrap_or(i64::MAX)));
     }
 
-    /// The recorder on the data directory, if it runs, may be asked, and writes this very store.
-    fn recorder(&mut self, located: &Located) {
+    /// The recorder on the data directory, if it runs, may be asked, and writes this very store. Gives whether it is an agent, whose store is
+    /// elsewhere.
+    fn recorder(&mut self, located: &Located) -> bool {
         match control::status(&located.data) {
+            Ok(vitals) if vitals.link.is_some() => {
+                self.vitals(&vitals);
+                return true;
+            }
             Ok(vitals) if vitals.store == located.store.to_string() => self.vitals(&vitals),
             Ok(vitals) => self.text(None, "recorder", "running", format!("yes, into {}", vitals.store)),
             Err(ControlError::NotRunning { .. }) => self.text(None, "recorder", "running", "no"),
             Err(error) => self.text(None, "recorder", "running", format!("not known: {error}")),
         }
+        false
+    }
+
+    /// The agent of the data directory, which does not run: what waits in its spool. Gives whether there is one.
+    fn agent(&mut self, located: &Located) -> anyhow::Result<bool> {
+        let spool = identity::spool(&located.data);
+        let own = located.store == StoreUrl::Sqlite(located.data.join("luarm.db"));
+        if !own || !spool.exists() {
+            return Ok(false);
+        }
+        let Some(identity) = Identity::find(&located.data)? else { return Ok(false) };
+        let (outbox, _) = Outbox::open(&spool, identity.facts().after)?;
+        const ABOUT: &str = "server";
+        self.text(None, ABOUT, "joined", &identity.facts().server);
+        self.add(None, ABOUT, "delivered batch", Value::Number(outbox.acknowledged()));
+        self.add(None, ABOUT, "waiting batches", Value::Number(outbox.last() - outbox.acknowledged()));
+        self.number(None, ABOUT, "spool bytes", outbox.bytes());
+        self.text(None, ABOUT, "certificate until", Time(identity.facts().expires).to_string());
+        Ok(true)
+    }
+
+    fn link(&mut self, link: &LinkVitals) {
+        const ABOUT: &str = "server";
+        self.text(None, ABOUT, "connected", link.connected.as_deref().unwrap_or("no"));
+        self.text(None, ABOUT, "trouble", link.trouble.as_deref().unwrap_or("none"));
+        self.add(None, ABOUT, "delivered batch", Value::Number(link.delivered));
+        self.add(None, ABOUT, "waiting batches", Value::Number(link.waiting));
+        self.number(None, ABOUT, "lag ms", link.lag_ms);
+        self.number(None, ABOUT, "spool bytes", link.spool_bytes);
+        self.number(None, ABOUT, "spool limit", link.spool_limit);
+        self.text(None, ABOUT, "certificate until", link.expires.as_deref().unwrap_or("not known"));
     }
 
     fn vitals(&mut self, vitals: &Vitals) {
@@ -123,6 +166,9 @@ impl Report {
         self.number(None, ABOUT, "lost rows", vitals.lost_rows);
         self.text(None, ABOUT, "trouble", vitals.trouble.as_deref().unwrap_or("none"));
         self.number(None, ABOUT, "memory bytes", vitals.memory);
+        if let Some(link) = &vitals.link {
+            self.link(link);
+        }
     }
 
     fn host(&mut self, reader: &mut Reader, name: &str, number: i64) -> anyhow::Result<()> {

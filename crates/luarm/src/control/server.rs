@@ -22,10 +22,10 @@ use anyhow::Context;
 use luarm_sensor::{clock, proc};
 use rustix::{net::sockopt::socket_peercred, param::page_size, process::geteuid};
 
-use super::Vitals;
+use super::{LinkVitals, Vitals};
 use crate::{
     data_dir::{self, DataDir},
-    pipeline::{Ask, Probe, Wanted},
+    pipeline::{Ask, Point, Probe, Wanted},
 };
 
 const MOST_CONNECTIONS: usize = 16;
@@ -46,6 +46,8 @@ pub(crate) struct Identity {
     pub store: String,
     /// Bytes of rows that may wait to be stored.
     pub memory_limit: usize,
+    /// How delivering to a server is, where there is one.
+    pub link: Option<Box<dyn Fn() -> LinkVitals + Send + Sync>>,
 }
 
 /// Takes the socket away when the recorder ends.
@@ -144,6 +146,7 @@ impl Room {
         self.probe.drain_surroundings();
         self.probe.ask(Ask {
             wanted: Wanted::Before(clock::now()),
+            point: Point::Delivered,
             until: Some(until),
             errand: Box::new(move || {
                 let _ = done.send(());
@@ -186,6 +189,7 @@ impl Room {
             lost_rows: meters.shed_rows.load(Relaxed),
             trouble: meters.trouble(),
             memory: resident(),
+            link: self.identity.link.as_ref().map(|link| link()),
         }
     }
 }

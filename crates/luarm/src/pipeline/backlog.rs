@@ -18,14 +18,36 @@ pub(crate) struct Backlog {
     limit: usize,
 }
 
+/// What waits for a batch of a certain number.
+struct Errands {
+    /// Number of the last batch that got so far.
+    reached: i64,
+    waiting: Vec<(i64, Errand)>,
+}
+
+impl Errands {
+    fn reach(&mut self, id: i64) -> Vec<(i64, Errand)> {
+        self.reached = self.reached.max(id);
+        self.waiting.extract_if(.., |(wanted, _)| *wanted <= id).collect()
+    }
+}
+
+/// How far a batch has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Point {
+    /// It is on this host's disk.
+    Kept,
+    /// It is where it can be queried: in the store, which may be a server's.
+    Delivered,
+}
+
 struct State {
     batches: VecDeque<(Batch, usize)>,
     /// Of the batches that are not stored, the one in hand included.
     bytes: usize,
-    /// Number of the last batch that was stored.
-    stored: i64,
-    /// To be done once the batch of that number is stored.
-    errands: Vec<(i64, Errand)>,
+    /// To be done once a batch is kept, and once it is delivered.
+    kept: Errands,
+    delivered: Errands,
     /// Tables of rows that the store refused, for the recorder to tell of.
     refused: Vec<&'static str>,
     closed: Option<Instant>,
@@ -33,13 +55,15 @@ struct State {
 }
 
 impl Backlog {
-    /// A queue that has room while less than `limit` bytes are in it; `stored` is the number of the last batch in the store.
-    pub(crate) fn new(limit: usize, stored: i64) -> Self {
+    /// A queue that has room while less than `limit` bytes are in it; `kept` is the number of the last batch that is kept, `delivered` of the last
+    /// that is delivered.
+    pub(crate) fn new(limit: usize, kept: i64, delivered: i64) -> Self {
+        let errands = |reached| Errands { reached, waiting: Vec::new() };
         let state = State {
             batches: VecDeque::new(),
             bytes: 0,
-            stored,
-            errands: Vec::new(),
+            kept: errands(kept),
+            delivered: errands(delivered),
             refused: Vec::new(),
             closed: None,
             broken: false,
@@ -91,20 +115,27 @@ impl Backlog {
         }
     }
 
-    /// The batch taken last is in the store.
-    pub(super) fn stored(&self, id: i64, bytes: usize) {
+    /// The batch taken last is on disk.
+    pub(super) fn kept(&self, id: i64, bytes: usize) {
         let mut state = self.lock();
         state.bytes -= bytes;
-        state.stored = id;
-        let due = state.errands.extract_if(.., |(wanted, _)| *wanted <= id).collect::<Vec<_>>();
+        let due = state.kept.reach(id);
         drop(state);
         for (_, errand) in due {
             errand();
         }
     }
 
+    /// The batches up to this number can be queried.
+    pub(crate) fn delivered(&self, id: i64) {
+        let due = self.lock().delivered.reach(id);
+        for (_, errand) in due {
+            errand();
+        }
+    }
+
     /// Rows of these tables were refused.
-    pub(super) fn refuse(&self, tables: impl Iterator<Item = &'static str>) {
+    pub(crate) fn refuse(&self, tables: impl Iterator<Item = &'static str>) {
         self.lock().refused.extend(tables);
     }
 
@@ -118,15 +149,20 @@ impl Backlog {
         let mut state = self.lock();
         state.broken = true;
         state.bytes = 0;
-        state.errands.clear();
+        state.kept.waiting.clear();
+        state.delivered.waiting.clear();
         std::mem::take(&mut state.batches).len()
     }
 
-    /// Does the errand once the batch `id` is stored, on the store's thread; at once if it is.
-    pub(crate) fn when_stored(&self, id: i64, errand: impl FnOnce() + Send + 'static) {
+    /// Does the errand once the batch `id` has got so far, on the thread that brought it there; at once if it has.
+    pub(crate) fn when(&self, point: Point, id: i64, errand: impl FnOnce() + Send + 'static) {
         let mut state = self.lock();
-        if state.stored < id {
-            state.errands.push((id, Box::new(errand)));
+        let errands = match point {
+            Point::Kept => &mut state.kept,
+            Point::Delivered => &mut state.delivered,
+        };
+        if errands.reached < id {
+            errands.waiting.push((id, Box::new(errand)));
             return;
         }
         drop(state);
@@ -161,32 +197,49 @@ mod tests {
 
     #[test]
     fn a_batch_in_hand_takes_room_until_it_is_stored() {
-        let backlog = Backlog::new(100, 0);
+        let backlog = Backlog::new(100, 0, 0);
         backlog.push(batch(1), 100);
         assert!(!backlog.has_room());
         assert_eq!(backlog.take(), Some((batch(1), 100)));
         assert!(!backlog.has_room());
-        backlog.stored(1, 100);
+        backlog.kept(1, 100);
         assert!(backlog.has_room());
     }
 
     #[test]
     fn an_errand_is_done_when_its_batch_is_stored_and_not_before() {
-        let backlog = Backlog::new(100, 4);
+        let backlog = Backlog::new(100, 4, 4);
         let (done, seen) = mpsc::channel();
         for id in [4, 5, 6] {
             let done = done.clone();
-            backlog.when_stored(id, move || done.send(id).unwrap());
+            backlog.when(Point::Kept, id, move || done.send(id).unwrap());
         }
         assert_eq!(seen.try_iter().collect::<Vec<_>>(), [4]);
         backlog.push(batch(5), 1);
-        backlog.stored(5, backlog.take().unwrap().1);
+        backlog.kept(5, backlog.take().unwrap().1);
+        assert_eq!(seen.try_iter().collect::<Vec<_>>(), [5]);
+    }
+
+    #[test]
+    fn what_is_kept_is_not_yet_delivered() {
+        let backlog = Backlog::new(100, 4, 2);
+        let (done, seen) = mpsc::channel();
+        for id in [2, 3, 5] {
+            let done = done.clone();
+            backlog.when(Point::Delivered, id, move || done.send(id).unwrap());
+        }
+        backlog.push(batch(5), 1);
+        backlog.kept(5, backlog.take().unwrap().1);
+        assert_eq!(seen.try_iter().collect::<Vec<_>>(), [2]);
+        backlog.delivered(4);
+        assert_eq!(seen.try_iter().collect::<Vec<_>>(), [3]);
+        backlog.delivered(5);
         assert_eq!(seen.try_iter().collect::<Vec<_>>(), [5]);
     }
 
     #[test]
     fn what_was_pushed_before_the_close_is_still_taken() {
-        let backlog = Backlog::new(100, 0);
+        let backlog = Backlog::new(100, 0, 0);
         backlog.push(batch(1), 1);
         backlog.close();
         assert!(backlog.take().is_some());
@@ -196,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_lost_store_takes_no_memory() {
-        let backlog = Backlog::new(100, 0);
+        let backlog = Backlog::new(100, 0, 0);
         backlog.push(batch(1), 50);
         backlog.push(batch(2), 50);
         assert_eq!(backlog.give_up(), 2);

@@ -5,14 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use luarm_recorder::Recorder;
+use luarm_recorder::{Recorder, Worth};
 use luarm_schema::{Batch, Time};
 use luarm_sensor::{
     BootNs, Observation, clock,
     queue::{Closed, Consumer},
 };
 
-use super::{backlog::Backlog, meters::Meters};
+use super::{
+    Room,
+    backlog::{Backlog, Point},
+    meters::Meters,
+};
 use crate::size::Size;
 
 /// A batch is made when this many rows wait,
@@ -32,13 +36,15 @@ const RETRY: Duration = Duration::from_millis(10);
 /// The longest sleep.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// Something to be done once what it waits for is stored.
+/// Something to be done once what it waits for is kept or delivered.
 pub(crate) struct Ask {
     /// What it waits for.
     pub wanted: Wanted,
+    /// How far it has to get.
+    pub point: Point,
     /// Forgotten after this instant.
     pub until: Option<Instant>,
-    /// To be done, on the store's thread.
+    /// To be done, on the thread that brought it there.
     pub errand: Box<dyn FnOnce() + Send>,
 }
 
@@ -56,6 +62,8 @@ pub(super) struct Recording {
     pub recorder: Recorder,
     pub consumer: Consumer,
     pub backlog: Arc<Backlog>,
+    /// What is left where batches are kept.
+    pub room: Box<dyn Fn() -> Room + Send>,
     pub meters: Arc<Meters>,
     pub asks: mpsc::Receiver<Ask>,
     /// Bytes of rows that may wait, here and in the queue to the store.
@@ -98,6 +106,11 @@ impl Recording {
             self.deliver();
             self.measure();
         }
+        if (self.room)() == Room::None {
+            self.shed(0);
+        }
+        self.recorder.finish(clock::now());
+        self.push_parts();
         let bytes = self.recorder.pending_bytes();
         let batch = self.recorder.stop(clock::now());
         self.push(batch, bytes);
@@ -156,9 +169,16 @@ impl Recording {
         if !settled && !due {
             return;
         }
-        if self.backlog.has_room() {
+        let room = (self.room)();
+        if self.backlog.has_room() && room != Room::None {
+            self.progress.shedding &= self.backlog.bytes() > 0 || room != Room::Enough;
+            match room {
+                Room::Enough | Room::None => {}
+                Room::NoReads => self.give_up(Worth::Read),
+                Room::NoFiles => self.give_up(Worth::File),
+            }
+            self.push_parts();
             let bytes = self.recorder.pending_bytes();
-            self.progress.shedding &= self.backlog.bytes() > 0;
             if let Some(batch) = self.recorder.flush(clock::now()) {
                 self.push(batch, bytes);
             }
@@ -166,7 +186,16 @@ impl Recording {
             self.progress.flushed = Some(Instant::now());
             self.answer();
         } else if self.recorder.pending_bytes() + self.backlog.bytes() > self.memory_limit {
-            self.shed();
+            self.shed(self.memory_limit / 2);
+        }
+    }
+
+    /// Makes batches of a bearable size as long as more waits than one should hold.
+    fn push_parts(&mut self) {
+        loop {
+            let before = self.recorder.pending_bytes();
+            let Some(batch) = self.recorder.part() else { return };
+            self.push(batch, before.saturating_sub(self.recorder.pending_bytes()));
         }
     }
 
@@ -180,19 +209,36 @@ impl Recording {
         let asks = std::mem::take(&mut self.progress.asks);
         for ask in asks {
             if self.is_settled(ask.wanted) {
-                self.backlog.when_stored(self.last, ask.errand);
+                self.backlog.when(ask.point, self.last, ask.errand);
             } else {
                 self.progress.asks.push(ask);
             }
         }
     }
 
-    /// Gives up the rows that wait here; how many of which table are lost is known, and stored when the store takes batches again.
-    fn shed(&mut self) {
-        let rows = self.recorder.shed("store-failed");
+    /// Gives up rows that wait here until no more than `bytes` do: reads of files first, then whatever else was done with files, then the rest. How
+    /// many of which table are lost is known, and stored when batches are taken again.
+    fn shed(&mut self, bytes: usize) {
+        for worth in [Worth::Read, Worth::File, Worth::All] {
+            if self.recorder.pending_bytes() > bytes {
+                self.give_up(worth);
+            }
+        }
+    }
+
+    fn give_up(&mut self, worth: Worth) {
+        let full = (self.room)() != Room::Enough;
+        let rows = self.recorder.shed(worth, if full { "spool-full" } else { "store-failed" });
         self.meters.shed_rows.fetch_add(rows, Relaxed);
-        if rows > 0 && !self.progress.shedding {
-            self.progress.shedding = true;
+        if rows == 0 || self.progress.shedding {
+            return;
+        }
+        self.progress.shedding = true;
+        if full {
+            tracing::error!(
+                "the spool is full or nearly so: newer rows are lost, reads of files first, and counted for lossinfo"
+            );
+        } else {
             tracing::error!(
                 "the store is behind by {} of rows: newer rows are lost, and counted for lossinfo",
                 Size(self.memory_limit as u64)

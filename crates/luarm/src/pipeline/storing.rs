@@ -6,9 +6,9 @@ use std::{
 };
 
 use luarm_schema::Batch;
-use luarm_store::{StoreError, Writer};
+use luarm_store::StoreError;
 
-use super::{backlog::Backlog, meters::Meters};
+use super::{Keeper, backlog::Backlog, meters::Meters};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -25,26 +25,38 @@ pub(super) enum StoringError {
 }
 
 /// Stores what comes through the backlog until it is closed.
-pub(super) fn run(mut writer: Writer, backlog: &Backlog, meters: &Arc<Meters>) -> Result<(), StoringError> {
+pub(super) fn run(
+    mut keeper: Box<dyn Keeper>,
+    backlog: &Backlog,
+    meters: &Arc<Meters>,
+) -> Result<(), StoringError> {
     while let Some((batch, bytes)) = backlog.take() {
-        if let Err(error) = store(&mut writer, &batch, backlog, meters) {
+        if let Err(error) = store(&mut *keeper, &batch, backlog, meters) {
             backlog.give_up();
             return Err(error);
         }
-        backlog.stored(batch.id, bytes);
+        backlog.kept(batch.id, bytes);
+        if keeper.delivers() {
+            backlog.delivered(batch.id);
+        }
         meters.stored(&batch);
     }
     Ok(())
 }
 
 /// Appends one batch, however often it takes.
-fn store(writer: &mut Writer, batch: &Batch, backlog: &Backlog, meters: &Meters) -> Result<(), StoringError> {
+fn store(
+    keeper: &mut dyn Keeper,
+    batch: &Batch,
+    backlog: &Backlog,
+    meters: &Meters,
+) -> Result<(), StoringError> {
     let mut pause = FIRST_PAUSE;
     let mut failing: Option<Instant> = None;
     loop {
-        let error = match writer.append(batch) {
+        let error = match keeper.keep(batch) {
             Ok(refused) => {
-                backlog.refuse(refused.iter().map(|row| row.table));
+                backlog.refuse(refused.into_iter());
                 if let Some(since) = failing {
                     tracing::warn!("the store works again after {:.1} s", since.elapsed().as_secs_f64());
                     meters.set_trouble(None);

@@ -38,6 +38,12 @@ impl Scene {
         self.below(&self.work)
     }
 
+    /// Whether this kernel lets its own names be had, so that no words have to stand for them.
+    fn has_kernels_names(&self) -> bool {
+        let told = "select count(*) from coverageinfo where class = 'file' and reason like '%names are the kernel''s own%'";
+        self.recording.count(told) > 0
+    }
+
     fn below(&self, directory: &Path) -> Vec<Row> {
         self.recording.sync();
         self.recording.sql(&format!(

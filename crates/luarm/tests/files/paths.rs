@@ -192,7 +192,7 @@ fn beyond_path_max_what_is_missing_of_a_path_is_marked() {
     let length = |row: &Row| text(row, "location").len();
     assert_eq!(length(&rows[31]) - length(&rows[34]), 3 * 251, "three directories up");
     assert_eq!(text(&rows[32], "target"), format!("{}/h", text(&rows[32], "location")));
-    assert_eq!(scene.recording.count("select count(*) from lossinfo where class <> 'image-digest'"), 0);
+    assert_eq!(scene.recording.count("select count(*) from lossinfo where class not like '%-digest'"), 0);
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn in_a_directory_that_moves_every_operation_is_told() {
         assert!(places.contains(&place), "{row:?}");
     }
     assert_eq!(found, wanted);
-    assert_eq!(scene.recording.count("select count(*) from lossinfo where class <> 'image-digest'"), 0);
+    assert_eq!(scene.recording.count("select count(*) from lossinfo where class not like '%-digest'"), 0);
 }
 
 #[test]

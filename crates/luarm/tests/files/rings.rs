@@ -22,7 +22,7 @@ close -
 open f 0
 close -
 open2 f 02 0
-write - 1
+write - 7
 close -
 open f 01001 0
 close -
@@ -147,7 +147,11 @@ fn compare(user: u32, ways: &[&str], script: &str, prepare: impl Fn(&Path)) -> V
     for (mode, told, facts) in &all {
         assert_eq!(facts, wanted, "{mode}, which was told:\n{told}");
     }
-    assert_eq!(scene.recording.count("select count(*) from lossinfo"), 0);
+    // And nothing is told of anywhere else.
+    let count = scene.recording.count("select count(*) from fileinfo where via = 'io_uring'");
+    assert_eq!(usize::try_from(count).unwrap(), ways.len() * wanted.len());
+    let losses = scene.recording.sql("select class, cause, count from lossinfo");
+    assert!(losses.is_empty(), "{losses:?}");
     all.swap_remove(0).2
 }
 
@@ -310,6 +314,20 @@ fn who_accepts_through_a_ring_has_the_connection() {
     assert_eq!(number(&rows[0], "pid"), child.trim().parse::<i64>().unwrap());
 }
 
+#[test]
+fn a_connection_that_fails_before_it_begins_is_told_through_a_ring_too() {
+    if !has_ebpf() || !has_rings() {
+        return;
+    }
+    let scene = Scene::start();
+    let failure = run(&ring(&scene), &scene.work, 0, "connect", "7");
+    scene.recording.sync();
+    let query = "select result from netinfo where application = 'ring' and destip = '255.255.255.255' and destport = 7";
+    let rows = scene.recording.sql(query);
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(-number(&rows[0], "result"), failure.trim().parse::<i64>().unwrap());
+}
+
 const PROCESSES: usize = 4;
 const ROUNDS: usize = 1000;
 
@@ -366,5 +384,6 @@ fn twenty_thousand_operations_are_twenty_thousand_rows() {
             one("rmdir", &directory);
         }
     }
-    assert_eq!(scene.recording.count("select count(*) from lossinfo"), 0);
+    let losses = scene.recording.sql("select class, cause, count from lossinfo");
+    assert!(losses.is_empty(), "{losses:?}");
 }

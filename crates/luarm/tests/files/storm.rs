@@ -53,5 +53,5 @@ fn fifty_thousand_operations_are_fifty_thousand_rows() {
             one("unlink", &format!("{name}.new"));
         }
     }
-    assert_eq!(scene.recording.count("select count(*) from lossinfo"), 0);
+    assert_eq!(scene.recording.count("select count(*) from lossinfo where class not like '%-digest'"), 0);
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses its own part")]
 
 pub mod guest;
+pub mod link;
 pub mod private;
 pub mod programs;
 
@@ -85,12 +86,18 @@ pub struct Launch {
     arguments: Vec<String>,
     prefix: Vec<String>,
     user: Option<u32>,
+    verb: &'static str,
 }
 
 impl Launch {
     /// A recorder with its data in `data`.
     pub fn on(data: &Path) -> Self {
-        Self { data: data.to_owned(), arguments: Vec::new(), prefix: Vec::new(), user: None }
+        Self { data: data.to_owned(), arguments: Vec::new(), prefix: Vec::new(), user: None, verb: "run" }
+    }
+
+    /// An agent with its data in `data`, where it has joined a server.
+    pub fn agent(data: &Path) -> Self {
+        Self { verb: "agent", ..Self::on(data) }
     }
 
     /// With more arguments.
@@ -150,17 +157,9 @@ impl Launch {
     /// Starts it and does not wait.
     pub fn spawn(self) -> Recording {
         let mut command = self.command();
-        command.arg("run").arg("--data").arg(&self.data).args(&self.arguments);
+        command.arg(self.verb).arg("--data").arg(&self.data).args(&self.arguments);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = Arc::new(Log::default());
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let writer = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                writer.append(Some(line));
-            }
-            writer.append(None);
-        });
+        let log = Log::of(&mut child);
         Recording { launch: self, child, log }
     }
 }
@@ -174,6 +173,39 @@ struct Log {
 }
 
 impl Log {
+    /// What a process writes on standard error from now on.
+    fn of(child: &mut Child) -> Arc<Self> {
+        let log = Arc::new(Self::default());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let writer = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                writer.append(Some(line));
+            }
+            writer.append(None);
+        });
+        log
+    }
+
+    /// What was written so far.
+    fn said(&self) -> String {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).0.join("\n")
+    }
+
+    /// Waits until a line contains `text`, and returns the line.
+    fn wait_for(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.lines.lock().unwrap();
+        loop {
+            if let Some(line) = lines.0.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!lines.1 && !left.is_zero(), "no line with {text:?} in: {}", lines.0.join("\n"));
+            lines = self.grown.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
     fn append(&self, line: Option<String>) {
         let mut lines = self.lines.lock().unwrap();
         match line {
@@ -204,30 +236,20 @@ impl Recording {
 
     /// What it has said on standard error so far.
     pub fn said(&self) -> String {
-        self.log.lines.lock().unwrap_or_else(PoisonError::into_inner).0.join("\n")
+        self.log.said()
     }
 
     /// Starts another recorder in the same way, after this one has ended.
     pub fn again(mut self) -> Self {
         self.wait();
-        let Launch { data, arguments, prefix, user } = &self.launch;
-        let launch =
-            Launch { data: data.clone(), arguments: arguments.clone(), prefix: prefix.clone(), user: *user };
-        launch.start()
+        let Launch { data, arguments, prefix, user, verb } = &self.launch;
+        let (arguments, prefix) = (arguments.clone(), prefix.clone());
+        Launch { data: data.clone(), arguments, prefix, user: *user, verb }.start()
     }
 
     /// Waits until a line of standard error contains `text`, and returns the line.
     pub fn wait_for(&self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        let mut lines = self.log.lines.lock().unwrap();
-        loop {
-            if let Some(line) = lines.0.iter().find(|line| line.contains(text)) {
-                return line.clone();
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!lines.1 && !left.is_zero(), "no line with {text:?} in: {}", lines.0.join("\n"));
-            lines = self.log.grown.wait_timeout(lines, left).unwrap().0;
-        }
+        self.log.wait_for(text)
     }
 
     /// Runs a command of the program on this recorder's data directory, as the recorder's user.
@@ -251,12 +273,13 @@ impl Recording {
         number(&self.sql(query))
     }
 
-    /// Waits until a figure of `luarm status` about the recorder is as wanted.
+    /// Waits until a figure of `luarm status` about the recorder, or about its server, is as wanted.
     pub fn wait_until(&self, item: &str, wanted: impl Fn(i64) -> bool) {
         let deadline = Instant::now() + PATIENCE;
+        let about = |row: &Row| row["about"] == "recorder" || row["about"] == "server";
         loop {
             let status = rows(&self.ask("status", &["--format", "jsonl"]));
-            let row = status.iter().find(|row| row["about"] == "recorder" && row["item"] == item);
+            let row = status.iter().find(|row| about(row) && row["item"] == item);
             let value = row.and_then(|row| row["value"].as_i64());
             if value.is_some_and(&wanted) {
                 return;
@@ -264,6 +287,13 @@ impl Recording {
             assert!(Instant::now() < deadline, "{item} is {value:?}");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// A figure of `luarm status` about the recorder, or about its server.
+    pub fn figure(&self, item: &str) -> i64 {
+        let status = rows(&self.ask("status", &["--format", "jsonl"]));
+        let row = status.iter().find(|row| row["item"] == item);
+        row.and_then(|row| row["value"].as_i64()).unwrap()
     }
 
     /// Waits, without asking the recorder for anything, until a query counts a row.
@@ -308,6 +338,11 @@ impl Drop for Recording {
             eprintln!("the recorder said:\n{}", self.said());
         }
     }
+}
+
+/// The rows of a store.
+pub fn sql_of(store: &str, query: &str) -> Vec<Row> {
+    rows(&luarm(&["sql", "--store", store, "--format", "jsonl", "-e", query]))
 }
 
 /// The rows of a data directory, whether a recorder runs on it or not.

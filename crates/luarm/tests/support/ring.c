@@ -8,7 +8,7 @@
  * ring alone; `lend`, as `nobody` who has the rights of root for his requests alone. Prints each result that it is told, in the order of the script.
  *
  * `ring storm ROUNDS` makes, renames and removes that many files and directories, many at once. `ring accept PORT` listens there, and a child, whose
- * number it prints, accepts one connection through a ring.
+ * number it prints, accepts one connection through a ring. `ring connect PORT` connects to there on no host.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -419,6 +419,26 @@ static int accept_one(int port)
 	return results[0] < 0;
 }
 
+/* To where nobody may go: the call fails before it begins. */
+static int connect_nowhere(int port)
+{
+	struct sockaddr_in there = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_BROADCAST) };
+
+	set_up(0, 0);
+	struct io_uring_sqe *sqe = request();
+
+	sqe->opcode = IORING_OP_CONNECT;
+	sqe->fd = socket(AF_INET, SOCK_STREAM, 0);
+	sqe->addr = (unsigned long)&there;
+	sqe->off = sizeof(there);
+	queue();
+	enter(1, 1);
+	while (!completion())
+		enter(0, 1);
+	printf("%d\n", results[0]);
+	return 0;
+}
+
 static void read_script(char *text)
 {
 	char *rest = NULL;
@@ -446,6 +466,8 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(mode, "accept"))
 		return accept_one(atoi(argv[2]));
+	if (!strcmp(mode, "connect"))
+		return connect_nowhere(atoi(argv[2]));
 	read_script(argv[2]);
 	if (!strcmp(mode, "call")) {
 		for (int i = 0; i < lines; i++) {

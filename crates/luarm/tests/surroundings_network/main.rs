@@ -124,5 +124,5 @@ fn wait_until(recording: &Recording, wanted: impl Fn(&Recording) -> bool) {
 }
 
 fn nothing_lost(recording: &Recording) {
-    assert_eq!(recording.sql("select * from lossinfo"), Vec::<Row>::new());
+    assert_eq!(recording.sql("select * from lossinfo where class not like '%-digest'"), Vec::<Row>::new());
 }

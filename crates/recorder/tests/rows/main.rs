@@ -4,6 +4,7 @@
 mod accounts;
 mod anything;
 mod conditions;
+mod digests;
 mod endpoints;
 mod names;
 mod privileges;

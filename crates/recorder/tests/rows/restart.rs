@@ -3,6 +3,8 @@
 use luarm_schema::{End, Row, tables::*};
 use luarm_sensor::{Observation, observation::*};
 
+use luarm_recorder::Worth;
+
 use crate::scene::*;
 
 const DAEMON: ImageId = ImageId { pid: 10, start: 123_456_789, execs: 1 };
@@ -247,7 +249,7 @@ fn rows_that_are_given_up_are_counted_and_those_that_last_are_kept() {
         recorder.observe(observation);
     }
     let bytes = recorder.pending_bytes();
-    assert_eq!(recorder.shed("store-failed"), 2);
+    assert_eq!(recorder.shed(Worth::All, "store-failed"), 2);
     assert!(recorder.pending_bytes() < bytes);
     recorder.observe(exit(2 * T, DAEMON, 0));
     let batch = recorder.stop(3 * T);

@@ -23,8 +23,9 @@ table! {
         filename: String,
         /// Directory of the file, from the root of the process's mount namespace.
         location: String,
-        /// How `filename` and `location` are known: `kernel`, they are those of the file that it opened; `resolved`, the process's words from a directory that the
-        /// kernel knew, further directories within them looked up within a second; `named`, by the letters of those words.
+        /// How `filename`, `location` and `target` are known: `kernel`, they are the kernel's own, of the file that it opened or that it found for the operation;
+        /// `resolved`, the process's words from a directory that the kernel knew, further directories within them looked up within a second; `named`, by the letters
+        /// of those words. The reason of the class `file` in `coverageinfo` says for which operations the kernel's own could be had.
         pathorigin: Word,
         /// The whole path as the process saw it, where its root directory is another; else NULL.
         seenpath: Option<String>,
@@ -59,9 +60,9 @@ table! {
         device: Option<u32>,
         /// Inode of the file.
         inode: Option<u64>,
-        /// Type and permissions of the file, as in `st_mode`.
+        /// Type and permissions of the file, as in `st_mode`, before the operation.
         filemode: Option<u16>,
-        /// Owner of the file.
+        /// Owner of the file, before the operation.
         fileowner: Option<u32>,
         /// `deleted` where the file had no name any more.
         filestate: Option<Word>,

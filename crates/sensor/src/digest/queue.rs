@@ -19,7 +19,7 @@ const USER: usize = 512;
 /// Steps of the trail that are remembered while something waits.
 const TRAIL: usize = 4096;
 /// How long to wait for news of a file that is not where it was: longer than the kernel's records are on their way.
-const PUT_OFF: Duration = Duration::from_millis(250);
+const PUT_OFF: Duration = Duration::from_millis(150);
 
 /// Why something is read: each kind has its turn.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,8 @@ impl Waiting {
 
 #[derive(Default)]
 struct State {
+    /// Those who are to hear the answer have not heard of the question.
+    staged: Vec<Job>,
     lanes: [Waiting; 3],
     turn: usize,
     put_off: VecDeque<(Instant, Job)>,
@@ -92,6 +94,12 @@ struct State {
 }
 
 impl State {
+    fn release(&mut self) {
+        for job in std::mem::take(&mut self.staged) {
+            self.lanes[job.lane as usize].push(job);
+        }
+    }
+
     fn pop(&mut self) -> Option<Job> {
         let now = Instant::now();
         let closed = self.closed.is_some();
@@ -122,7 +130,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a job; false when there is no room for it.
+    /// Takes a job, to be done when it is released; false when there is no room for it.
     pub(super) fn push(&self, mut job: Job) -> bool {
         let mut state = self.lock();
         let state = &mut *state;
@@ -140,9 +148,17 @@ impl Queue {
             (*latest, *contents) = (id, version);
             *jobs += 1;
         }
-        state.lanes[job.lane as usize].push(job);
-        self.changed.notify_one();
+        state.staged.push(job);
         true
+    }
+
+    /// What was taken may be done.
+    pub(super) fn release(&self) {
+        let mut state = self.lock();
+        if !state.staged.is_empty() {
+            state.release();
+            self.changed.notify_one();
+        }
     }
 
     /// The next job, or whatever else there is within that time.
@@ -240,6 +256,7 @@ impl Queue {
     /// Nothing more comes, and nothing is done after that instant.
     pub(super) fn close(&self, end: Instant) {
         let mut state = self.lock();
+        state.release();
         state.closed.get_or_insert(end);
         drop(state);
         self.changed.notify_all();

@@ -40,6 +40,7 @@ impl Scene {
     }
 
     fn next(&self) -> Vec<Observation> {
+        self.digests.release();
         self.consumer.receive(Duration::from_secs(60)).unwrap().unwrap()
     }
 
@@ -204,6 +205,8 @@ fn a_user_has_his_share_of_the_queue_and_no_more() {
     assert!(taken > 100 && taken < 1000, "{taken}");
     assert!(queue.push(job(1001, Lane::Content)) && queue.push(job(1001, Lane::Content)));
     assert!(queue.push(job(0, Lane::Image)));
+    assert!(matches!(queue.next(Duration::ZERO), Step::Nothing));
+    queue.release();
     let order: Vec<u32> = (0..6)
         .map(|_| match queue.next(Duration::ZERO) {
             Step::Job(job) => job.user,

@@ -288,10 +288,11 @@ impl Attached {
             .ok_or_else(|| EbpfError::Refused(format!("the object has no map {name}")))
     }
 
-    /// How often the kernel skipped one of our programs because it was already running on that processor: events that nobody saw.
+    /// How often the kernel skipped one of our programs because it was already running on that processor: events that nobody saw. Where a note is missing,
+    /// the event is told with the process's words.
     pub(super) fn skipped(&self) -> u64 {
         let mut sum = 0;
-        for program in self.object.progs() {
+        for program in self.object.progs().filter(|p| !names::notes(&p.name().to_string_lossy())) {
             let mut info = libbpf_sys::bpf_prog_info::default();
             let mut len = size_of_val(&info) as u32;
             // SAFETY: the kernel writes at most `len` bytes into `info`, which is plain data.

@@ -167,6 +167,11 @@ pub(super) fn origin(refused: &BTreeMap<String, String>) -> String {
     format!("names of {} are the process's words ({reason}), others the kernel's own", operations.join(", "))
 }
 
+/// Whether it is a program of this rung.
+pub(super) fn notes(program: &str) -> bool {
+    RUNG.iter().any(|n| n.hook.program == program)
+}
+
 /// The programs that stand at their functions.
 pub(super) fn standing(refused: &BTreeMap<String, String>) -> impl Iterator<Item = &'static Hook> {
     RUNG.iter().map(|n| &n.hook).filter(|hook| !refused.contains_key(hook.program))
@@ -174,10 +179,29 @@ pub(super) fn standing(refused: &BTreeMap<String, String>) -> impl Iterator<Item
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
+
+    use super::{
+        super::hooks::{CLASSES, FILES},
+        *,
+    };
 
     fn refused(programs: &[(&str, &str)]) -> BTreeMap<String, String> {
         programs.iter().map(|(program, why)| ((*program).to_owned(), (*why).to_owned())).collect()
+    }
+
+    #[test]
+    fn what_is_told_by_name_awaits_a_note() {
+        let told = CLASSES.iter().filter(|c| c.name == FILES).flat_map(|c| c.hooks);
+        let told: BTreeSet<&str> = told
+            .filter(|h| h.program.starts_with("on_file_"))
+            .flat_map(|h| match h.attach {
+                Attach::Exit(calls) => calls,
+                _ => panic!("{h:?}"),
+            })
+            .copied()
+            .collect();
+        assert_eq!(CALLS.iter().copied().collect::<BTreeSet<_>>(), told);
     }
 
     #[test]

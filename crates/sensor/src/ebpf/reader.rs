@@ -218,11 +218,12 @@ impl<'a> Reader<'a> {
     }
 
     fn hand_over(&mut self) -> Result<(), Closed> {
-        if self.out.is_empty() {
-            return Ok(());
+        if !self.out.is_empty() {
+            let bytes = self.out.iter().map(weight).sum();
+            self.producer.send(std::mem::take(&mut self.out), bytes)?;
         }
-        let bytes = self.out.iter().map(weight).sum();
-        self.producer.send(std::mem::take(&mut self.out), bytes)
+        self.digests.borrow().release();
+        Ok(())
     }
 
     fn decode(&mut self) {

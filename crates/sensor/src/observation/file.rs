@@ -45,13 +45,6 @@ pub enum FileOperation {
     Umount,
 }
 
-impl FileOperation {
-    /// Whether a file was opened.
-    pub fn opens(self) -> bool {
-        matches!(self, FileOperation::Open | FileOperation::Create | FileOperation::Truncate)
-    }
-}
-
 /// How a path came to be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathOrigin {

@@ -45,7 +45,8 @@ fn class(code: u16, message: &str) -> Class {
         1049 | 1146 | 1054 | 1932 | 1946 => Trouble::Missing,
         1148 | 3948 | 4166 | 1290 => Trouble::Setting,
         1317 | 1969 | 3024 => return Class::Interrupted,
-        1048 | 1062 | 1264 | 1265 | 1292 | 1366 | 1406 | 1364 | 1526 => return Class::Row,
+        1062 => return Class::Doubled,
+        1048 | 1264 | 1265 | 1292 | 1366 | 1406 | 1364 | 1526 => return Class::Row,
         1007 | 1050 | 1061 | 1304 | 1359 => return Class::Exists,
         _ => return Class::Other,
     })

@@ -17,7 +17,7 @@ use mysql_async::{
 use crate::{
     Cell, RowSink,
     error::Trouble,
-    remote::{Class, Datum, Failure, Session, StreamError},
+    remote::{Class, Datum, Failure, Session, StreamError, is_loopback},
 };
 
 /// Bytes of a packet of a stream.
@@ -96,6 +96,10 @@ impl Session for Mysql {
         Ok(session)
     }
 
+    fn is_exposed(url: &str) -> bool {
+        Opts::from_url(url).is_ok_and(|opts| opts.socket().is_none() && !is_loopback(opts.ip_or_hostname()))
+    }
+
     async fn create_database(url: &str) -> Result<(), Failure> {
         let opts = opts(url)?;
         let name = Opts::from(opts.clone()).db_name().unwrap_or_default().to_owned();
@@ -117,6 +121,12 @@ impl Session for Mysql {
         let params: Vec<Value> = texts.iter().map(|text| Value::from(*text)).collect();
         let rows: Vec<Row> = self.conn.exec(sql, params).await?;
         rows.into_iter().map(|row| row.unwrap().into_iter().map(datum).collect()).collect()
+    }
+
+    async fn change(&mut self, sql: &str, texts: &[&str]) -> Result<u64, Failure> {
+        let params: Vec<Value> = texts.iter().map(|text| Value::from(*text)).collect();
+        self.conn.exec_drop(sql, params).await?;
+        Ok(self.conn.affected_rows())
     }
 
     async fn load(&mut self, table: &'static TableDef, stream: Vec<u8>, rows: u64) -> Result<(), Failure> {

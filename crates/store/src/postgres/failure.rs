@@ -45,6 +45,7 @@ fn class(code: &str) -> Class {
         "0A000" | "55000" => Trouble::Setting,
         "57014" => return Class::Interrupted,
         "42P06" | "42P07" | "42710" | "42723" | "42P04" => return Class::Exists,
+        "23505" => return Class::Doubled,
         code if code.starts_with("08") => Trouble::Lost,
         code if code.starts_with("28") => Trouble::Denied,
         code if code.starts_with("22") || code.starts_with("23") => return Class::Row,

@@ -9,13 +9,13 @@ use luarm_schema::{
     bulk::{Copy, CopyBinary},
 };
 use tokio::task::JoinHandle;
-use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage, types::ToSql};
+use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage, config::Host, types::ToSql};
 
 use super::value::Kind;
 use crate::{
     RowSink,
     error::Trouble,
-    remote::{Class, Datum, Failure, Session, StreamError},
+    remote::{Class, Datum, Failure, Session, StreamError, is_loopback},
 };
 
 /// Bytes of a message of a stream.
@@ -103,6 +103,16 @@ impl Session for Postgres {
         Ok(session)
     }
 
+    fn is_exposed(url: &str) -> bool {
+        let config: Result<Config, _> = url.parse();
+        config.is_ok_and(|config| {
+            config.get_hosts().iter().any(|host| match host {
+                Host::Tcp(name) => !is_loopback(name),
+                Host::Unix(_) => false,
+            })
+        })
+    }
+
     async fn create_database(_: &str) -> Result<(), Failure> {
         Err(Failure::trouble(Trouble::Missing, "there is no such database: `createdb` makes it"))
     }
@@ -125,6 +135,11 @@ impl Session for Postgres {
             all.push(values?);
         }
         Ok(all)
+    }
+
+    async fn change(&mut self, sql: &str, texts: &[&str]) -> Result<u64, Failure> {
+        let params: Vec<&(dyn ToSql + Sync)> = texts.iter().map(|text| text as &(dyn ToSql + Sync)).collect();
+        Ok(self.client.execute(&numbered(sql), &params).await?)
     }
 
     async fn load(&mut self, table: &'static TableDef, stream: Vec<u8>, rows: u64) -> Result<(), Failure> {

@@ -68,37 +68,44 @@ impl<S: Session> Appender<S> {
         self.connection.with(Some(LIMIT), read).map_err(|f| f.of("read", &self.connection.url))
     }
 
-    /// Stores a batch, wholly and durably, or on an error not at all; see [`crate::Writer::append`].
-    ///
-    /// When the connection breaks before the server's answer to the commit, nobody knows whether the batch is stored: the next try finds out, by
-    /// the ledger, because the row that it locks is free only once the first transaction has ended, one way or the other.
+    /// Stores a batch; see [`crate::Writer::append`].
     pub(crate) fn append(&mut self, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
-        let host = self.host.host;
-        let mut tries = 0;
-        let outcome = loop {
-            tries += 1;
-            let attempt = async |session: &mut S| attempt(session, host, batch).await;
-            match self.connection.with(Some(LIMIT), attempt) {
-                Ok(outcome) => break outcome,
-                Err(failure) if tries < TRIES && failure.is(Trouble::Contended) => {}
-                // Once: the server may have been restarted between two batches.
-                Err(failure) if tries == 1 && failure.is(Trouble::Lost) => {}
-                Err(failure) => return Err(failure.of("append to", &self.connection.url)),
-            }
-        };
-        match outcome {
-            Outcome::Stored(done, refused) => {
-                self.appended.add(done);
-                Ok(refused)
-            }
-            Outcome::Same => Ok(Vec::new()),
-            Outcome::Conflict => Err(StoreError::Conflict { id: batch.id }),
-            Outcome::Gap(last) => Err(StoreError::Gap { last, got: batch.id }),
-        }
+        let (done, refused) = store(&mut self.connection, self.host.host, batch)?;
+        self.appended.add(done);
+        Ok(refused)
     }
 
     pub(crate) fn appended(&self) -> Appended {
         self.appended
+    }
+}
+
+/// Stores a batch of the host, wholly and durably, or on an error not at all.
+///
+/// When the connection breaks before the server's answer to the commit, nobody knows whether the batch is stored: the next try finds out, by
+/// the ledger, because the row that it locks is free only once the first transaction has ended, one way or the other.
+pub(super) fn store<S: Session>(
+    connection: &mut Connection<S>,
+    host: i64,
+    batch: &Batch,
+) -> Result<(Appended, Vec<Refused>), StoreError> {
+    let mut tries = 0;
+    let outcome = loop {
+        tries += 1;
+        let attempt = async |session: &mut S| attempt(session, host, batch).await;
+        match connection.with(Some(LIMIT), attempt) {
+            Ok(outcome) => break outcome,
+            Err(failure) if tries < TRIES && failure.is(Trouble::Contended) => {}
+            // Once: the server may have been restarted between two batches.
+            Err(failure) if tries == 1 && failure.is(Trouble::Lost) => {}
+            Err(failure) => return Err(failure.of("append to", &connection.url)),
+        }
+    };
+    match outcome {
+        Outcome::Stored(done, refused) => Ok((done, refused)),
+        Outcome::Same => Ok((Appended::default(), Vec::new())),
+        Outcome::Conflict => Err(StoreError::Conflict { id: batch.id }),
+        Outcome::Gap(last) => Err(StoreError::Gap { last, got: batch.id }),
     }
 }
 
@@ -161,8 +168,11 @@ struct Work<'a, S: Session> {
 }
 
 impl<S: Session> Work<'_, S> {
+    /// The first one in a batch is told: what a host sends must not fill the log of its server.
     fn refuse(&mut self, table: &'static TableDef, key: i64, why: impl std::fmt::Display) {
-        tracing::error!(table = table.name, key, "a row cannot be stored, and is counted as lost: {why}");
+        if self.refused.is_empty() {
+            tracing::error!(table = table.name, key, "a row cannot be stored, and is counted as lost: {why}");
+        }
         self.refused.push(Refused { table: table.name, key });
     }
 
@@ -190,7 +200,7 @@ impl<S: Session> Work<'_, S> {
             self.session.run("SAVEPOINT loading").await?;
             match self.session.load(table, stream.finish(), count).await {
                 Ok(()) => self.done.rows += count,
-                Err(failure) if failure.class == Class::Row => {
+                Err(failure) if matches!(failure.class, Class::Row | Class::Doubled) => {
                     self.session.run("ROLLBACK TO SAVEPOINT loading").await?;
                     if let [row] = within[..] {
                         self.refuse(table, row.key(), failure.detail);
@@ -230,12 +240,16 @@ impl<S: Session> Work<'_, S> {
         let refused = self.refused.iter().filter(|r| r.table == table.name && !keys.contains(&r.key)).count();
         let unmatched = (ends.len() as u64).saturating_sub(ended + refused as u64);
         if unmatched > 0 {
+            if self.done.unmatched == 0 {
+                tracing::warn!(
+                    host = self.host,
+                    batch = self.batch,
+                    table = table.name,
+                    count = unmatched,
+                    "ends came for rows that are not stored or have ended; further ones in this batch are not told"
+                );
+            }
             self.done.unmatched += unmatched;
-            tracing::warn!(
-                table = table.name,
-                count = unmatched,
-                "ends came for rows that are not stored or have ended"
-            );
         }
         Ok(())
     }

@@ -229,7 +229,7 @@ impl<S: Session> Asker<S> {
         match failure.class {
             Class::Interrupted => QueryError::Interrupted,
             Class::Trouble(Trouble::ReadOnly | Trouble::Forbidden) => QueryError::Refused(failure.detail),
-            Class::Trouble(Trouble::Missing) | Class::Row | Class::Exists | Class::Other => {
+            Class::Trouble(Trouble::Missing) | Class::Row | Class::Doubled | Class::Exists | Class::Other => {
                 QueryError::Statement(failure.detail)
             }
             Class::Trouble(_) => QueryError::Store(failure.of("ask", &self.connection.url)),

@@ -52,6 +52,11 @@ impl<S: Session> Connection<S> {
             .build()
             .map_err(|e| Failure::trouble(Trouble::Other, e).of("make a runtime for", url))?;
         let text = url.secret().to_owned();
+        if S::is_exposed(&text) {
+            tracing::warn!(
+                "{url}: what goes over the network to this server is not encrypted, the password included"
+            );
+        }
         let mut connection = Connection { url: url.clone(), text, keeping, runtime, session: None };
         connection.prepare()?;
         Ok(connection)

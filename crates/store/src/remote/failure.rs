@@ -9,6 +9,8 @@ pub(crate) enum Class {
     Trouble(Trouble),
     /// The row itself was refused, or would have been changed.
     Row,
+    /// A row with the same key is there already.
+    Doubled,
     /// The statement was interrupted by the user.
     Interrupted,
     /// The object exists already.
@@ -48,7 +50,7 @@ impl Failure {
     pub(crate) fn of(self, action: &'static str, url: &StoreUrl) -> StoreError {
         let trouble = match self.class {
             Class::Trouble(trouble) => trouble,
-            Class::Row | Class::Interrupted | Class::Exists | Class::Other => Trouble::Other,
+            Class::Row | Class::Doubled | Class::Interrupted | Class::Exists | Class::Other => Trouble::Other,
         };
         StoreError::Database { action, url: url.clone(), trouble, detail: self.detail }
     }

@@ -10,7 +10,7 @@ use super::{
     Failure, Session, places,
     registry::{self, Known},
 };
-use crate::{Account, error::Trouble};
+use crate::{Account, error::Trouble, registry::RIGHTS};
 
 /// The statements that make the account and give it what it needs, for the hosts that are known now.
 pub(crate) async fn statements<S: Session>(
@@ -93,6 +93,7 @@ fn mysql(
         out.push(format!("GRANT SELECT ON {at}.luarmversion TO {account}"));
         let columns = "SELECT, INSERT (name, machineid), UPDATE (appending)";
         out.push(format!("GRANT {columns} ON {at}.luarmhost TO {account}"));
+        out.extend(RIGHTS.map(|(table, rights)| format!("GRANT {rights} ON {at}.{table} TO {account}")));
         for table in TABLES {
             let rights = match ends(table) {
                 _ if is_store_made(table) => "SELECT".to_owned(),
@@ -102,7 +103,9 @@ fn mysql(
             out.push(format!("GRANT {rights} ON {at}.{} TO {account}", table.name));
         }
     } else if whole {
-        out.push(format!("GRANT SELECT ON {}.* TO {account}", pattern(store)));
+        // Not the tables of who may deliver.
+        let tables = TABLES.iter().map(|t| t.name).chain(["luarmversion", "luarmhost"]);
+        out.extend(tables.map(|table| format!("GRANT SELECT ON {}.{table} TO {account}", quoted(store))));
     }
     out.extend(places.iter().map(|p| format!("GRANT SELECT, SHOW VIEW ON {}.* TO {account}", pattern(p))));
     out
@@ -131,6 +134,7 @@ fn postgres(
         out.push(format!("GRANT SELECT ON luarm.luarmversion TO {account}"));
         let columns = "SELECT, INSERT (name, machineid), UPDATE (appending)";
         out.push(format!("GRANT {columns} ON luarm.luarmhost TO {account}"));
+        out.extend(RIGHTS.map(|(table, rights)| format!("GRANT {rights} ON luarm.{table} TO {account}")));
         for table in TABLES {
             let stored = Dialect::Postgres.stored_name(table);
             let rights = match ends(table) {
@@ -143,7 +147,9 @@ fn postgres(
         }
     } else if whole {
         out.push(format!("GRANT USAGE ON SCHEMA luarm TO {account}"));
-        out.push(format!("GRANT SELECT ON ALL TABLES IN SCHEMA luarm TO {account}"));
+        // Not the tables of who may deliver.
+        let tables = TABLES.iter().map(|t| t.name).chain(["luarmversion", "luarmhost"]);
+        out.extend(tables.map(|table| format!("GRANT SELECT ON luarm.{table} TO {account}")));
     }
     for place in places {
         let place = quoted(place);

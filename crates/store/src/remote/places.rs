@@ -6,6 +6,7 @@ use luarm_schema::{Dialect, TABLES, TableDef};
 use super::{
     Datum, Failure, Session,
     registry::{self, Known},
+    schema,
 };
 use crate::error::Trouble;
 
@@ -39,8 +40,22 @@ fn wanted(known: &Known) -> String {
     if fits { name.clone() } else { format!("host_{}", known.host) }
 }
 
-/// Makes the host's place, where that was not done and the account may.
-pub(crate) async fn make<S: Session>(session: &mut S, known: &mut Known) -> Result<(), Failure> {
+/// Makes the host's place, where that was not done.
+async fn make<S: Session>(session: &mut S, known: &mut Known) -> Result<(), Failure> {
+    let host = known.host;
+    *known = schema::alone(session, async |session: &mut S| {
+        // Another process may have been quicker.
+        let mut known = registry::of_number(session, host).await?;
+        if !known.placed {
+            make_alone(session, &mut known).await?;
+        }
+        Ok(known)
+    })
+    .await?;
+    Ok(())
+}
+
+async fn make_alone<S: Session>(session: &mut S, known: &mut Known) -> Result<(), Failure> {
     let place = match &known.place {
         Some(place) => place.clone(),
         None => {
@@ -50,7 +65,7 @@ pub(crate) async fn make<S: Session>(session: &mut S, known: &mut Known) -> Resu
                 place = format!("host_{}", known.host);
             }
             let host = known.host;
-            session.tell(&format!("UPDATE luarmhost SET place = ? WHERE host = {host}"), &[&place]).await?;
+            session.change(&format!("UPDATE luarmhost SET place = ? WHERE host = {host}"), &[&place]).await?;
             place
         }
     };
@@ -69,6 +84,7 @@ pub(crate) async fn make<S: Session>(session: &mut S, known: &mut Known) -> Resu
         }
     }
     session.run(&format!("UPDATE luarmhost SET placed = 1 WHERE host = {}", known.host)).await?;
+    known.placed = true;
     Ok(())
 }
 

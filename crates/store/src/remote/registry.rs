@@ -64,6 +64,22 @@ async fn by<S: Session>(session: &mut S, column: &str, text: &str) -> Result<Opt
     Ok(session.ask(&sql, &[text]).await?.first().and_then(|row| known(row)))
 }
 
+/// The host of that number, which is registered.
+pub(crate) async fn of_number<S: Session>(session: &mut S, host: i64) -> Result<Known, Failure> {
+    let rows = session.ask(&format!("{COLUMNS} WHERE host = {host}"), &[]).await?;
+    rows.first().and_then(|row| known(row)).ok_or_else(|| {
+        Failure::trouble(crate::error::Trouble::Missing, format!("host {host} is no longer registered"))
+    })
+}
+
+/// The host with that machine id.
+pub(crate) async fn of_machine<S: Session>(
+    session: &mut S,
+    machine_id: &str,
+) -> Result<Option<Known>, Failure> {
+    by(session, "machineid", machine_id).await
+}
+
 /// What became of the wish to know a host.
 pub(crate) enum Found {
     Host(Known),
@@ -81,7 +97,7 @@ pub(crate) async fn find_or_make<S: Session>(
     match &identity.enrolled {
         Some(name) => names.push(name.clone()),
         None => {
-            if let Some(known) = by(session, "machineid", machine_id).await? {
+            if let Some(known) = of_machine(session, machine_id).await? {
                 return Ok(Found::Host(known));
             }
             let short: String = machine_id.chars().take(8).collect();
@@ -96,12 +112,12 @@ pub(crate) async fn find_or_make<S: Session>(
         let mut found = by(session, "name", name).await?;
         if found.is_none() {
             let made = session
-                .tell("INSERT INTO luarmhost (name, machineid) VALUES (?, ?)", &[name, machine_id])
+                .change("INSERT INTO luarmhost (name, machineid) VALUES (?, ?)", &[name, machine_id])
                 .await;
             match made {
-                Ok(()) => tracing::info!(host = name, "a host is new in the store"),
+                Ok(_) => tracing::info!(host = name, "a host is new in the store"),
                 // Another process was quicker.
-                Err(failure) if failure.class == Class::Row => {}
+                Err(failure) if failure.class == Class::Doubled => {}
                 Err(failure) => return Err(failure),
             }
             found = by(session, "name", name).await?;

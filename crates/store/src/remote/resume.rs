@@ -35,7 +35,7 @@ pub(crate) async fn resume<S: Session>(session: &mut S, host: i64) -> Result<Res
         Some(OpenFile { fileaccessid: c.int()?, created: c.time()? })
     })
     .await?;
-    let coverage = all(session, &open("coverageid", "coverageinfo", "coverageid"), |c| c.int()).await?;
+    let coverage = all(session, &open("coverageid", "coverageinfo", "coverageid"), number).await?;
     let mut conditions = Vec::new();
     for table in CONDITIONS {
         conditions.extend(open_rows(session, host, table).await?);
@@ -46,7 +46,7 @@ pub(crate) async fn resume<S: Session>(session: &mut S, host: i64) -> Result<Res
 /// The last batch that is stored, 0 for none.
 pub(crate) async fn last_batch<S: Session>(session: &mut S, host: i64) -> Result<i64, Failure> {
     let sql = format!("SELECT max(batchid) FROM batchinfo WHERE host = {host}");
-    Ok(first(session, &sql, |c| c.int()).await?.unwrap_or(0))
+    Ok(first(session, &sql, number).await?.unwrap_or(0))
 }
 
 async fn open_rows<S: Session>(
@@ -99,6 +99,10 @@ impl Source for Cells<'_> {
     fn take(&mut self) -> Value<'_> {
         self.next().value()
     }
+}
+
+fn number(c: &mut Cells<'_>) -> Option<i64> {
+    c.int()
 }
 
 /// The peer is the source of what came in, and the target of what went out.

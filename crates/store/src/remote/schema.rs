@@ -2,7 +2,7 @@
 
 use luarm_schema::{Dialect, SCHEMA_VERSION, TABLES, TableDef};
 
-use super::{Class, Failure, Session, registry};
+use super::{Class, Failure, Session, enrolment, registry};
 use crate::error::Trouble;
 
 /// The version of the tables; `None` where there are none, or not all yet.
@@ -16,20 +16,32 @@ pub(crate) async fn version<S: Session>(session: &mut S) -> Result<Option<i64>, 
 
 /// Makes what is missing of the tables. Several may try at once; what one of them left half done the next completes.
 pub(crate) async fn create<S: Session>(session: &mut S) -> Result<(), Failure> {
+    alone(session, async |session: &mut S| create_locked(session).await).await
+}
+
+/// Does something while nobody else changes the schema of this store.
+pub(crate) async fn alone<S: Session, T>(
+    session: &mut S,
+    work: impl AsyncFnOnce(&mut S) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let (lock, unlock) = match S::DIALECT {
-        Dialect::Mysql => (
-            "SELECT get_lock(concat('luarm schema ', database()), 60)",
-            "DO release_lock(concat('luarm schema ', database()))",
-        ),
-        _ => (
-            "SELECT pg_advisory_lock(hashtext('luarm schema'))",
-            "SELECT pg_advisory_unlock(hashtext('luarm schema'))",
-        ),
+        // Both are the server's own functions; the lock is the store's, wherever the session looks.
+        Dialect::Mysql => {
+            ("SELECT get_lock(left(concat('luarm ', database()), 64), 100)", "SELECT release_all_locks()")
+        }
+        _ => ("SELECT pg_advisory_lock(hashtext('luarm'))::text", "SELECT pg_advisory_unlock_all()::text"),
     };
-    session.ask(lock, &[]).await?;
-    let result = create_locked(session).await;
+    match session.ask(lock, &[]).await {
+        // A cluster of MariaDB has no such locks; there the statements themselves are put in order.
+        Err(failure) if failure.class == Class::Other => {}
+        other => _ = other?,
+    }
+    let result = work(session).await;
+    if result.is_err() && S::TRANSACTIONAL_DDL {
+        let _ = session.run("ROLLBACK").await;
+    }
     // It ends with the connection in any case.
-    let _ = session.run(unlock).await;
+    let _ = session.ask(unlock, &[]).await;
     result
 }
 
@@ -41,13 +53,19 @@ async fn create_locked<S: Session>(session: &mut S) -> Result<(), Failure> {
         session.run("BEGIN").await?;
         session.run("CREATE SCHEMA IF NOT EXISTS luarm").await?;
     }
-    for statement in registry::create(S::DIALECT) {
+    for statement in registry::create(S::DIALECT).into_iter().chain(enrolment::create(S::DIALECT)) {
         session.run(&statement).await?;
     }
     for table in TABLES {
         let statements = [vec![S::DIALECT.create_table(table)], S::DIALECT.create_rest(table)].concat();
         for statement in statements.into_iter().chain(guard(S::DIALECT, table)) {
+            if S::TRANSACTIONAL_DDL {
+                session.run("SAVEPOINT making").await?;
+            }
             match session.run(&statement).await {
+                Err(failure) if failure.class == Class::Exists && S::TRANSACTIONAL_DDL => {
+                    session.run("ROLLBACK TO SAVEPOINT making").await?;
+                }
                 Err(failure) if failure.class == Class::Exists => {}
                 other => _ = other?,
             }

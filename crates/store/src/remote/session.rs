@@ -58,6 +58,12 @@ impl From<Failure> for StreamError {
     }
 }
 
+/// Whether the name or address is this machine's own.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
 /// A connection to an engine. All methods but [`Session::stream`] run statements of luarm's own.
 pub(crate) trait Session: Sized {
     /// How the engine says things.
@@ -72,6 +78,9 @@ pub(crate) trait Session: Sized {
     /// Connects, to the database of the URL; `writes` says whether rows are to be appended.
     async fn connect(url: &str, writes: bool) -> Result<Self, Failure>;
 
+    /// Whether the URL leads over a network. No connection is encrypted.
+    fn is_exposed(url: &str) -> bool;
+
     /// Makes the database of the URL, where the engine lets a client do so.
     async fn create_database(url: &str) -> Result<(), Failure>;
 
@@ -81,10 +90,8 @@ pub(crate) trait Session: Sized {
     /// Asks a short question. Each `?` stands for one of the texts.
     async fn ask(&mut self, sql: &str, texts: &[&str]) -> Result<Vec<Vec<Datum>>, Failure>;
 
-    /// Runs one statement without an answer. Each `?` stands for one of the texts.
-    async fn tell(&mut self, sql: &str, texts: &[&str]) -> Result<(), Failure> {
-        self.ask(sql, texts).await.map(drop)
-    }
+    /// Runs one statement without an answer. Each `?` stands for one of the texts. Gives the number of rows that it changed.
+    async fn change(&mut self, sql: &str, texts: &[&str]) -> Result<u64, Failure>;
 
     /// Loads a stream of `rows` rows into the table. The class of the failure is `Row` if the engine refused or changed any: then the caller goes
     /// back to its savepoint.

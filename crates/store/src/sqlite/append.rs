@@ -20,6 +20,21 @@ impl Statements {
     }
 }
 
+impl Statements {
+    /// Stores a row in the place of one of the same key, if there is one.
+    pub(super) fn replace(
+        &self,
+        conn: &Connection,
+        host: i64,
+        batch: i64,
+        row: &Row,
+        buffer: &mut Canonical,
+    ) -> rusqlite::Result<()> {
+        let insert = self.insert[row.position()].replacen("INSERT", "INSERT OR REPLACE", 1);
+        insert_row(&mut conn.prepare_cached(&insert)?, host, batch, row, buffer)
+    }
+}
+
 /// Stores rows and ends of the batch.
 pub(super) fn append(
     conn: &Connection,
@@ -42,7 +57,7 @@ pub(super) fn append(
         let insert = prepared(conn, &mut inserts[position], &statements.insert[position])?;
         match insert_row(insert, host, batch.id, row, buffer) {
             Ok(()) => done.rows += 1,
-            Err(e) => refused.push(refusal(e, TABLES[position].name, row.key())?),
+            Err(e) => refused.push(refusal(e, TABLES[position].name, row.key(), refused.is_empty())?),
         }
     }
     let mut ends: Vec<Option<CachedStatement<'_>>> = statements.end.iter().map(|_| None).collect();
@@ -55,17 +70,22 @@ pub(super) fn append(
         let changed = match end_row(update, host, batch.id, *key, end) {
             Ok(changed) => changed,
             Err(e) => {
-                refused.push(refusal(e, TABLES[position].name, *key)?);
+                refused.push(refusal(e, TABLES[position].name, *key, refused.is_empty())?);
                 continue;
             }
         };
         if changed == 0 {
+            // One message for each batch: what a host sends must not fill the log of its server.
+            if done.unmatched == 0 {
+                tracing::warn!(
+                    host,
+                    batch = batch.id,
+                    table = TABLES[position].name,
+                    key,
+                    "an end came for a row that is not stored or has ended; further ones in this batch are not told"
+                );
+            }
             done.unmatched += 1;
-            tracing::warn!(
-                table = TABLES[position].name,
-                key,
-                "an end came for a row that is not stored or has ended"
-            );
         } else {
             done.ends += 1;
         }
@@ -73,11 +93,14 @@ pub(super) fn append(
     Ok((done, refused))
 }
 
-/// Tells an error that is the row's own from one that is the store's. Only the one statement was undone; the transaction goes on.
-fn refusal(error: rusqlite::Error, table: &'static str, key: i64) -> rusqlite::Result<Refused> {
+/// Tells an error that is the row's own from one that is the store's. Only the one statement was undone; the transaction goes on. The first one
+/// in a batch is told.
+fn refusal(error: rusqlite::Error, table: &'static str, key: i64, first: bool) -> rusqlite::Result<Refused> {
     match error.sqlite_error_code() {
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
-            tracing::error!(table, key, "a row cannot be stored, and is counted as lost: {error}");
+            if first {
+                tracing::error!(table, key, "a row cannot be stored, and is counted as lost: {error}");
+            }
             Ok(Refused { table, key })
         }
         _ => Err(error),

@@ -70,7 +70,9 @@ pub(super) fn disarm(conn: &mut Connection) -> rusqlite::Result<()> {
 fn authorize(action: &AuthAction<'_>) -> Authorization {
     let among = |names: &[&str], name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
     let allowed = match action {
-        AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => true,
+        // Who may deliver is not what happened.
+        AuthAction::Read { table_name, .. } => !table_name.to_ascii_lowercase().starts_with("luarm_"),
+        AuthAction::Select | AuthAction::Recursive => true,
         AuthAction::Function { function_name } => !among(&FUNCTIONS_DENIED, function_name),
         AuthAction::Pragma { pragma_name, pragma_value } => {
             among(&PRAGMAS_ABOUT, pragma_name)

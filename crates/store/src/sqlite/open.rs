@@ -67,7 +67,7 @@ pub(super) fn open_for_writing(path: &Path) -> Result<Connection, StoreError> {
 }
 
 /// Makes an empty file that only its owner may read, and the directories above it. SQLite gives its companions the same mode.
-fn make_file(path: &Path) -> Result<(), StoreError> {
+pub(super) fn make_file(path: &Path) -> Result<(), StoreError> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => return Ok(()),
         Ok(_) => return Err(StoreError::NotFile { path: path.to_owned() }),
@@ -107,6 +107,11 @@ pub(super) fn uri(path: &Path, immutable: bool) -> String {
 
 /// Whether the database has our tables; `false` for an empty one. Every other is an error.
 pub(super) fn is_ours(conn: &Connection, path: &Path) -> Result<bool, StoreError> {
+    has_tables(conn, path, APPLICATION_ID)
+}
+
+/// Whether the database has the tables of the application with that id; `false` for an empty one. Every other is an error.
+pub(super) fn has_tables(conn: &Connection, path: &Path, id: i32) -> Result<bool, StoreError> {
     let failed = |e| StoreError::from_open(path, e);
     let number = |name| conn.pragma_query_value(None, name, |r| r.get::<_, i64>(0)).map_err(failed);
     let application = number("application_id")?;
@@ -115,7 +120,7 @@ pub(super) fn is_ours(conn: &Connection, path: &Path) -> Result<bool, StoreError
     if application == 0 && tables == 0 {
         return Ok(false);
     }
-    if application != i64::from(APPLICATION_ID) {
+    if application != i64::from(id) {
         let detail = format!("application id {application:#x}, {tables} tables and indexes");
         return Err(StoreError::Foreign { path: path.to_owned(), detail });
     }

@@ -23,6 +23,14 @@ pub(super) fn next_host_number(conn: &Connection) -> rusqlite::Result<i64> {
     Ok(hosts.max(batches).unwrap_or(0) + 1)
 }
 
+/// The number of the host's last batch; 0 for none.
+pub(super) fn last_batch(conn: &Connection, host: i64) -> rusqlite::Result<i64> {
+    let last: Option<i64> = conn
+        .prepare_cached("SELECT max(batchid) FROM batchinfo WHERE host = ?")?
+        .query_row([host], |r| r.get(0))?;
+    Ok(last.unwrap_or(0))
+}
+
 /// Reads what the store remembers of the host of that number.
 pub(super) fn resume(conn: &Connection, host: i64) -> rusqlite::Result<Resume> {
     let last_batch = conn

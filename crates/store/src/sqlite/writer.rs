@@ -19,58 +19,103 @@ use crate::{Appended, Refused, StoreError};
 
 /// The one who appends the batches of one host.
 pub(crate) struct Writer {
-    conn: Connection,
-    path: PathBuf,
+    appender: Appender,
     machine_id: String,
     /// The host's number, once it is in the store.
     host: Option<i64>,
-    statements: Statements,
-    buffer: Canonical,
     appended: Appended,
 }
 
 impl Writer {
     /// Opens the file for the host with that machine id, and makes it where there is none (for its owner only). Gives what it remembers of the host.
     pub(crate) fn open(path: &Path, machine_id: &str) -> Result<(Self, Resume), StoreError> {
-        let path = path.to_owned();
-        let conn = open::open_for_writing(&path)?;
-        let failed = |e| StoreError::from_open(&path, e);
-        let host = resume::host_number(&conn, machine_id).map_err(failed)?;
+        let appender = Appender::open(path)?;
+        let failed = |e| StoreError::from_open(path, e);
+        let host = resume::host_number(&appender.conn, machine_id).map_err(failed)?;
         let resume = match host {
-            Some(host) => resume::resume(&conn, host).map_err(failed)?,
+            Some(host) => resume::resume(&appender.conn, host).map_err(failed)?,
             None => Resume::default(),
         };
-        let writer = Writer {
-            conn,
-            path,
-            machine_id: machine_id.to_owned(),
-            host,
-            statements: Statements::new(),
-            buffer: Canonical::default(),
-            appended: Appended::default(),
-        };
-        Ok((writer, resume))
+        let (machine_id, appended) = (machine_id.to_owned(), Appended::default());
+        Ok((Writer { appender, machine_id, host, appended }, resume))
     }
 
     /// Stores a batch; see [`crate::Writer::append`].
     pub(crate) fn append(&mut self, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
+        let (host, done, refused) = self.appender.append(&self.machine_id, self.host, batch)?;
+        self.host = Some(host);
+        self.appended.add(done);
+        Ok(refused)
+    }
+
+    /// The last batch that is stored, 0 for none.
+    pub(crate) fn last_batch(&mut self) -> Result<i64, StoreError> {
+        self.appender.last_batch(&self.machine_id)
+    }
+
+    pub(crate) fn appended(&self) -> Appended {
+        self.appended
+    }
+
+    /// Bytes that the store takes on disk.
+    pub(crate) fn size(&self) -> u64 {
+        size(&self.appender.path)
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.appender.path;
+        f.debug_struct("Writer").field("path", path).field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// A connection that appends.
+pub(super) struct Appender {
+    conn: Connection,
+    path: PathBuf,
+    statements: Statements,
+    buffer: Canonical,
+}
+
+impl Appender {
+    /// Opens the file, and makes it where there is none.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let conn = open::open_for_writing(path)?;
+        let (statements, buffer) = (Statements::new(), Canonical::default());
+        Ok(Appender { conn, path: path.to_owned(), statements, buffer })
+    }
+
+    /// The last batch of the host with that machine id, 0 for none.
+    pub(super) fn last_batch(&self, machine_id: &str) -> Result<i64, StoreError> {
+        let failed = |e| StoreError::from_append(&self.path, e);
+        match resume::host_number(&self.conn, machine_id).map_err(failed)? {
+            Some(host) => resume::last_batch(&self.conn, host).map_err(failed),
+            None => Ok(0),
+        }
+    }
+
+    /// Stores a batch of the host with that machine id, and with that number if it is known. Gives the number and what was stored.
+    pub(super) fn append(
+        &mut self,
+        machine_id: &str,
+        host: Option<i64>,
+        batch: &Batch,
+    ) -> Result<(i64, Appended, Vec<Refused>), StoreError> {
         let failed = |e| StoreError::from_append(&self.path, e);
         let tx = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate).map_err(failed)?;
         // Inside the transaction, because another new host may have taken the next number meanwhile.
-        let host = match self.host {
+        let host = match host {
             Some(host) => host,
-            None => match resume::host_number(&tx, &self.machine_id).map_err(failed)? {
+            None => match resume::host_number(&tx, machine_id).map_err(failed)? {
                 Some(host) => host,
                 None => resume::next_host_number(&tx).map_err(failed)?,
             },
         };
-        let last: Option<i64> = tx
-            .prepare_cached("SELECT max(batchid) FROM batchinfo WHERE host = ?")
-            .and_then(|mut s| s.query_row([host], |r| r.get(0)))
-            .map_err(failed)?;
-        let last = last.unwrap_or(0);
+        let last = resume::last_batch(&tx, host).map_err(failed)?;
         if batch.id <= last {
-            return self.same_batch(&tx, host, batch).map(|()| Vec::new());
+            let nothing = |()| (host, Appended::default(), Vec::new());
+            return self.same_batch(&tx, host, batch).map(nothing);
         }
         if batch.id != last + 1 {
             return Err(StoreError::Gap { last, got: batch.id });
@@ -78,9 +123,7 @@ impl Writer {
         let (done, refused) =
             append::append(&tx, &self.statements, host, batch, &mut self.buffer).map_err(failed)?;
         tx.commit().map_err(failed)?;
-        self.host = Some(host);
-        self.appended.add(Appended { batches: 1, ..done });
-        Ok(refused)
+        Ok((host, Appended { batches: 1, ..done }, refused))
     }
 
     /// The batch came before: its last row must be the one that is stored.
@@ -100,34 +143,6 @@ impl Writer {
         } else {
             Err(StoreError::Conflict { id: batch.id })
         }
-    }
-
-    /// The last batch that is stored, 0 for none.
-    pub(crate) fn last_batch(&mut self) -> Result<i64, StoreError> {
-        let host = match self.host {
-            Some(host) => Some(host),
-            None => resume::host_number(&self.conn, &self.machine_id)
-                .map_err(|e| StoreError::from_append(&self.path, e))?,
-        };
-        let last = self.conn.query_row("SELECT max(batchid) FROM batchinfo WHERE host = ?", [host], |r| {
-            r.get::<_, Option<i64>>(0)
-        });
-        Ok(last.map_err(|e| StoreError::from_append(&self.path, e))?.unwrap_or(0))
-    }
-
-    pub(crate) fn appended(&self) -> Appended {
-        self.appended
-    }
-
-    /// Bytes that the store takes on disk.
-    pub(crate) fn size(&self) -> u64 {
-        size(&self.path)
-    }
-}
-
-impl fmt::Debug for Writer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("path", &self.path).field("host", &self.host).finish_non_exhaustive()
     }
 }
 

@@ -48,7 +48,7 @@ impl Server for Mariadb {
     }
     fn client(&self) -> Command {
         let mut client = Mariadb::client(self);
-        client.args(["--batch", "--raw", "--skip-column-names", "luarm"]);
+        client.args(["--batch", "--raw", "--unbuffered", "--skip-column-names", "luarm"]);
         client
     }
     fn restart(&mut self) {

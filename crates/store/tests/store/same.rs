@@ -8,13 +8,15 @@ use luarm_schema::{
     escape::escape,
     tables::{CoverageInfo, GroupInfo, LossInfo, RetentionInfo},
 };
-use luarm_store::{HostIdentity, QueryError, Reader, StoreError, StoreUrl, Writer};
+use luarm_store::{
+    Certified, Claim, HostIdentity, Ledger, QueryError, Reader, Registry, StoreError, StoreUrl, Token, Writer,
+};
 
 use crate::{append::process, fixture::*, servers::Stores};
 
 type Case = fn(&StoreUrl) -> Vec<String>;
 
-const CASES: [(&str, Case); 12] = [
+const CASES: [(&str, Case); 15] = [
     ("remembered", remembered),
     ("once", once),
     ("refused", refused),
@@ -27,6 +29,9 @@ const CASES: [(&str, Case); 12] = [
     ("writes", writes),
     ("interrupt", interrupt),
     ("long", long),
+    ("deliveries", deliveries),
+    ("at_once", at_once),
+    ("registered", registered),
 ];
 
 #[test]
@@ -486,6 +491,13 @@ fn long(url: &StoreUrl) -> Vec<String> {
     drop(with(url, (1..=3000).map(|n| endpoint(n).into()).collect()));
     let mut reader = Reader::open(url).unwrap();
     reader.use_host("alpha").unwrap();
+    if !matches!(url, StoreUrl::Sqlite(_)) {
+        let much = "SELECT repeat('x', 1000) FROM netinfo a, netinfo b LIMIT 200000";
+        let mut memory = Memory { begun: resident(), most: 0, rows: 0 };
+        assert_eq!(reader.query(much, &mut memory).unwrap(), 200_000);
+        let grown = memory.most.saturating_sub(memory.begun);
+        assert!(grown < 64 << 20, "an answer of 200 MB took {grown} bytes");
+    }
     let cross = "SELECT a.endpointinfo, b.application FROM netinfo a, netinfo b";
     let error = reader.query(cross, &mut Enough(0)).unwrap_err();
     assert!(matches!(error, QueryError::Output(_)), "{error}");
@@ -494,4 +506,156 @@ fn long(url: &StoreUrl) -> Vec<String> {
     writer.append(&endpoints(2, [4000])).unwrap();
     asked(url, &["SELECT count(*) FROM netinfo"]);
     ask(&mut reader, "SELECT count(*), min(hostname) FROM netinfo, hostinfo").unwrap()
+}
+
+fn machine(n: u32) -> String {
+    format!("{n:032x}")
+}
+
+/// Many hosts over one connection, as a server has it.
+fn deliveries(url: &StoreUrl) -> Vec<String> {
+    let mut registry = Registry::open(url).unwrap();
+    let mut ledger = Ledger::open(url).unwrap();
+    let of = |n: u32| HostIdentity::enrolled(&machine(n), &format!("host{n}"));
+    for n in 0..5 {
+        let name = format!("host{n}");
+        assert_eq!(registry.claim(&machine(n), &name).unwrap(), Claim::Granted);
+        assert_eq!(ledger.last_batch(&of(n)).unwrap(), 0);
+        let rows = vec![host(&machine(n), &name, 1), endpoint(7).into()];
+        ledger.append(&of(n), &batch(1, rows, Vec::new())).unwrap();
+    }
+    let rows = vec![host(&machine(3), "host3", 1), endpoint(7).into()];
+    ledger.append(&of(3), &batch(1, rows, Vec::new())).unwrap();
+    let mut said = Vec::new();
+    for wrong in [
+        batch(1, vec![host(&machine(3), "host3", 1)], Vec::new()),
+        endpoints(3, [9]),
+        batch(2, vec![host(&machine(2), "host2", 2)], Vec::new()),
+    ] {
+        said.push(ledger.append(&of(3), &wrong).unwrap_err().to_string());
+    }
+    assert_eq!(ledger.last_batch(&of(3)).unwrap(), 1);
+    let mut reader = Reader::open(url).unwrap();
+    reader.use_host("host3").unwrap();
+    said.extend(ask(&mut reader, "SELECT hostname, machineid FROM hostinfo").unwrap());
+    said.extend(asked(url, &["SELECT count(*), count(DISTINCT host) FROM netinfo"]));
+    said
+}
+
+/// Two writers for each host: both send everything, and each batch is stored once.
+fn at_once(url: &StoreUrl) -> Vec<String> {
+    const HOSTS: u32 = 3;
+    Ledger::open(url).unwrap();
+    let threads: Vec<_> = (0..2 * HOSTS)
+        .map(|n| {
+            let (url, machine) = (url.clone(), machine(n % HOSTS));
+            std::thread::spawn(move || {
+                let mut ledger = Ledger::open(&url).unwrap();
+                let identity = HostIdentity::enrolled(&machine, &machine);
+                for id in 1..=15 {
+                    let first = (id == 1).then(|| host(&machine, &machine, 1));
+                    let rows = first.into_iter().chain([endpoint(id).into()]).collect();
+                    let batch = batch(id, rows, Vec::new());
+                    while let Err(error) = ledger.append(&identity, &batch) {
+                        assert!(error.is_transient(), "{error}");
+                    }
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    asked(
+        url,
+        &[
+            "SELECT count(*), sum(n), min(f), max(l) FROM (SELECT count(*) AS n, min(batchid) AS f, max(batchid) AS l FROM batchinfo \
+             GROUP BY host) AS b",
+            "SELECT count(*) FROM netinfo",
+        ],
+    )
+}
+
+/// Tokens, names and certificates.
+fn registered(url: &StoreUrl) -> Vec<String> {
+    let mut registry = Registry::open(url).unwrap();
+    let token = |id: &str, expires| Token {
+        id: id.to_owned(),
+        hash: format!("hash of {id}"),
+        expires: at(expires),
+        name: (id == "b").then(|| "only this".to_owned()),
+    };
+    registry.add_token(&token("a", 10), at(0)).unwrap();
+    registry.add_token(&token("b", 20), at(0)).unwrap();
+    registry.add_token(&Token { hash: "other".to_owned(), ..token("a", 99) }, at(0)).unwrap();
+    assert_eq!(registry.token("a").unwrap(), Some(token("a", 10)));
+    assert_eq!(registry.token("b").unwrap(), Some(token("b", 20)));
+    assert_eq!(registry.token("c").unwrap(), None);
+    assert!(!registry.use_token("c", "key").unwrap());
+    let mut elsewhere = Registry::open(url).unwrap();
+    assert!(registry.use_token("a", "key").unwrap() && registry.use_token("a", "key").unwrap());
+    assert!(!elsewhere.use_token("a", "other key").unwrap());
+    let month = 30 * 86_400_000_000;
+    registry.add_token(&token("new", month), at(month)).unwrap();
+    assert_eq!(registry.token("a").unwrap(), None);
+
+    let hostile = "a'; DROP TABLE luarm_enrolled; --";
+    for name in ["alpha", hostile] {
+        let machine = format!("machine of {name}");
+        assert_eq!(registry.claim(&machine, name).unwrap(), Claim::Granted);
+        assert_eq!(registry.claim(&machine, name).unwrap(), Claim::Had);
+        assert_eq!(registry.claim(&machine, "beta").unwrap(), Claim::Known { name: name.to_owned() });
+        assert_eq!(registry.claim("another", name).unwrap(), Claim::Taken);
+    }
+    registry.unclaim("machine of alpha").unwrap();
+    assert_eq!(registry.claim("another", "alpha").unwrap(), Claim::Granted);
+    let certified = Certified {
+        fingerprint: "f1".to_owned(),
+        machine_id: "another".to_owned(),
+        name: "alpha".to_owned(),
+        public_key: "key".to_owned(),
+        expires: at(1000),
+        revoked: false,
+    };
+    registry.add_certificate(&certified, at(0)).unwrap();
+    assert_eq!(elsewhere.certificate("f1").unwrap(), Some(certified.clone()));
+    assert!(registry.has_key("another", "key").unwrap() && !registry.has_key("another", "").unwrap());
+    assert_eq!(registry.revoke("gamma", at(1)).unwrap(), None);
+    assert_eq!(registry.revoke("alpha", at(1)).unwrap(), Some(1));
+    assert_eq!(registry.revoke("another", at(1)).unwrap(), Some(0));
+    assert_eq!(elsewhere.certificate("f1").unwrap(), Some(Certified { revoked: true, ..certified }));
+    let mut reader = Reader::open(url).unwrap();
+    for query in [
+        "SELECT * FROM luarm_token",
+        "SELECT count(*) FROM LUARM_ENROLLED",
+        "SELECT 1 FROM luarm_certificate",
+    ] {
+        assert!(matches!(ask(&mut reader, query), Err(QueryError::Refused(_))), "{query}");
+    }
+    registry.names().unwrap()
+}
+
+/// Bytes of memory that this process has.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// Watches the memory while an answer passes.
+struct Memory {
+    begun: usize,
+    most: usize,
+    rows: u32,
+}
+
+impl luarm_store::RowSink for Memory {
+    fn columns(&mut self, _: &[String]) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn row(&mut self, _: &[luarm_store::Cell<'_>]) -> std::io::Result<()> {
+        self.rows += 1;
+        if self.rows.is_multiple_of(5000) {
+            self.most = self.most.max(resident());
+        }
+        Ok(())
+    }
 }

@@ -172,11 +172,14 @@ impl Files {
     /// Something was done with a file.
     pub(super) fn one(&mut self, bytes: &[u8], out: &mut Vec<Observation>) {
         let Some((r, mut access)) = decode::file(bytes, &mut self.paths) else { return };
+        let before = out.len();
         if r.flags & record::FILE_ASKED != 0 {
-            return self.requests.asked(r.request, access, r.flags & record::FILE_SILENT != 0, out);
+            self.requests.asked(r.request, access, r.flags & record::FILE_SILENT != 0, out);
+            return self.follow_all(&out[before..]);
         }
         if r.request != 0 {
             self.requests.met(r.request, &mut access, &self.paths, out);
+            self.follow_all(&out[before..]);
         }
         if r.operation != record::operation::OPEN || r.result != 0 {
             self.follow(&access);
@@ -228,7 +231,9 @@ impl Files {
     /// A request to io_uring is done.
     pub(super) fn answered(&mut self, bytes: &[u8], out: &mut Vec<Observation>) {
         if let Some((r, _)) = split::<record::Answer>(bytes) {
+            let before = out.len();
             self.requests.answered(&r, &self.paths, out);
+            self.follow_all(&out[before..]);
         }
     }
 
@@ -278,6 +283,14 @@ impl Files {
             (FileOperation::Link, Some(target)) => digests.named(&path.path, &target.path, false),
             (FileOperation::Utimes, _) => digests.timed(&path.path),
             _ => {}
+        }
+    }
+
+    fn follow_all(&self, observations: &[Observation]) {
+        for observation in observations {
+            if let Observation::File(access) = observation {
+                self.follow(access);
+            }
         }
     }
 

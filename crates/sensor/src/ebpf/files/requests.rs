@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{super::record::Answer, paths::Paths};
-use crate::observation::{BootNs, FileAccess, ImageId, Observation};
+use crate::observation::{BootNs, FileAccess, FileOperation, ImageId, Observation};
 
 /// As long as this the failure of a request is waited for that does not tell of its success.
 const SILENCE: BootNs = 1_000_000_000;
@@ -88,7 +88,7 @@ impl Requests {
         access.text = asked.text.take();
         access.fd = access.fd.or(asked.fd);
         // Between the open and its completion the descriptor may have become another file's: then that is told, and this one by its name.
-        if access.operation.opens()
+        if asked.operation == FileOperation::Open
             && asked.path.path != access.path.path
             && let Some(file) = access.file
             && !paths.lead_to(&asked, file.dev, file.inode)
@@ -179,7 +179,7 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::*;
-    use crate::observation::{Actor, FileOperation, FilePath, PathOrigin};
+    use crate::observation::{Actor, FilePath, PathOrigin};
 
     fn access(pid: u32, at: BootNs, name: &[u8]) -> FileAccess {
         FileAccess {
@@ -190,7 +190,6 @@ mod tests {
                 euid: 0,
                 auid: None,
                 session: None,
-                tid: pid,
                 comm: Vec::new(),
             },
             operation: FileOperation::Unlink,

@@ -1,0 +1,265 @@
+//! What the calls do, on threads that may block: looking up certificates, storing batches, signing.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use luarm_schema::Time;
+use luarm_store::{Certified, Claim, HostIdentity, Ledger, Parcel, Registry, StoreUrl};
+use tonic::Code;
+
+use super::{Config, examine, pending, refusal::Refusal};
+use crate::{
+    LinkError,
+    authority::{Authority, Signed},
+    packed::{self, UnpackError},
+    proto::{Certificate, JoinReply, JoinRequest, Receipt, RefusedRows},
+    tls,
+    token::{Token, hex},
+};
+
+/// Connections to a database server over which batches are stored at the same time. SQLite takes one writer at a time.
+const WRITERS: usize = 4;
+
+/// The store and the authority.
+pub(super) struct Backend {
+    registry: Mutex<Registry>,
+    ledgers: Vec<Mutex<Ledger>>,
+    authority: Authority,
+    data: PathBuf,
+    lifetime: Duration,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn link(error: LinkError) -> Refusal {
+    match error {
+        LinkError::Store(error) => Refusal::store(&error),
+        LinkError::Request(_)
+        | LinkError::HostName { .. }
+        | LinkError::MachineId { .. }
+        | LinkError::Token(_) => Refusal::new("unsound", Code::InvalidArgument, error.to_string()),
+        error => Refusal::failed(error),
+    }
+}
+
+impl Backend {
+    pub(super) fn open(config: &Config, authority: Authority) -> Result<Self, LinkError> {
+        let writers = if matches!(config.store, StoreUrl::Sqlite(_)) { 1 } else { WRITERS };
+        let mut ledgers = Vec::new();
+        for _ in 0..writers {
+            ledgers.push(Mutex::new(Ledger::open(&config.store)?));
+        }
+        let mut registry = Registry::open(&config.store)?;
+        pending::import(&config.data, &mut registry)?;
+        Ok(Backend {
+            registry: Mutex::new(registry),
+            ledgers,
+            authority,
+            data: config.data.clone(),
+            lifetime: config.lifetime,
+        })
+    }
+
+    pub(super) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// How many batches may be stored at the same time.
+    pub(super) fn writers(&self) -> usize {
+        self.ledgers.len()
+    }
+
+    fn ledger(&self, machine_id: &str) -> MutexGuard<'_, Ledger> {
+        let mut hasher = DefaultHasher::new();
+        machine_id.hash(&mut hasher);
+        lock(&self.ledgers[hasher.finish() as usize % self.ledgers.len()])
+    }
+
+    /// The host of that certificate, if it is good now.
+    pub(super) fn host(&self, fingerprint: &str) -> Result<Certified, Refusal> {
+        let certified = lock(&self.registry).certificate(fingerprint).map_err(|e| Refusal::store(&e))?;
+        let Some(certified) = certified else {
+            let message = "this certificate is not known here: join again with a new token";
+            return Err(Refusal::new("unknown", Code::PermissionDenied, message));
+        };
+        if certified.revoked {
+            let message = format!("the certificate of {} was revoked", certified.name);
+            return Err(Refusal::new("revoked", Code::PermissionDenied, message));
+        }
+        if certified.expires <= Time::now() {
+            let message = format!("the certificate of {} has expired", certified.name);
+            return Err(Refusal::new("expired", Code::Unauthenticated, message));
+        }
+        Ok(certified)
+    }
+
+    fn last(&self, machine_id: &str, name: &str) -> Result<i64, Refusal> {
+        let host = HostIdentity::enrolled(machine_id, name);
+        self.ledger(machine_id).last_batch(&host).map_err(|e| Refusal::store(&e))
+    }
+
+    /// Number of the last batch that is stored of a host; 0 for none.
+    pub(super) fn last_batch(&self, host: &Certified) -> Result<i64, Refusal> {
+        self.last(&host.machine_id, &host.name)
+    }
+
+    /// Stores what came over a connection with that certificate.
+    pub(super) fn store(&self, fingerprint: &str, parcel: &Parcel) -> Result<Receipt, Refusal> {
+        let host = self.host(fingerprint)?;
+        let batch = packed::unpack(parcel).map_err(|error| unpacking(&error))?;
+        examine::batch(&host, &batch)?;
+        let refused = self
+            .ledger(&host.machine_id)
+            .append(&HostIdentity::enrolled(&host.machine_id, &host.name), &batch)
+            .map_err(|error| Refusal::store(&error))?;
+        let mut tables: Vec<RefusedRows> = Vec::new();
+        for row in refused {
+            match tables.iter_mut().find(|t| t.table == row.table) {
+                Some(table) => table.count += 1,
+                None => tables.push(RefusedRows { table: row.table.to_owned(), count: 1 }),
+            }
+        }
+        Ok(Receipt { stored: batch.id, refused: tables })
+    }
+
+    /// Makes the first certificate of a host, against a token.
+    pub(super) fn join(&self, request: &JoinRequest) -> Result<JoinReply, Refusal> {
+        let now = Time::now();
+        let token: Token = request.token.parse().map_err(link)?;
+        let kept = self.good_token(&token, now)?;
+        let name = kept.name.as_deref().unwrap_or(&request.name);
+        examine::host_name(name).map_err(link)?;
+        examine::machine_id(&request.machine_id).map_err(link)?;
+        let (name, machine_id) = (name.to_owned(), request.machine_id.clone());
+        // Before anything is changed: what is not sound must not use up a token.
+        let signed =
+            self.authority.sign(&request.request, (&name, &machine_id), self.lifetime).map_err(link)?;
+        let key = hex(&signed.key);
+        let failed = |error| Refusal::store(&error);
+        let mut registry = lock(&self.registry);
+        // Bound to this key from here on: should anything below fail, the host can try again with it, and nobody else.
+        if !registry.use_token(&token.id(), &key).map_err(failed)? {
+            let message = "this token was used before: ask for another";
+            return Err(Refusal::new("token-used", Code::PermissionDenied, message));
+        }
+        let denied = |message: String| Err(Refusal::new("claimed", Code::AlreadyExists, message));
+        let again = format!(
+            "{name} is known here: a host that joins again needs a token made for it (luarm enroll token --host {name})"
+        );
+        let mut fresh = false;
+        match registry.claim(&machine_id, &name).map_err(failed)? {
+            Claim::Granted => fresh = true,
+            Claim::Had if kept.name.is_some() => {
+                registry.revoke(&machine_id, now).map_err(failed)?;
+            }
+            // Its certificate was made, and the answer got lost.
+            Claim::Had if registry.has_key(&machine_id, &key).map_err(failed)? => {}
+            Claim::Had => return denied(again),
+            Claim::Known { name: known } => {
+                return denied(format!(
+                    "this machine is known as {known}: join again with a token made for it (luarm enroll token --host {known}); a copied machine needs a machine id of its own (systemd-machine-id-setup)"
+                ));
+            }
+            Claim::Taken => {
+                return denied(format!(
+                    "another machine is known as {name}: choose another name with --name"
+                ));
+            }
+        }
+        let stored = match self.last(&machine_id, &name) {
+            // A history that others wrote is not for whoever comes first.
+            Ok(1..) if fresh && kept.name.is_none() => {
+                registry.unclaim(&machine_id).map_err(failed)?;
+                return denied(again);
+            }
+            Ok(stored) => stored,
+            Err(refusal) => {
+                if fresh {
+                    registry.unclaim(&machine_id).map_err(failed)?;
+                }
+                return Err(refusal);
+            }
+        };
+        self.note(&mut registry, &signed, (&name, &machine_id), now)?;
+        drop(registry);
+        tracing::info!("{name} joined (machine {machine_id})");
+        Ok(JoinReply { certificate: Some(self.answer(&signed)), name, stored })
+    }
+
+    /// The token as it was made, if it is good.
+    fn good_token(&self, token: &Token, now: Time) -> Result<luarm_store::Token, Refusal> {
+        let failed = |error| Refusal::store(&error);
+        let mut registry = lock(&self.registry);
+        let mut kept = registry.token(&token.id()).map_err(failed)?;
+        if kept.is_none() {
+            pending::import(&self.data, &mut registry).map_err(link)?;
+            kept = registry.token(&token.id()).map_err(failed)?;
+        }
+        // Whether there is no such token or its secret is wrong is nobody's business.
+        let kept = kept.filter(|kept| token.is(&kept.hash)).ok_or_else(|| {
+            Refusal::new(
+                "token-unknown",
+                Code::PermissionDenied,
+                "this token is not known here: ask for another",
+            )
+        })?;
+        if kept.expires <= now {
+            let message = format!("this token expired at {} UTC: ask for another", kept.expires);
+            return Err(Refusal::new("token-expired", Code::PermissionDenied, message));
+        }
+        Ok(kept)
+    }
+
+    /// Makes another certificate for the host that calls.
+    pub(super) fn renew(&self, fingerprint: &str, request: &[u8]) -> Result<Certificate, Refusal> {
+        let host = self.host(fingerprint)?;
+        let name = (host.name.as_str(), host.machine_id.as_str());
+        let signed = self.authority.sign(request, name, self.lifetime).map_err(link)?;
+        self.note(&mut lock(&self.registry), &signed, name, Time::now())?;
+        tracing::info!("{} has a new certificate", host.name);
+        Ok(self.answer(&signed))
+    }
+
+    fn note(
+        &self,
+        registry: &mut Registry,
+        signed: &Signed,
+        (name, machine_id): (&str, &str),
+        now: Time,
+    ) -> Result<(), Refusal> {
+        let certified = Certified {
+            fingerprint: hex(&tls::fingerprint(&signed.certificate)),
+            machine_id: machine_id.to_owned(),
+            name: name.to_owned(),
+            public_key: hex(&signed.key),
+            expires: signed.expires,
+            revoked: false,
+        };
+        registry.add_certificate(&certified, now).map_err(|e| Refusal::store(&e))
+    }
+
+    fn answer(&self, signed: &Signed) -> Certificate {
+        Certificate {
+            certificate: signed.certificate.to_vec(),
+            authority: self.authority.certificate().to_vec(),
+            expires: signed.expires.0,
+        }
+    }
+}
+
+fn unpacking(error: &UnpackError) -> Refusal {
+    let message = error.to_string();
+    if error.is_unknown() {
+        Refusal::new("version", Code::FailedPrecondition, message)
+    } else if error.is_too_large() {
+        Refusal::new("too-large", Code::ResourceExhausted, message)
+    } else {
+        Refusal::new("unsound", Code::InvalidArgument, message)
+    }
+}

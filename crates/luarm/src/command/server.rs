@@ -1,0 +1,119 @@
+//! `luarm server`: takes what agents deliver into one store.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::mpsc};
+
+use clap::{Args, Subcommand};
+use luarm_link::{
+    authority::{self, Authority},
+    server::{self, Server},
+};
+use luarm_sensor::HostFacts;
+
+use super::run::catch_signals;
+use crate::{
+    cli::Place,
+    config::{Config, Lifetime},
+    pipeline::Event,
+};
+
+/// Where agents expect a server.
+const PORT: u16 = 7467;
+
+/// Serve agents, until SIGTERM or SIGINT: take what they deliver into the store
+///
+/// `luarm server init` has made its certificate authority before. Prints one line beginning `luarm: serving` on standard error once it accepts. On
+/// SIGTERM or SIGINT it finishes the batches at hand. Several servers may share one store.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    place: Place,
+    /// Address and port to listen at [default: [::]:7467]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// How long the certificate of a host is good; it gets another one by itself before, such as 90d, 12h or 30s [default: 90d]
+    #[arg(long, value_name = "TIME")]
+    certificates: Option<Lifetime>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(Init),
+}
+
+/// Make the server's certificate authority in DIR/server
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Data directory [default: /var/lib/luarm]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Name or address under which hosts reach the server; repeat it for more. It always answers on loopback [default: this host's name]
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+}
+
+pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
+    match options.command {
+        Some(Command::Init(init)) => self::init(init, config),
+        None => serve(options, config),
+    }
+}
+
+fn init(init: Init, config: &Config) -> anyhow::Result<ExitCode> {
+    let data = config.locate(init.data, None).data;
+    let names = if init.name.is_empty() { own_name() } else { init.name };
+    Authority::init(&data, &names)?;
+    eprintln!(
+        "luarm: the authority is in {}; keep a copy of it in a safe place. Next: luarm server --data {}",
+        authority::directory(&data).display(),
+        data.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// This host's name, where a certificate can have it.
+fn own_name() -> Vec<String> {
+    let name = HostFacts::read(std::path::Path::new("/")).map(|facts| facts.hostname).unwrap_or_default();
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b));
+    if plain && !name.is_empty() { vec![name] } else { Vec::new() }
+}
+
+fn serve(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
+    let located = options.place.locate(config);
+    let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, PORT));
+    let (events, happened) = mpsc::channel();
+    catch_signals(events)?;
+    raise_descriptors();
+    let server = Server::start(&server::Config {
+        data: located.data.clone(),
+        store: located.store.clone(),
+        listen: options.listen.or(config.listen).unwrap_or(any),
+        lifetime: options.certificates.or(config.certificates).unwrap_or_default().0,
+    })?;
+    server::remember_store(&located.data, &located.store)?;
+    eprintln!("luarm: serving at {} into {}", server.address(), located.store);
+    for event in happened {
+        if event == Event::Stop {
+            break;
+        }
+    }
+    tracing::info!("stopping");
+    let refusals = server.refusals();
+    server.stop();
+    for (kind, count) in refusals.totals() {
+        tracing::info!("refused {count} times: {kind}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Each connection takes a file descriptor, and the usual soft limit is for programs that still use select(2).
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("cannot raise the limit of open files: {error}");
+    }
+}

@@ -1,0 +1,64 @@
+//! Appending batches of many hosts to a server's database.
+
+use std::{collections::HashMap, time::Duration};
+
+use luarm_schema::Batch;
+
+use super::{Connection, Keeping, Session, appender, places, registry, resume};
+use crate::{HostIdentity, Refused, StoreError, StoreUrl};
+
+/// How long one question may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Hosts whose numbers are remembered.
+const REMEMBERED: usize = 10_000;
+
+/// The one who appends the batches of many hosts.
+pub(crate) struct Deliveries<S: Session> {
+    connection: Connection<S>,
+    /// Numbers of the hosts.
+    hosts: HashMap<HostIdentity, i64>,
+}
+
+impl<S: Session> Deliveries<S> {
+    pub(crate) fn open(url: &StoreUrl) -> Result<Self, StoreError> {
+        Ok(Deliveries { connection: Connection::open(url, Keeping::Appending)?, hosts: HashMap::new() })
+    }
+
+    /// See [`crate::Ledger::last_batch`].
+    pub(crate) fn last_batch(&mut self, identity: &HostIdentity) -> Result<i64, StoreError> {
+        let host = self.number(identity)?;
+        let asked = async |session: &mut S| resume::last_batch(session, host).await;
+        self.connection.with(Some(LIMIT), asked).map_err(|f| f.of("read", &self.connection.url))
+    }
+
+    /// See [`crate::Ledger::append`].
+    pub(crate) fn append(
+        &mut self,
+        identity: &HostIdentity,
+        batch: &Batch,
+    ) -> Result<Vec<Refused>, StoreError> {
+        let host = self.number(identity)?;
+        appender::store(&mut self.connection, host, batch).map(|(_, refused)| refused)
+    }
+
+    /// The host's number; it gets one, and its views, if it has none.
+    fn number(&mut self, identity: &HostIdentity) -> Result<i64, StoreError> {
+        if let Some(host) = self.hosts.get(identity) {
+            return Ok(*host);
+        }
+        let url = self.connection.url.clone();
+        let found = async |session: &mut S| registry::find_or_make(session, identity).await;
+        let found = self.connection.with(Some(LIMIT), found).map_err(|f| f.of("find the host in", &url))?;
+        let mut known = found.host(&url, identity)?;
+        if !known.placed {
+            let placed = async |session: &mut S| places::try_make(session, &mut known).await;
+            self.connection.with(Some(LIMIT), placed).map_err(|f| f.of("make the host's views in", &url))?;
+        }
+        if self.hosts.len() >= REMEMBERED {
+            self.hosts.clear();
+        }
+        self.hosts.insert(identity.clone(), known.host);
+        Ok(known.host)
+    }
+}

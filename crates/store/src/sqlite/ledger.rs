@@ -1,0 +1,34 @@
+//! Appending batches of many hosts to one file.
+
+use std::{collections::HashMap, path::Path};
+
+use luarm_schema::Batch;
+
+use super::writer::Appender;
+use crate::{Refused, StoreError};
+
+/// One connection for all hosts: a transaction holds the file while it looks up the host's last batch and appends the next one.
+pub(crate) struct Ledger {
+    appender: Appender,
+    /// Numbers of hosts by machine id, once they are stored.
+    hosts: HashMap<String, i64>,
+}
+
+impl Ledger {
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Ledger { appender: Appender::open(path)?, hosts: HashMap::new() })
+    }
+
+    pub(crate) fn last_batch(&mut self, machine_id: &str) -> Result<i64, StoreError> {
+        self.appender.last_batch(machine_id)
+    }
+
+    pub(crate) fn append(&mut self, machine_id: &str, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
+        let known = self.hosts.get(machine_id).copied();
+        let (host, _, refused) = self.appender.append(machine_id, known, batch)?;
+        if known.is_none() {
+            self.hosts.insert(machine_id.to_owned(), host);
+        }
+        Ok(refused)
+    }
+}
