@@ -1,6 +1,10 @@
 //! Credentials and capabilities.
 
-use std::{fs, os::unix::process::CommandExt, process::Command};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::Command,
+};
 
 use super::{EPERM, Scene, errors, finish, row, text};
 use crate::support::NOBODY;

@@ -14,12 +14,11 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
-use rustix::process::Signal;
-use support::{Launch, NOBODY, Recording, Row, has_ebpf, programs};
+use support::{Launch, Recording, Row, has_ebpf, programs};
 
 const EPERM: i64 = 1;
 /// A signal that nothing dies of.

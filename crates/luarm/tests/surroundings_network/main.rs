@@ -10,8 +10,6 @@ mod routes;
 mod support;
 
 use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
     io::{BufRead, BufReader, Write},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
