@@ -198,7 +198,9 @@ impl Server {
             let clients: Vec<_> = streams
                 .iter()
                 .map(|streams| {
-                    scope.spawn(|| streams.iter().try_for_each(|(table, file)| self.load(name, table, file)))
+                    scope.spawn(move || {
+                        streams.iter().try_for_each(|(table, file)| self.load(name, table, file))
+                    })
                 })
                 .collect();
             clients.into_iter().try_for_each(|c| c.join().map_err(|_| anyhow!("a client panicked"))?)
