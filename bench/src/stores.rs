@@ -215,16 +215,16 @@ impl Server {
         let mut files = Vec::new();
         for table in TABLES {
             let own = batches.iter().flat_map(|b| b.rows.iter().map(move |row| (b.id, row)));
-            let own = own.filter(|(_, row)| row.table().name == table.name);
+            let mut own = own.filter(|(_, row)| row.table().name == table.name);
             let bytes = match self {
                 Server::Mariadb(_) => {
                     let mut stream = Bulk::<LoadDataInfile>::new(table);
-                    own.into_iter().try_for_each(|(batch, row)| stream.push(number, batch, row))?;
+                    own.try_for_each(|(batch, row)| stream.push(number, batch, row))?;
                     stream.finish()
                 }
                 Server::Postgres(_) => {
                     let mut stream = Bulk::<Copy>::new(table);
-                    own.into_iter().try_for_each(|(batch, row)| stream.push(number, batch, row))?;
+                    own.try_for_each(|(batch, row)| stream.push(number, batch, row))?;
                     stream.finish()
                 }
             };
