@@ -45,7 +45,7 @@ int tell_content(struct content *c)
 	if (!a.found)
 		return 0;
 	w.root = a.dentry;
-	bpf_loop(PATH_DEPTH, path_step, &w, 0);
+	bpf_loop(PATH_DEPTH, rooted_step, &w, 0);
 	u32 len = end_walk(&w);
 
 	r->h = header(KIND_FILE_CONTENT);

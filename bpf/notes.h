@@ -90,7 +90,7 @@ static __always_inline bool put_noted(struct walk *w, const void *name)
 
 static long note_step(u32 turn, struct walk *w)
 {
-	return climb(w, put_noted);
+	return climb(w, put_noted, true);
 }
 
 /* What a hook was given: addresses of the kernel's. */

@@ -138,6 +138,18 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 /* The file behind a descriptor of the task that runs. */
 static __always_inline struct file *file_of(u32 fd)
 {
+	struct fdtable *table = BPF_CORE_READ(bpf_get_current_task_btf(), files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd);
+	struct file *file = NULL;
+
+	if (fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
+		return NULL;
+	return file;
+}
+
+/* The same without calls of helpers, for where it is done all the time: the kernel takes a millisecond more to load a program that does it. */
+static __always_inline struct file *file_at(u32 fd)
+{
 	struct fdtable *table = bpf_get_current_task_btf()->files->fdt;
 	struct file **files = table->fd;
 	struct file *file = NULL;
@@ -182,8 +194,6 @@ struct walk {
 	struct kernfs_node *node;
 	u32 scratch, start, at, limit;
 	bool whole;
-	/* It came to a mount without a parent. */
-	bool top;
 	/* A process's root: how much of the path lies below it. */
 	struct dentry *root;
 	u32 rooted;
@@ -228,19 +238,19 @@ __attribute__((noinline)) int is_root(u64 address)
 }
 
 /* One step up; `put` writes a component. */
-static __always_inline long climb(struct walk *w, bool (*put)(struct walk *w, const void *name))
+static __always_inline long climb(struct walk *w, bool (*put)(struct walk *w, const void *name), bool rooted)
 {
 	struct dentry *dentry = w->dentry;
 	struct mount *mount = w->mount;
 	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
-	if (dentry == w->root)
+	if (rooted && dentry == w->root)
 		w->rooted = w->at;
 	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
 		if (above == mount || !above) {
-			w->whole = w->top = true;
+			w->whole = true;
 			return 1;
 		}
 		w->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
@@ -257,7 +267,13 @@ static __always_inline long climb(struct walk *w, bool (*put)(struct walk *w, co
 
 static long path_step(u32 turn, struct walk *w)
 {
-	return climb(w, put_component);
+	return climb(w, put_component, false);
+}
+
+/* The same where it matters what of the path lies below the process's root. */
+static long rooted_step(u32 turn, struct walk *w)
+{
+	return climb(w, put_component, true);
 }
 
 static long cgroup_step(u32 turn, struct walk *w)
@@ -278,10 +294,20 @@ static long cgroup_step(u32 turn, struct walk *w)
 	return 0;
 }
 
+/* Whether a walk ended at a mount without a parent. Looked up again: kept, it would double what the verifier has to look at. */
+static __always_inline bool is_at_top(struct walk *w)
+{
+	struct dentry *dentry = w->dentry;
+	struct mount *mount = w->mount;
+	struct mount *above = BPF_CORE_READ(mount, mnt_parent);
+
+	return dentry && dentry == BPF_CORE_READ(mount, mnt.mnt_root) && (above == mount || !above);
+}
+
 /* Marks a path that did not fit, or leads to no root: a component `...` stands in place of what is missing. */
 static __always_inline u32 end_climb(struct walk *w, bool (*put)(struct walk *w, const void *name))
 {
-	if (!w->whole || (w->top && !is_root((u64)w->mount))) {
+	if (!w->whole || (is_at_top(w) && !is_root((u64)w->mount))) {
 		w->limit += sizeof("...");
 		put(w, "...");
 	}
@@ -297,23 +323,34 @@ static __always_inline u32 end_walk(struct walk *w)
  * Writes the components of a path into a scratch, the last first, up to the root of the process's mount namespace; returns how many bytes they
  * take. bpf_loop (Linux 5.17) so that the verifier sees one step and not all of them.
  */
-static __always_inline u32 put_path(struct dentry *dentry, struct vfsmount *mnt, u32 which, u32 start)
+__attribute__((noinline)) u32 write_path(u64 dentry, u64 mnt, u32 which, u32 start)
 {
-	struct walk w = { .scratch = which, .start = start, .limit = 4096, .dentry = dentry };
+	struct walk w = { .scratch = which, .start = start, .limit = 4096, .dentry = (struct dentry *)dentry };
 
-	w.mount = (struct mount *)((void *)mnt - bpf_core_field_offset(struct mount, mnt));
+	w.mount = (struct mount *)(mnt - bpf_core_field_offset(struct mount, mnt));
 	bpf_loop(PATH_DEPTH, path_step, &w, 0);
 	return end_walk(&w);
 }
 
+/* Global functions, and what they are given numbers: the verifier looks at them once, whatever it knows of those who call them. */
+static __always_inline u32 put_path(struct dentry *dentry, struct vfsmount *mnt, u32 which, u32 start)
+{
+	return inside(write_path((u64)dentry, (u64)mnt, which, start));
+}
+
 /* The same for the path of a task's control group, version 2. */
-static __always_inline u32 put_cgroup(struct task_struct *task, u32 which, u32 start)
+__attribute__((noinline)) u32 write_cgroup(u64 node, u32 which, u32 start)
 {
 	struct walk w = { .scratch = which, .start = start, .limit = 1024 };
 
-	w.node = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn);
+	w.node = (struct kernfs_node *)node;
 	if (!w.node)
 		return 0;
 	bpf_loop(CGROUP_DEPTH, cgroup_step, &w, 0);
 	return end_walk(&w);
+}
+
+static __always_inline u32 put_cgroup(struct task_struct *task, u32 which, u32 start)
+{
+	return inside(write_cgroup((u64)BPF_CORE_READ(task, cgroups, dfl_cgrp, kn), which, start));
 }
