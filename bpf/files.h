@@ -290,16 +290,30 @@ int tell_name(struct call *c)
 	return 0;
 }
 
-static __always_inline void end_access(u64 address, struct file *file, bool exits)
+/* An empty record, not on the stack, which is small. */
+static __always_inline struct file_end_record *end_record(void)
 {
+	struct file_end_record *r = (struct file_end_record *)scratch(SCRATCH_END);
+
+	if (r)
+		__builtin_memset(r, 0, sizeof(*r));
+	return r;
+}
+
+/* A function of its own, with room of its own: that of one program is 512 bytes with all whom it calls, and Linux 6.1 counts generously. */
+__attribute__((noinline)) int finish_access(u64 address, u64 of, u32 exits)
+{
+	struct file *file = (struct file *)of;
 	struct opened *o = bpf_map_lookup_elem(&opened, &address);
-	struct file_end_record r = {};
+	struct file_end_record *r = end_record();
 
 	if (!o)
-		return;
-	r.h = header(KIND_FILE_END);
-	r.h.pad = exits;
-	r.key = o->key;
+		return 0;
+	if (!r)
+		return 0;
+	r->h = header(KIND_FILE_END);
+	r->h.pad = exits;
+	r->key = o->key;
 	u64 size = o->size, changed = o->mtime, position = 0, latest = 0, any = 0;
 	bool modified = false;
 
@@ -310,28 +324,28 @@ static __always_inline void end_access(u64 address, struct file *file, bool exit
 		size = BPF_CORE_READ(inode, i_size);
 		latest = mtime(inode);
 		any = ctime(inode);
-		modified = r.key.access & ACCESS_WRITE &&
-			   (size != o->size || latest != changed || (position && !(r.key.access & ACCESS_READ)));
+		modified = r->key.access & ACCESS_WRITE &&
+			   (size != o->size || latest != changed || (position && !(r->key.access & ACCESS_READ)));
 	}
 	bpf_map_delete_elem(&opened, &address);
-	struct access *a = bpf_map_lookup_elem(&accesses, &r.key);
+	struct access *a = bpf_map_lookup_elem(&accesses, &r->key);
 
-	if (modified && (!a || r.h.at - a->content >= TELL_AGAIN)) {
-		struct content c = { .file = address, .size = size, .mtime = latest, .ctime = any, .key = r.key };
+	if (modified && (!a || r->h.at - a->content >= TELL_AGAIN)) {
+		struct content c = { .file = address, .size = size, .mtime = latest, .ctime = any, .key = r->key };
 
 		if (a)
-			a->content = r.h.at;
+			a->content = r->h.at;
 		tell_content(&c);
 	}
 	if (!a) {
-		r.access = (struct access){ .last = r.h.at, .size = size, .position = position, .modified = modified };
-		r.access.mtime = latest;
-		r.access.ctime = any;
-		give(&r, sizeof(r), CLASS_FILE);
-		return;
+		r->access = (struct access){ .last = r->h.at, .size = size, .position = position, .modified = modified };
+		r->access.mtime = latest;
+		r->access.ctime = any;
+		give(r, sizeof(*r), CLASS_FILE);
+		return 0;
 	}
 	__sync_fetch_and_add(&a->open, -1);
-	a->last = r.h.at;
+	a->last = r->h.at;
 	a->size = size;
 	if (position > a->position)
 		a->position = position;
@@ -340,12 +354,18 @@ static __always_inline void end_access(u64 address, struct file *file, bool exit
 		a->mtime = latest;
 		a->ctime = any;
 	}
-	if ((s32)a->open > 0 || (a->opens > 1 && r.h.at - a->told < TELL_AGAIN))
-		return;
-	a->told = r.h.at;
+	if ((s32)a->open > 0 || (a->opens > 1 && r->h.at - a->told < TELL_AGAIN))
+		return 0;
+	a->told = r->h.at;
 	a->again = 0;
-	r.access = *a;
-	give(&r, sizeof(r), CLASS_FILE);
+	r->access = *a;
+	give(r, sizeof(*r), CLASS_FILE);
+	return 0;
+}
+
+static __always_inline void end_access(u64 address, struct file *file, bool exits)
+{
+	finish_access(address, (u64)file, exits);
 }
 
 /* Whether an open at this instant goes on with an access that is known. */
@@ -357,7 +377,7 @@ static __always_inline bool is_same(struct access *a, u64 now)
 /* Counts it, and says once that more is to be asked for. */
 static __always_inline void again(struct access *a, struct access_key *key, u64 now)
 {
-	struct file_end_record r = {};
+	struct file_end_record *r;
 
 	__sync_fetch_and_add(&a->opens, 1);
 	__sync_fetch_and_add(&a->open, 1);
@@ -365,9 +385,12 @@ static __always_inline void again(struct access *a, struct access_key *key, u64 
 	if (a->again)
 		return;
 	a->again = 1;
-	r.h = header(KIND_FILE_AGAIN);
-	r.key = *key;
-	give(&r, sizeof(r), CLASS_FILE);
+	r = end_record();
+	if (!r)
+		return;
+	r->h = header(KIND_FILE_AGAIN);
+	r->key = *key;
+	give(r, sizeof(*r), CLASS_FILE);
 }
 
 /* A file was opened: what is to be told of it is left in the call; false for nothing. */

@@ -87,7 +87,7 @@ impl Places {
     pub(super) fn refresh(&mut self) {
         let mut entries: HashMap<(u64, u32), u32> = HashMap::new();
         let mounts = Mounts::read();
-        self.quiet.refresh();
+        self.quiet.refresh(&mounts);
         for place in self.digested.iter().flat_map(|place| expand(place, &mounts)) {
             let Some(key) = inode(&place, &mounts) else { continue };
             if let Entry::Vacant(entry) = entries.entry(key)
