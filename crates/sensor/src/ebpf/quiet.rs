@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags, fstat, open};
 use zerocopy::IntoBytes;
 
 use super::record::Silence;
-use crate::digest::is_remote;
+use crate::digest::Mounts;
 
 /// Keeps the kernel's table of quiet places.
 pub(super) struct Quiet {
@@ -40,9 +40,11 @@ impl Quiet {
     /// Looks up the places: some of them come, go and are replaced. What takes the place of a quiet one is quiet from then on.
     pub(super) fn refresh(&mut self) {
         let (mut gone, mut come) = (Vec::new(), false);
+        let mounts = Mounts::read();
         for (place, held) in &mut self.places {
             let path_only = OFlags::PATH | OFlags::CLOEXEC;
-            let found = (!is_remote(place)).then(|| open(&*place, path_only, Mode::empty()).ok()).flatten();
+            let found =
+                (!mounts.is_remote(place)).then(|| open(&*place, path_only, Mode::empty()).ok()).flatten();
             if found.as_ref().and_then(identity) == held.as_ref().and_then(identity) {
                 continue;
             }
