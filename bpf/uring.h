@@ -10,42 +10,8 @@
  */
 #pragma once
 
-#include "filenames.h"
+#include "requests.h"
 #include "tcp.h"
-
-/* The bits that the interface has fixed. */
-#define REQUEST_FIXED_FILE (1 << 0)
-#define REQUEST_SILENT (1 << 6)
-
-/* As in the kernel's interface. */
-enum {
-	IORING_OP_ACCEPT = 13,
-	IORING_OP_CONNECT = 16,
-	IORING_OP_OPENAT = 18,
-	IORING_OP_CLOSE = 19,
-	IORING_OP_OPENAT2 = 28,
-	IORING_OP_RENAMEAT = 35,
-	IORING_OP_UNLINKAT = 36,
-	IORING_OP_MKDIRAT = 37,
-	IORING_OP_SYMLINKAT = 38,
-	IORING_OP_LINKAT = 39,
-	IORING_OP_FSETXATTR = 41,
-	IORING_OP_SETXATTR = 42,
-	IORING_OP_FTRUNCATE = 55,
-};
-
-#define OPERATION(name) (1ull << IORING_OP_##name)
-/* What is looked at, before and after; reads and writes pass the same places. */
-#define ASKING                                                                                                         \
-	(OPERATION(OPENAT) | OPERATION(OPENAT2) | OPERATION(CLOSE) | OPERATION(RENAMEAT) | OPERATION(UNLINKAT) |       \
-	 OPERATION(MKDIRAT) | OPERATION(SYMLINKAT) | OPERATION(LINKAT) | OPERATION(SETXATTR) | OPERATION(FSETXATTR) |  \
-	 OPERATION(FTRUNCATE))
-#define ANSWERING (ASKING | OPERATION(ACCEPT) | OPERATION(CONNECT))
-
-static __always_inline bool is_one_of(u64 operations, u8 opcode)
-{
-	return opcode < 64 && operations >> opcode & 1;
-}
 
 /* The bit of a request's flags that says that it has rights of its own: every kernel has it elsewhere. The recorder sets it at the start. */
 struct {
@@ -63,9 +29,8 @@ struct {
 	__type(value, u64);
 } closes SEC(".maps");
 
-/* How many descriptors of a process are looked at, and how many requests of a batch. */
+/* How many descriptors of a process are looked at. */
 #define DESCRIPTORS 4096
-#define MAX_BATCH 4096
 #define NO_DESCRIPTOR ((u32)-1)
 
 struct descriptors {
@@ -127,35 +92,6 @@ static __always_inline int open_done(struct io_kiocb *req, s32 fd)
 	if (has_opened(c, BPF_CORE_READ(open, how.flags)))
 		return tell_file(c);
 	answer(req, 0, true, file_of(fd));
-	return 0;
-}
-
-/* Requests that are done, in a batch that is told to the process together. */
-struct batch {
-	struct io_wq_work_node *node;
-	struct io_kiocb *found;
-	u64 user_data;
-	s32 result;
-};
-
-static __always_inline struct io_kiocb *request_of(struct io_wq_work_node *node)
-{
-	return (void *)node - bpf_core_field_offset(struct io_kiocb, comp_list);
-}
-
-static long find_result(u32 turn, struct batch *b)
-{
-	struct io_wq_work_node *node = b->node;
-
-	if (!node)
-		return 1;
-	struct io_kiocb *req = request_of(node);
-
-	if (BPF_CORE_READ(req, cqe.user_data) == b->user_data && BPF_CORE_READ(req, cqe.res) == b->result) {
-		b->found = req;
-		return 1;
-	}
-	b->node = BPF_CORE_READ(node, next);
 	return 0;
 }
 
@@ -242,107 +178,6 @@ static __always_inline void close_done(struct io_kiocb *req, s32 result)
 		end_access(address, file, false);
 }
 
-static __always_inline u32 access_of(u64 flags)
-{
-	return (flags & 3) == 0 ? ACCESS_READ : (flags & 3) == 1 ? ACCESS_WRITE : ACCESS_READ | ACCESS_WRITE;
-}
-
-/* The descriptor that a request names, or none: the file may be one of the ring alone. */
-static __always_inline u32 descriptor_of(struct io_kiocb *req)
-{
-	return BPF_CORE_READ(req, flags) & REQUEST_FIXED_FILE ? -1 : BPF_CORE_READ(req, cqe.fd);
-}
-
-/* The name in a request's structure, by the field: the kernel's copy. */
-#define NAME_IN(req, type, field)                                                                                      \
-	({                                                                                                             \
-		struct type *request = (void *)(req);                                                                  \
-		struct type##___delayed *delayed = (void *)(req);                                                      \
-		struct filename *name;                                                                                 \
-		if (bpf_core_field_exists(delayed->field.__incomplete_filename))                                       \
-			name = BPF_CORE_READ(delayed, field.__incomplete_filename);                                    \
-		else                                                                                                   \
-			name = BPF_CORE_READ(request, field);                                                          \
-		(u64) BPF_CORE_READ(name, name);                                                                       \
-	})
-
-/* What the request asks for; false where it is nothing to tell of. */
-static __always_inline bool fill_request(struct call *c, struct io_kiocb *req, u8 opcode)
-{
-	struct io_open *open = (void *)req;
-	struct io_rename *rename = (void *)req;
-	struct io_unlink *unlink = (void *)req;
-	struct io_mkdir *mkdir = (void *)req;
-	struct io_link *link = (void *)req;
-	struct io_xattr *xattr = (void *)req;
-
-	switch (opcode) {
-	case IORING_OP_OPENAT:
-	case IORING_OP_OPENAT2:
-		/* Another request had this place before. */
-		bpf_map_delete_elem(&told_early, &c->request);
-		c->operation = FILE_OPEN;
-		c->dfd = BPF_CORE_READ(open, dfd);
-		c->name = NAME_IN(req, io_open, filename);
-		c->access = access_of(BPF_CORE_READ(open, how.flags));
-		return true;
-	case IORING_OP_RENAMEAT:
-		c->operation = FILE_RENAME;
-		c->dfd = BPF_CORE_READ(rename, old_dfd);
-		c->name = NAME_IN(req, io_rename, oldpath);
-		c->dfd2 = BPF_CORE_READ(rename, new_dfd);
-		c->name2 = NAME_IN(req, io_rename, newpath);
-		return true;
-	case IORING_OP_UNLINKAT:
-		c->operation = FILE_UNLINK;
-		c->dfd = BPF_CORE_READ(unlink, dfd);
-		c->name = NAME_IN(req, io_unlink, filename);
-		c->argument = BPF_CORE_READ(unlink, flags);
-		return true;
-	case IORING_OP_MKDIRAT:
-		c->operation = FILE_MKDIR;
-		c->dfd = BPF_CORE_READ(mkdir, dfd);
-		c->name = NAME_IN(req, io_mkdir, filename);
-		c->argument = BPF_CORE_READ(mkdir, mode);
-		return true;
-	case IORING_OP_SYMLINKAT:
-		c->operation = FILE_SYMLINK;
-		c->text = 1;
-		c->dfd = BPF_CORE_READ(link, new_dfd);
-		c->name = NAME_IN(req, io_link, newpath);
-		c->name2 = NAME_IN(req, io_link, oldpath);
-		return true;
-	case IORING_OP_LINKAT:
-		c->operation = FILE_LINK;
-		c->dfd = BPF_CORE_READ(link, old_dfd);
-		c->name = NAME_IN(req, io_link, oldpath);
-		c->dfd2 = BPF_CORE_READ(link, new_dfd);
-		c->name2 = NAME_IN(req, io_link, newpath);
-		return true;
-	case IORING_OP_SETXATTR:
-		c->dfd = AT_FDCWD;
-		c->name = NAME_IN(req, io_xattr, filename);
-		break;
-	case IORING_OP_FSETXATTR:
-		c->dfd = -1;
-		c->fd = descriptor_of(req);
-		break;
-	case IORING_OP_FTRUNCATE:
-		c->operation = FILE_TRUNCATE;
-		c->dfd = -1;
-		c->fd = descriptor_of(req);
-		return true;
-	default:
-		return false;
-	}
-	struct xattr_name *name = BPF_CORE_READ(xattr, ctx.kname);
-
-	c->operation = FILE_XATTR;
-	c->text = 1;
-	c->name2 = (u64)name;
-	return true;
-}
-
 SEC("tp_btf/io_uring_submit_req")
 int BPF_PROG(on_request, struct io_kiocb *req)
 {
@@ -362,6 +197,8 @@ int BPF_PROG(on_request, struct io_kiocb *req)
 	c->request = (u64)req;
 	if (!fill_request(c, req, opcode))
 		return 0;
+	/* Another request had this place before. */
+	bpf_map_delete_elem(&told_early, &c->request);
 	u32 flags = BPF_CORE_READ(req, flags), only = 0, *creds = bpf_map_lookup_elem(&request_creds, &only);
 
 	c->flags = FILE_ASKED;

@@ -198,7 +198,9 @@ impl Server {
             let clients: Vec<_> = streams
                 .iter()
                 .map(|streams| {
-                    scope.spawn(|| streams.iter().try_for_each(|(table, file)| self.load(name, table, file)))
+                    scope.spawn(move || {
+                        streams.iter().try_for_each(|(table, file)| self.load(name, table, file))
+                    })
                 })
                 .collect();
             clients.into_iter().try_for_each(|c| c.join().map_err(|_| anyhow!("a client panicked"))?)
@@ -213,16 +215,16 @@ impl Server {
         let mut files = Vec::new();
         for table in TABLES {
             let own = batches.iter().flat_map(|b| b.rows.iter().map(move |row| (b.id, row)));
-            let own = own.filter(|(_, row)| row.table().name == table.name);
+            let mut own = own.filter(|(_, row)| row.table().name == table.name);
             let bytes = match self {
                 Server::Mariadb(_) => {
                     let mut stream = Bulk::<LoadDataInfile>::new(table);
-                    own.into_iter().try_for_each(|(batch, row)| stream.push(number, batch, row))?;
+                    own.try_for_each(|(batch, row)| stream.push(number, batch, row))?;
                     stream.finish()
                 }
                 Server::Postgres(_) => {
                     let mut stream = Bulk::<Copy>::new(table);
-                    own.into_iter().try_for_each(|(batch, row)| stream.push(number, batch, row))?;
+                    own.try_for_each(|(batch, row)| stream.push(number, batch, row))?;
                     stream.finish()
                 }
             };

@@ -10,7 +10,7 @@ use super::{Scene, number, support, text, told};
 use crate::support::{Row, has_ebpf};
 
 /// Whether a program that is gone again could be digested is another matter.
-const LOST: &str = "select count(*) from lossinfo where class <> 'image-digest'";
+const LOST: &str = "select count(*) from lossinfo where class not like '%-digest'";
 
 /// Starts a script in a mount namespace of its own, in the scene's directory.
 fn apart(scene: &Scene, program: &str, script: &str) -> Child {

@@ -156,7 +156,7 @@ pub(super) fn exit(bytes: &[u8]) -> Option<Observation> {
         usage: Some(Usage {
             user,
             system,
-            maxrss: r.maxrss * PAGE,
+            maxrss: r.maxrss.saturating_mul(PAGE),
             rchar: r.rchar,
             wchar: r.wchar,
             read_bytes: r.read_bytes,

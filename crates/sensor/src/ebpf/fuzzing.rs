@@ -68,6 +68,10 @@ pub fn ring(bytes: &[u8]) {
                 files.again(record);
                 None
             }
+            kind::FILE_ANSWER => {
+                files.answered(record, &mut out);
+                None
+            }
             _ => {
                 take_bulk(record, &mut pieces, &mut messages);
                 None

@@ -132,7 +132,7 @@ pub(super) fn unusable() -> BTreeMap<String, String> {
     };
     let number = |function| kernel.type_by_name::<Func<'_>>(function).map(|f| f.type_id().into());
     let Some(tried) = number(TRIED) else {
-        return all(format!("this kernel has no {TRIED}"));
+        return all(lacks(TRIED));
     };
     if let Err(e) = empty::stands_at(tried) {
         return all(format!("this kernel lets no program stand at its functions: {e}"));
@@ -140,22 +140,24 @@ pub(super) fn unusable() -> BTreeMap<String, String> {
     RUNG.iter()
         .filter_map(|n| {
             let function = n.function.filter(|function| number(function).is_none())?;
-            Some((n.hook.program.to_owned(), format!("this kernel has no {function}")))
+            Some((n.hook.program.to_owned(), lacks(function)))
         })
         .collect()
+}
+
+fn lacks(function: &str) -> String {
+    format!("this kernel has no {function}")
 }
 
 /// Whose names are told, in words for people.
 pub(super) fn origin(refused: &BTreeMap<String, String>) -> String {
     let missing = |n: &&Noting| {
-        refused
-            .get(n.hook.program)
-            .is_some_and(|reason| !(n.younger && reason.starts_with("this kernel has no ")))
+        let needed = |reason: &String| !n.younger || n.function.is_none_or(|f| *reason != lacks(f));
+        refused.get(n.hook.program).is_some_and(needed)
     };
     let absent: Vec<&Noting> = RUNG.iter().filter(missing).collect();
     let Some(first) = absent.first() else {
-        return "names are the kernel's own, or of what is refused before it is found the process's words"
-            .to_owned();
+        return "names are the kernel's own, but for what is refused before it is found".to_owned();
     };
     let reason = &refused[first.hook.program];
     if absent.iter().any(|n| n.function.is_none()) || absent.len() == RUNG.len() {

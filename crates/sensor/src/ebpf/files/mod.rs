@@ -131,7 +131,7 @@ impl Known {
         let end = AccessEnd {
             exit: if closed.is_some() { self.exit } else { exit },
             exec: exec && closed.is_none(),
-            opens: self.before + self.opens.max(1),
+            opens: self.before.saturating_add(self.opens.max(1)),
             closed,
             content: self.left.as_ref().filter(|left| left.asked).map(|left| left.content.version),
         };
@@ -225,7 +225,7 @@ impl Files {
             },
         );
         self.of_process.entry(key.process()).or_default().push(key);
-        self.due.push_back((at + AGAIN, key, at));
+        self.due.push_back((at.saturating_add(AGAIN), key, at));
     }
 
     /// A request to io_uring is done.
@@ -245,7 +245,7 @@ impl Files {
         known.note(&r.access);
         known.again = false;
         known.exit = r.h.pad != 0;
-        self.due.push_back((r.h.at + AGAIN, key, known.id.at));
+        self.due.push_back((r.h.at.saturating_add(AGAIN), key, known.id.at));
     }
 
     /// A file was closed with new contents, where files are digested. That it was closed is told next.
@@ -308,7 +308,7 @@ impl Files {
         let key = Key::of(&r.key);
         let Some(known) = self.known.get_mut(&key) else { return };
         known.again = true;
-        self.due.push_back((r.h.at + AGAIN, key, known.id.at));
+        self.due.push_back((r.h.at.saturating_add(AGAIN), key, known.id.at));
     }
 
     /// A process ended.
@@ -344,7 +344,7 @@ impl Files {
     ) {
         self.paths.forget();
         self.requests.settle(now, all, out);
-        let ripe = |at: BootNs| all || at + FAREWELL <= now;
+        let ripe = |at: BootNs| all || at.saturating_add(FAREWELL) <= now;
         while let Some((at, image)) = self.exits.pop_front_if(|(at, _)| ripe(*at)) {
             for key in self.of_process.get(&(image.pid, image.start)).cloned().unwrap_or_default() {
                 self.finish_with(key, at, (true, false), table, out);
@@ -375,7 +375,9 @@ impl Files {
         let Some(known) = self.known.get_mut(&key).filter(|known| known.id.at == began) else { return };
         let open = if known.again { known.look(key, table) } else { known.closed.is_none() };
         match known.closed {
-            Some((last, _)) if last + AGAIN > now => self.due.push_back((last + AGAIN, key, began)),
+            Some((last, _)) if last.saturating_add(AGAIN) > now => {
+                self.due.push_back((last.saturating_add(AGAIN), key, began))
+            }
             Some(_) if !open => self.finish(key, now, (false, false), out),
             _ if !known.lasting => {
                 known.lasting = true;
@@ -395,7 +397,7 @@ impl Files {
                 open = known.take(found.as_deref());
                 known.again = false;
                 if open && found.is_some() {
-                    known.before += mem::take(&mut known.opens);
+                    known.before = known.before.saturating_add(mem::take(&mut known.opens));
                 }
             }
             if !open {

@@ -106,7 +106,7 @@ impl Requests {
             let Some(waiting) = self.waiting.get(request).filter(|waiting| waiting.serial == *serial) else {
                 return false;
             };
-            let over = waiting.silent && (all || waiting.access.at + SILENCE <= now);
+            let over = waiting.silent && (all || waiting.access.at.saturating_add(SILENCE) <= now);
             if over {
                 self.give_up(*request, *serial, out);
             }
