@@ -181,7 +181,9 @@ fn another_mount_namespace_and_a_place_that_comes_later_are_seen() {
     let home = top.join("homes/alice");
     fs::create_dir_all(home.join(".keys")).unwrap();
     fs::create_dir(top.join("elsewhere")).unwrap();
-    let pattern = top.join("homes/*/.keys");
+    // Also where the way to it leads over a symbolic link.
+    symlink("homes", top.join("way")).unwrap();
+    let pattern = top.join("way/*/.keys");
     let recording =
         Launch::on(&top.join("data")).with(&["--files-digest", pattern.to_str().unwrap()]).start();
     let digested = |sum: &str| {

@@ -90,6 +90,8 @@ impl Places {
         self.quiet.refresh(&mounts);
         for place in self.digested.iter().flat_map(|place| expand(place, &mounts)) {
             let Some(key) = inode(&place, &mounts) else { continue };
+            // Files are looked for without symbolic links.
+            let place = fs::canonicalize(&place).unwrap_or(place);
             if let Entry::Vacant(entry) = entries.entry(key)
                 && let Some(number) = self.names.number(&place)
             {
