@@ -300,6 +300,57 @@ static __always_inline struct file_end_record *end_record(void)
 	return r;
 }
 
+/* What a file was when an access to it ended. */
+struct ending {
+	u64 size, position, mtime, ctime;
+	bool modified;
+};
+
+static __always_inline void tell_end(struct file_end_record *r, struct access *a, struct ending *e)
+{
+	if (!a) {
+		r->access = (struct access){ .last = r->h.at, .size = e->size, .position = e->position, .modified = e->modified };
+		r->access.mtime = e->mtime;
+		r->access.ctime = e->ctime;
+		give(r, sizeof(*r), CLASS_FILE);
+		return;
+	}
+	__sync_fetch_and_add(&a->open, -1);
+	a->last = r->h.at;
+	a->size = e->size;
+	if (e->position > a->position)
+		a->position = e->position;
+	if (e->modified) {
+		a->modified = 1;
+		a->mtime = e->mtime;
+		a->ctime = e->ctime;
+	}
+	if ((s32)a->open > 0 || (a->opens > 1 && r->h.at - a->told < TELL_AGAIN))
+		return;
+	a->told = r->h.at;
+	a->again = 0;
+	r->access = *a;
+	give(r, sizeof(*r), CLASS_FILE);
+}
+
+/* An access to a file that is gone: something else has its address by now, and its end was not seen. */
+static __always_inline void forget_access(u64 address)
+{
+	struct opened *o = bpf_map_lookup_elem(&opened, &address);
+	struct file_end_record *r = end_record();
+
+	if (!o)
+		return;
+	if (!r)
+		return;
+	struct ending e = { .size = o->size };
+
+	r->h = header(KIND_FILE_END);
+	r->key = o->key;
+	bpf_map_delete_elem(&opened, &address);
+	tell_end(r, bpf_map_lookup_elem(&accesses, &r->key), &e);
+}
+
 /* A function of its own, with room of its own: that of one program is 512 bytes with all whom it calls, and Linux 6.1 counts generously. */
 __attribute__((noinline)) int finish_access(u64 address, u64 of, u32 exits)
 {
@@ -314,52 +365,24 @@ __attribute__((noinline)) int finish_access(u64 address, u64 of, u32 exits)
 	r->h = header(KIND_FILE_END);
 	r->h.pad = exits;
 	r->key = o->key;
-	u64 size = o->size, changed = o->mtime, position = 0, latest = 0, any = 0;
-	bool modified = false;
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct ending e = { .size = BPF_CORE_READ(inode, i_size), .position = BPF_CORE_READ(file, f_pos) };
 
-	if (file) {
-		struct inode *inode = BPF_CORE_READ(file, f_inode);
-
-		position = BPF_CORE_READ(file, f_pos);
-		size = BPF_CORE_READ(inode, i_size);
-		latest = mtime(inode);
-		any = ctime(inode);
-		modified = r->key.access & ACCESS_WRITE &&
-			   (size != o->size || latest != changed || (position && !(r->key.access & ACCESS_READ)));
-	}
+	e.mtime = mtime(inode);
+	e.ctime = ctime(inode);
+	e.modified = r->key.access & ACCESS_WRITE &&
+		     (e.size != o->size || e.mtime != o->mtime || (e.position && !(r->key.access & ACCESS_READ)));
 	bpf_map_delete_elem(&opened, &address);
 	struct access *a = bpf_map_lookup_elem(&accesses, &r->key);
 
-	if (modified && (!a || r->h.at - a->content >= TELL_AGAIN)) {
-		struct content c = { .file = address, .size = size, .mtime = latest, .ctime = any, .key = r->key };
+	if (e.modified && (!a || r->h.at - a->content >= TELL_AGAIN)) {
+		struct content c = { .file = address, .size = e.size, .mtime = e.mtime, .ctime = e.ctime, .key = r->key };
 
 		if (a)
 			a->content = r->h.at;
 		tell_content(&c);
 	}
-	if (!a) {
-		r->access = (struct access){ .last = r->h.at, .size = size, .position = position, .modified = modified };
-		r->access.mtime = latest;
-		r->access.ctime = any;
-		give(r, sizeof(*r), CLASS_FILE);
-		return 0;
-	}
-	__sync_fetch_and_add(&a->open, -1);
-	a->last = r->h.at;
-	a->size = size;
-	if (position > a->position)
-		a->position = position;
-	if (modified) {
-		a->modified = 1;
-		a->mtime = latest;
-		a->ctime = any;
-	}
-	if ((s32)a->open > 0 || (a->opens > 1 && r->h.at - a->told < TELL_AGAIN))
-		return 0;
-	a->told = r->h.at;
-	a->again = 0;
-	r->access = *a;
-	give(r, sizeof(*r), CLASS_FILE);
+	tell_end(r, a, &e);
 	return 0;
 }
 
@@ -432,7 +455,7 @@ static __always_inline bool has_opened(struct call *c, u32 flags)
 	o.size = mode & FMODE_CREATED ? 0 : BPF_CORE_READ(inode, i_size);
 	o.mtime = mtime(inode);
 	/* Something else had this address, and its end was not seen. */
-	end_access(address, NULL, false);
+	forget_access(address);
 	bpf_map_update_elem(&opened, &address, &o, BPF_ANY);
 
 	/* In this order, so that the verifier of Linux 6.1 sees that the pointer is none. */

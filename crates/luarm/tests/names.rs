@@ -190,7 +190,8 @@ fn names_are_the_kernels_own_where_programs_can_stand_at_its_functions() {
     refusals(&mut guest);
     race(&mut guest, "race", 25);
     race(&mut guest, "descriptors", 100);
-    let losses = guest.sql("select * from lossinfo");
+    // What others did to files that are digested may be gone by the time it is read.
+    let losses = guest.sql("select * from lossinfo where class not like '%-digest'");
     assert!(losses.is_empty(), "{losses:?}");
 }
 

@@ -59,9 +59,18 @@ impl Processes {
             self.give_up(ctx, image.pid, at);
         }
         match past(self) {
-            Place::Bygone if self.past.execs(image).is_none() => Place::New,
+            Place::Bygone if self.past.execs(image).is_none() => {
+                self.missed(ctx, image).unwrap_or(Place::New)
+            }
             place => place,
         }
+    }
+
+    /// Of a process that the first inventory did not meet, the row that was ended then.
+    fn missed(&self, ctx: &Context, image: ImageId) -> Option<Place> {
+        let rows = self.missed.get(&image.pid)?.iter();
+        let mut own = rows.filter(|open| ctx.identity.is_process_of(open, image, &ctx.clock));
+        own.find(|open| open.execs == image.execs).map(|open| Place::Past(open.psentity))
     }
 
     /// Takes up the row that an earlier run of the recorder began for this process, and ends those of others that had its pid.

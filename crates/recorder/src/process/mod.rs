@@ -77,6 +77,8 @@ pub(crate) struct Processes {
     past: Past,
     /// Rows that had not ended when the recorder started, and of whose processes nothing was heard yet.
     remembered: HashMap<u32, Vec<OpenProcess>>,
+    /// Of those the ones that the first inventory did not meet, and that were ended: a process that was about to exit may still be told to have done so.
+    missed: HashMap<u32, Vec<OpenProcess>>,
     /// When the inventory that is under way began, and how many there were.
     inventory: Option<BootNs>,
     inventories: u32,
@@ -95,6 +97,7 @@ impl Processes {
             held_back: VecDeque::new(),
             past: Past::new(horizon),
             remembered: by_pid,
+            missed: HashMap::new(),
             inventory: None,
             inventories: 0,
             unknown: Arc::default(),
@@ -271,7 +274,8 @@ impl Processes {
     /// Ends what an inventory did not meet: `remembered` rows; if it is a repeated one, also processes whose exit was lost.
     pub(crate) fn complete(&mut self, ctx: &mut Context) {
         let now = ctx.clock.now();
-        for open in std::mem::take(&mut self.remembered).into_values().flatten() {
+        self.missed = std::mem::take(&mut self.remembered);
+        for open in self.missed.values().flatten() {
             ctx.draft.end(open.psentity, End::PsInfo(plain_end(now.max(open.created), "unseen")));
         }
         let Some(began) = self.inventory.take() else { return };

@@ -40,7 +40,6 @@ impl Quiet {
     /// Looks up the places: some of them come, go and are replaced. What takes the place of a quiet one is quiet from then on.
     pub(super) fn refresh(&mut self, mounts: &Mounts) {
         let (mut gone, mut come) = (Vec::new(), false);
-        let mounts = Mounts::read();
         for (place, held) in &mut self.places {
             let path_only = OFlags::PATH | OFlags::CLOEXEC;
             let found =
