@@ -73,12 +73,7 @@ pub(crate) fn run(bench: &Bench, rows: u64, report: &mut Report) -> anyhow::Resu
             format!("{ratio:.2}"),
             format!("{:.0}", bytes.median),
         ]);
-        report.goal(
-            &format!("load into {name}: store over bulk load"),
-            Bound::AtLeast(0.7),
-            ratio.median,
-            "",
-        );
+        report.goal(format!("load into {name}: store over bulk load"), Bound::AtLeast(0.7), ratio.median, "");
     }
     report.table(&table);
     Ok(())

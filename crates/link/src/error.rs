@@ -157,6 +157,7 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    #[expect(clippy::needless_pass_by_value, reason = "errors are mapped with it")]
     pub(crate) fn certificate(action: &'static str, error: impl ToString) -> Self {
         LinkError::Certificate { action, detail: error.to_string() }
     }

@@ -2,7 +2,6 @@
 #![expect(
     missing_docs,
     unused_qualifications,
-    clippy::all,
     reason = "made from the protocol's definition, which documents them"
 )]
 

@@ -70,7 +70,10 @@ fn swap(bytes: &mut Vec<u8>, old: &[u8], new: &[u8]) {
 }
 
 /// Each batch of the corpus: its file, its bytes, and what is to come of it: how many rows and ends, or the error.
-fn corpus() -> Vec<(&'static str, Vec<u8>, Result<(usize, usize), String>)> {
+/// A message, and what is in it or what is wrong with it.
+type Sample = (&'static str, Vec<u8>, Result<(usize, usize), String>);
+
+fn corpus() -> Vec<Sample> {
     let end = CoverageInfoEnd { destroyed: Time(9), ended: "stop".into() };
     let ends = vec![(5, End::CoverageInfo(end.clone())), (-5, End::CoverageInfo(end.clone()))];
     let malformed = |what| Err(WireError::Malformed(what).to_string());
@@ -144,7 +147,7 @@ fn each_batch_of_the_corpus_is_read_or_refused_as_it_should_be() {
                 assert_eq!(wire::decode(&wire::encode(&batch)), Ok(batch), "{name}");
             }
             (Err(error), Err(expected)) => {
-                assert!(expected.is_empty() || error.to_string() == expected, "{name}: {error}")
+                assert!(expected.is_empty() || error.to_string() == expected, "{name}: {error}");
             }
             (read, expected) => panic!("{name}: {read:?}, not {expected:?}"),
         }

@@ -24,7 +24,9 @@ mod tests {
     use std::{fs, path::Path};
 
     /// Each target under the name of its corpus.
-    const TARGETS: [(&str, fn(&[u8])); 8] = [
+    type Target = (&'static str, fn(&[u8]));
+
+    const TARGETS: [Target; 8] = [
         ("accounts", super::accounts),
         ("mountinfo", super::mountinfo),
         ("process", super::process),

@@ -33,6 +33,7 @@ impl Refusal {
     }
 
     /// Something failed here that is no matter of the peer's.
+    #[expect(clippy::needless_pass_by_value, reason = "errors are mapped with it")]
     pub(super) fn failed(error: impl ToString) -> Self {
         let message = "the server failed; its log says more";
         Refusal { inside: Some(error.to_string()), ..Refusal::new("failed", Code::Internal, message) }

@@ -102,7 +102,7 @@ fn a_file_system_unmounted_under_whoever_uses_it_is_told_of_to_the_end() {
     // It was opened a second time by another way while it was open: the same access.
     assert_eq!((text(of("open"), "ended"), number(of("open"), "opens")), ("close", 2));
     assert_eq!(
-        text(&rows.iter().find(|row| row["operation"] == "rename").unwrap(), "target"),
+        text(rows.iter().find(|row| row["operation"] == "rename").unwrap(), "target"),
         "/.../d/renamed"
     );
     // Nothing of the recorder's keeps the device.

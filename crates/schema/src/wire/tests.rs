@@ -161,7 +161,7 @@ fn what_is_not_known_is_named_unless_it_is_empty() {
 fn memory_is_bounded_whatever_the_bytes_promise() {
     let text = "x".repeat(MOST_MEMORY / 4);
     let rows = std::iter::repeat_with(|| rename(&text));
-    let batch = |n| Batch { id: 1, rows: rows.clone().take(n).collect(), ends: Vec::new() };
+    let batch = |n| Batch { id: 1, rows: rows.take(n).collect(), ends: Vec::new() };
     assert!(decode(&encode(&batch(3))).is_ok());
     assert_eq!(decode(&encode(&batch(4))), Err(WireError::TooLarge));
     // Counts without anything behind them.

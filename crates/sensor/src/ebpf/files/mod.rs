@@ -376,7 +376,7 @@ impl Files {
         let open = if known.again { known.look(key, table) } else { known.closed.is_none() };
         match known.closed {
             Some((last, _)) if last.saturating_add(AGAIN) > now => {
-                self.due.push_back((last.saturating_add(AGAIN), key, began))
+                self.due.push_back((last.saturating_add(AGAIN), key, began));
             }
             Some(_) if !open => self.finish(key, now, (false, false), out),
             _ if !known.lasting => {
