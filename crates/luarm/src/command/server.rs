@@ -30,7 +30,7 @@ pub(crate) struct Options {
     command: Option<Command>,
     #[command(flatten)]
     place: Place,
-    /// Address and port to listen at [default: [::]:7467]
+    /// Address and port to listen at [default: `[::]:7467`]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// How long the certificate of a host is good; it gets another one by itself before, such as 90d, 12h or 30s [default: 90d]

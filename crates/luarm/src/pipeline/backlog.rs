@@ -101,7 +101,7 @@ impl Backlog {
         self.changed.notify_all();
     }
 
-    /// The next batch, which counts as waiting until [`Backlog::stored`]; `None` when the queue is closed and empty.
+    /// The next batch, which counts as waiting until [`Backlog::kept`]; `None` when the queue is closed and empty.
     pub(super) fn take(&self) -> Option<(Batch, usize)> {
         let mut state = self.lock();
         loop {
