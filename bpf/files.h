@@ -496,6 +496,12 @@ ON_OPEN(openat, FIRST(regs), SECOND(regs), THIRD(regs))
 ON_OPEN(openat2, FIRST(regs), SECOND(regs), first_word(THIRD(regs)))
 ON_OPEN(open_by_handle, FIRST(regs), 0, THIRD(regs))
 
+/* What the flags of an open ask for. */
+static __always_inline u32 access_of(u64 flags)
+{
+	return (flags & 3) == 0 ? ACCESS_READ : (flags & 3) == 1 ? ACCESS_WRITE : ACCESS_READ | ACCESS_WRITE;
+}
+
 ON_EXIT
 int next_opened(struct syscall_exit *ctx)
 {
@@ -507,7 +513,7 @@ int next_opened(struct syscall_exit *ctx)
 
 	c->flags = 0;
 	if (c->result) {
-		c->access = (flags & 3) == 0 ? ACCESS_READ : (flags & 3) == 1 ? ACCESS_WRITE : ACCESS_READ | ACCESS_WRITE;
+		c->access = access_of(flags);
 		return go_on(ctx, NEXT_NAME);
 	}
 	return has_opened(c, flags) ? go_on(ctx, NEXT_FILE) : 0;

@@ -70,11 +70,6 @@ static long find_result(u32 turn, struct batch *b)
 	return 0;
 }
 
-static __always_inline u32 access_of(u64 flags)
-{
-	return (flags & 3) == 0 ? ACCESS_READ : (flags & 3) == 1 ? ACCESS_WRITE : ACCESS_READ | ACCESS_WRITE;
-}
-
 /* The descriptor that a request names, or none: the file may be one of the ring alone. */
 static __always_inline u32 descriptor_of(struct io_kiocb *req)
 {
