@@ -35,8 +35,7 @@ __attribute__((noinline)) int write_content(u64 address)
 	a.mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
 	struct walk w = { .scratch = SCRATCH_FILE, .start = start, .limit = PATH_LIMIT, .rooted = -1 };
 
-	w.dentry = a.dentry;
-	w.mount = a.mount;
+	stand_at(&w, a.dentry, a.mount);
 	bpf_loop(PATH_DEPTH, ascend, &a, 0);
 	if (!a.found)
 		return 0;

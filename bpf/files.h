@@ -142,8 +142,7 @@ static __always_inline u32 put_file_path(struct file_record *f, struct path *pat
 {
 	struct walk w = { .scratch = SCRATCH_FILE, .start = start, .limit = PATH_LIMIT, .rooted = -1 };
 
-	w.dentry = BPF_CORE_READ(path, dentry);
-	w.mount = mount_of(BPF_CORE_READ(path, mnt));
+	stand_at(&w, BPF_CORE_READ(path, dentry), mount_of(BPF_CORE_READ(path, mnt)));
 	w.root = BPF_CORE_READ(task, fs, root.dentry);
 	bpf_loop(PATH_DEPTH, rooted_step, &w, 0);
 	u32 len = end_walk(&w);
