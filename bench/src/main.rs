@@ -49,6 +49,9 @@ struct Options {
     /// A fiftieth of everything in two rounds: shows that it works, proves nothing
     #[arg(long)]
     quick: bool,
+    /// Keep a copy in docs/bench of a run of some parts, too
+    #[arg(long)]
+    keep: bool,
     /// Programs in an exec storm
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     execs: u64,
@@ -204,11 +207,11 @@ fn measure(options: &Options) -> anyhow::Result<()> {
         }
     }
     report.goals();
-    if options.quick || !options.parts.is_empty() {
-        eprintln!("bench: only a full run is kept in docs/bench");
+    if options.quick || !(options.parts.is_empty() || options.keep) {
+        eprintln!("bench: only a full run is kept in docs/bench, or with --keep");
         return Ok(());
     }
-    let copy = report.keep(&root().join("docs/bench"))?;
+    let copy = report.keep(&root().join("docs/bench"), &options.parts)?;
     eprintln!("bench: kept as {}", copy.display());
     Ok(())
 }
