@@ -19,7 +19,7 @@ mod session;
 
 pub(crate) use appender::Appender;
 pub(crate) use asker::{Asker, Cancel};
-pub(crate) use connection::{Connection, Keeping};
+pub(crate) use connection::{CONNECTING, Connection, Keeping};
 pub(crate) use deliveries::Deliveries;
 pub(crate) use enrolment::RemoteRegistry;
 pub(crate) use failure::{Class, Failure};
