@@ -52,6 +52,11 @@ impl Host {
         Self { name: name.to_owned(), anchor, path, targets }
     }
 
+    /// A process on it.
+    pub fn pid(&self) -> u32 {
+        self.anchor.id()
+    }
+
     /// A cable to another host, with an address at either end.
     pub fn cable(&self, own: &str, other: &Self, theirs: &str) {
         let (here, there) = (format!("to-{}", other.name), format!("to-{}", self.name));
