@@ -10,6 +10,7 @@ mod enrolment;
 mod failure;
 pub(crate) mod grants;
 pub(crate) mod guard;
+mod lease;
 mod places;
 mod registry;
 mod resume;

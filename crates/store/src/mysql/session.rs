@@ -36,6 +36,7 @@ const BINARY: u16 = 63;
 pub(crate) struct Mysql {
     conn: Conn,
     opts: Opts,
+    clustered: bool,
 }
 
 /// Which connection's statement to end, and how to reach its server.
@@ -77,7 +78,7 @@ impl Mysql {
             return Err(Failure::trouble(Trouble::Setting, "the URL names no database"));
         }
         let conn = Conn::new(opts.clone()).await?;
-        let mut session = Mysql { conn, opts };
+        let mut session = Mysql { conn, opts, clustered: false };
         // Blanks at the end count, `||` joins, instants are UTC, whatever the server's own defaults.
         let mode = if writes { "STRICT_ALL_TABLES" } else { "PIPES_AS_CONCAT" };
         session
@@ -107,6 +108,7 @@ impl Mysql {
             let detail = format!("{APART} (wsrep_cluster_status is {status})");
             return Err(Failure::trouble(Trouble::Lost, detail));
         }
+        self.clustered = true;
         self.run("SET SESSION wsrep_sync_wait = 1").await.map(drop)
     }
 
@@ -158,6 +160,10 @@ impl Session for Mysql {
             Ok(conn.disconnect().await?)
         })
         .await
+    }
+
+    fn is_clustered(&self) -> bool {
+        self.clustered
     }
 
     async fn run(&mut self, sql: &str) -> Result<u64, Failure> {

@@ -210,12 +210,12 @@ impl<S: Session> Work<'_, S> {
             self.session.run("SAVEPOINT loading").await?;
             match self.session.load(table, stream.finish(), count).await {
                 Ok(()) => self.done.rows += count,
-                // It was not there when this transaction began.
-                Err(failure) if failure.class == Class::Doubled && is_ledger(table) => {
-                    return Err(Failure::trouble(Trouble::Contended, failure.detail));
-                }
                 Err(failure) if matches!(failure.class, Class::Row | Class::Doubled) => {
                     self.session.run("ROLLBACK TO SAVEPOINT loading").await?;
+                    if is_ledger(table) && resume::last_batch(self.session, self.host).await? >= self.batch {
+                        // It was not there when this transaction began.
+                        return Err(Failure::trouble(Trouble::Contended, failure.detail));
+                    }
                     if let [row] = within[..] {
                         self.refuse(table, row.key(), failure.detail);
                     } else {
