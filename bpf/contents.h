@@ -30,9 +30,9 @@ __attribute__((noinline)) int write_content(u64 address)
 		return 0;
 	struct content_record *r = (struct content_record *)s;
 	struct file *file = (struct file *)address;
-	struct ascent a = { .dentry = BPF_CORE_READ(file, f_path.dentry), .which = DIGESTED };
+	struct ascent a = { .dentry = READ(file, f_path.dentry), .which = DIGESTED };
 
-	a.mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
+	a.mount = mount_of(READ(file, f_path.mnt));
 	struct walk w = { .scratch = SCRATCH_FILE, .start = start, .limit = PATH_LIMIT, .rooted = -1 };
 
 	stand_at(&w, a.dentry, a.mount);
@@ -46,8 +46,8 @@ __attribute__((noinline)) int write_content(u64 address)
 	r->h = header(KIND_FILE_CONTENT);
 	r->euid = task->cred->euid.val;
 	r->place = a.found - 1;
-	r->mntns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
-	r->remote = is_remote(BPF_CORE_READ(file, f_inode));
+	r->mntns = READ(task, nsproxy, mnt_ns, ns.inum);
+	r->remote = is_remote(READ(file, f_inode));
 	r->below = w.rooted;
 	r->path_len = len;
 	give(s, start + inside(len), CLASS_DIGEST);
@@ -59,7 +59,7 @@ __attribute__((noinline)) int tell_content(u64 address)
 {
 	struct file *file = (struct file *)address;
 
-	if ((BPF_CORE_READ(file, f_inode, i_mode) & S_IFMT) != S_IFREG || !said_of(file, DIGESTED, bpf_ktime_get_boot_ns()))
+	if ((READ(file, f_inode, i_mode) & S_IFMT) != S_IFREG || !said_of(file, DIGESTED, bpf_ktime_get_boot_ns()))
 		return 0;
 	return write_content(address);
 }

@@ -87,7 +87,7 @@ int on_setgroups(struct syscall_exit *ctx)
 	if (ctx->ret && is_compat() && CALL(regs) == COMPAT_SETGROUPS16)
 		return told_of(r);
 	if (ctx->ret == 0) {
-		struct group_info *groups = BPF_CORE_READ(bpf_get_current_task_btf(), cred, group_info);
+		struct group_info *groups = READ(bpf_get_current_task_btf(), cred, group_info);
 
 		from = (void *)groups + bpf_core_field_offset(struct group_info, gid);
 	}

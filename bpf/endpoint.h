@@ -24,7 +24,7 @@ struct {
 
 static __always_inline u32 netns_of(const struct sock *sk)
 {
-	return BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
+	return READ(sk, __sk_common.skc_net.net, ns.inum);
 }
 
 static __always_inline void set_owner(struct owner *owner, u8 direction)
@@ -44,17 +44,17 @@ static __always_inline void fill_addresses(struct endpoint_record *r, const stru
 	const struct sock_common *c = &sk->__sk_common;
 	const struct inet_sock *inet = (const struct inet_sock *)sk;
 
-	if (BPF_CORE_READ(c, skc_family) == AF_INET) {
+	if (READ(c, skc_family) == AF_INET) {
 		r->family = 4;
-		*(u32 *)r->local = BPF_CORE_READ(c, skc_rcv_saddr);
-		*(u32 *)r->remote = BPF_CORE_READ(c, skc_daddr);
+		*(u32 *)r->local = READ(c, skc_rcv_saddr);
+		*(u32 *)r->remote = READ(c, skc_daddr);
 	} else {
 		r->family = 6;
 		bpf_core_read(r->local, 16, &c->skc_v6_rcv_saddr);
 		bpf_core_read(r->remote, 16, &c->skc_v6_daddr);
 	}
-	r->local_port = bpf_ntohs(BPF_CORE_READ(inet, inet_sport));
-	r->remote_port = bpf_ntohs(BPF_CORE_READ(c, skc_dport));
+	r->local_port = bpf_ntohs(READ(inet, inet_sport));
+	r->remote_port = bpf_ntohs(READ(c, skc_dport));
 	r->netns = netns_of(sk);
 }
 
@@ -62,13 +62,13 @@ static __always_inline void fill_traffic(struct endpoint_record *r, const struct
 {
 	const struct tcp_sock *tcp = (const struct tcp_sock *)sk;
 
-	r->bytes_sent = BPF_CORE_READ(tcp, bytes_sent) - BPF_CORE_READ(tcp, bytes_retrans);
-	r->bytes_received = BPF_CORE_READ(tcp, bytes_received);
+	r->bytes_sent = READ(tcp, bytes_sent) - READ(tcp, bytes_retrans);
+	r->bytes_received = READ(tcp, bytes_received);
 	/* A FIN that came in counts as a byte there. */
-	if (r->bytes_received && BPF_CORE_READ(sk, __sk_common.skc_flags) & (1UL << SOCK_DONE_BIT))
+	if (r->bytes_received && READ(sk, __sk_common.skc_flags) & (1UL << SOCK_DONE_BIT))
 		r->bytes_received--;
-	r->packets_sent = BPF_CORE_READ(tcp, segs_out);
-	r->packets_received = BPF_CORE_READ(tcp, segs_in);
+	r->packets_sent = READ(tcp, segs_out);
+	r->packets_received = READ(tcp, segs_in);
 }
 
 static __always_inline void fill_owner(struct endpoint_record *r, const struct owner *owner)

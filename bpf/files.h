@@ -54,13 +54,13 @@ struct {
 static __always_inline long references(struct file *file)
 {
 	if (bpf_core_field_exists(file->f_ref)) {
-		long others = BPF_CORE_READ(file, f_ref.refcnt.counter);
+		long others = READ(file, f_ref.refcnt.counter);
 
 		return others < 0 ? 0 : others + 1;
 	}
 	struct file___counted *counted = (void *)file;
 
-	return BPF_CORE_READ(counted, f_count.counter);
+	return READ(counted, f_count.counter);
 }
 
 static __always_inline bool is_last(struct file *file)
@@ -72,11 +72,11 @@ static __always_inline bool is_last(struct file *file)
 static __always_inline bool pries(struct task_struct *task, struct file *file, struct inode *inode)
 {
 	struct proc_inode *proc = (void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode);
-	struct pid *owner = BPF_CORE_READ(proc, pid);
-	const unsigned char *at = BPF_CORE_READ(file, f_path.dentry, d_name.name);
+	struct pid *owner = READ(proc, pid);
+	const unsigned char *at = READ(file, f_path.dentry, d_name.name);
 	char name[8] = {};
 
-	if (!owner || owner == BPF_CORE_READ(task, group_leader, thread_pid) || owner == BPF_CORE_READ(task, thread_pid))
+	if (!owner || owner == READ(task, group_leader, thread_pid) || owner == READ(task, thread_pid))
 		return false;
 	bpf_probe_read_kernel_str(name, sizeof(name), at);
 	u64 word = *(u64 *)name;
@@ -115,8 +115,8 @@ static __always_inline bool is_window(u64 magic)
 /* Whether policy wants it told that this file was opened, or mapped for execution. */
 static __always_inline bool is_told(struct task_struct *task, struct file *file, struct inode *inode, u32 mode, u64 now)
 {
-	u32 type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
-	u64 magic = BPF_CORE_READ(inode, i_sb, s_magic);
+	u32 type = READ(inode, i_mode) & S_IFMT;
+	u64 magic = READ(inode, i_sb, s_magic);
 
 	if (is_window(magic)) {
 		if (type == S_IFREG && mode & FMODE_WRITE)
@@ -130,11 +130,11 @@ static __always_inline bool is_told(struct task_struct *task, struct file *file,
 
 static __always_inline void fill_inode(struct file_record *f, struct inode *inode)
 {
-	f->inode = BPF_CORE_READ(inode, i_ino);
-	f->dev = BPF_CORE_READ(inode, i_sb, s_dev);
-	f->size = BPF_CORE_READ(inode, i_size);
-	f->owner = BPF_CORE_READ(inode, i_uid.val);
-	f->mode = BPF_CORE_READ(inode, i_mode);
+	f->inode = READ(inode, i_ino);
+	f->dev = READ(inode, i_sb, s_dev);
+	f->size = READ(inode, i_size);
+	f->owner = READ(inode, i_uid.val);
+	f->mode = READ(inode, i_mode);
 }
 
 /* Writes the path of a file behind `start`, and how much of it the process sees. */
@@ -142,8 +142,8 @@ static __always_inline u32 put_file_path(struct file_record *f, struct path *pat
 {
 	struct walk w = { .scratch = SCRATCH_FILE, .start = start, .limit = PATH_LIMIT, .rooted = -1 };
 
-	stand_at(&w, BPF_CORE_READ(path, dentry), mount_of(BPF_CORE_READ(path, mnt)));
-	w.root = BPF_CORE_READ(task, fs, root.dentry);
+	stand_at(&w, READ(path, dentry), mount_of(READ(path, mnt)));
+	w.root = READ(task, fs, root.dentry);
 	bpf_loop(PATH_DEPTH, rooted_step, &w, 0);
 	u32 len = end_walk(&w);
 
@@ -158,7 +158,7 @@ static __always_inline void begin_file(struct file_record *f, struct task_struct
 	fill_actor(&f->actor, task);
 	f->operation = operation;
 	f->result = result;
-	f->mntns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+	f->mntns = READ(task, nsproxy, mnt_ns, ns.inum);
 	f->inode = f->size = 0;
 	f->dev = f->owner = f->mode = f->access = f->flags = f->argument = f->argument2 = 0;
 	f->fd = -1;
@@ -186,7 +186,7 @@ int tell_file(struct call *c)
 		return 0;
 	struct file_record *f = (struct file_record *)s;
 	struct file *file = (struct file *)c->file;
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct inode *inode = READ(file, f_inode);
 
 	begin_file(f, task, c->operation, c->result);
 	fill_inode(f, inode);
@@ -197,7 +197,7 @@ int tell_file(struct call *c)
 	f->argument2 = c->argument2;
 	f->which = c->which;
 	f->request = c->request;
-	if (!BPF_CORE_READ(file, f_path.dentry, d_hash.pprev) || !BPF_CORE_READ(inode, i_nlink))
+	if (!READ(file, f_path.dentry, d_hash.pprev) || !READ(inode, i_nlink))
 		f->flags |= FILE_DELETED;
 	f->path_len = put_file_path(f, &file->f_path, task, start);
 	u32 at = f->path_len;
@@ -236,7 +236,7 @@ int tell_name(struct call *c)
 	if (c->request)
 		f->fd = c->fd;
 	if (creds)
-		f->actor.euid = BPF_CORE_READ(creds, euid.val);
+		f->actor.euid = READ(creds, euid.val);
 	u32 at = 0;
 
 	for (int i = 0; i < 2; i++) {
@@ -262,7 +262,7 @@ int tell_name(struct call *c)
 		u32 len = 0, rooted = f->rooted;
 
 		if (i == 0 || !c->text) {
-			struct fs_struct *fs = BPF_CORE_READ(task, fs);
+			struct fs_struct *fs = READ(task, fs);
 			struct path *from = &fs->pwd;
 
 			if (first == '/') {
@@ -364,8 +364,8 @@ __attribute__((noinline)) int finish_access(u64 address, u64 of, u32 exits)
 	r->h = header(KIND_FILE_END);
 	r->h.pad = exits;
 	r->key = o->key;
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct ending e = { .size = BPF_CORE_READ(inode, i_size), .position = BPF_CORE_READ(file, f_pos) };
+	struct inode *inode = READ(file, f_inode);
+	struct ending e = { .size = READ(inode, i_size), .position = READ(file, f_pos) };
 
 	e.mtime = mtime(inode);
 	e.ctime = ctime(inode);
@@ -439,14 +439,14 @@ static __always_inline bool begins(struct call *c, struct file *file, struct ino
 	if (flags & O_CLOEXEC)
 		c->flags |= FILE_CLOEXEC;
 	fill_image(&o.key.image, bpf_get_current_task_btf());
-	o.key.inode = BPF_CORE_READ(inode, i_ino);
-	o.key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	o.key.inode = READ(inode, i_ino);
+	o.key.dev = READ(inode, i_sb, s_dev);
 	/* Numbers of inodes are used again at once, and snapshots share them: there the kernel has another inode at another address. */
-	o.key.which = (BPF_CORE_READ(inode, i_generation) * 31 + BPF_CORE_READ(file, f_path.dentry, d_name.hash)) * 31 +
+	o.key.which = (READ(inode, i_generation) * 31 + READ(file, f_path.dentry, d_name.hash)) * 31 +
 		      (u32)((u64)inode >> 6);
 	/* A file that was made or emptied is not the same access as one that is only opened again. */
 	o.key.access = c->access | (c->flags & (FILE_CREATED | FILE_TRUNCATED)) << 8;
-	o.size = mode & FMODE_CREATED ? 0 : BPF_CORE_READ(inode, i_size);
+	o.size = mode & FMODE_CREATED ? 0 : READ(inode, i_size);
 	o.mtime = mtime(inode);
 	/* Something else had this address, and its end was not seen. */
 	forget_access(address);
@@ -470,12 +470,12 @@ static __always_inline bool begins(struct call *c, struct file *file, struct ino
 /* The same of any file, by the call's descriptor. */
 static __always_inline bool has_opened(struct call *c, u32 flags)
 {
-	struct file *file = file_at(c->fd);
+	struct file *file = file_of(c->fd);
 
 	if (!file)
 		return false;
-	u32 mode = BPF_CORE_READ(file, f_mode);
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	u32 mode = READ(file, f_mode);
+	struct inode *inode = READ(file, f_inode);
 	u64 now = bpf_ktime_get_boot_ns();
 
 	if (mode & FMODE_PATH || !inode || !is_told(bpf_get_current_task_btf(), file, inode, mode, now))
@@ -532,7 +532,7 @@ int next_opened(struct syscall_exit *ctx)
 /* A descriptor is about to be closed. */
 static __always_inline void closing(u32 fd)
 {
-	struct file *file = file_at(fd);
+	struct file *file = file_of(fd);
 	u64 address = (u64)file;
 
 	/* Most are not told of: asked first, because it is the cheaper question. */
@@ -635,11 +635,11 @@ static long sweep_one(u32 turn, struct sweep *w)
 
 static __always_inline void sweep(struct task_struct *task, u32 first, u32 last, bool exits)
 {
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	u32 max = BPF_CORE_READ(table, max_fds);
+	struct fdtable *table = READ(task, files, fdt);
+	u32 max = READ(table, max_fds);
 	struct sweep w = { .base = first & ~63u, .first = first, .last = last < max ? last : max - 1, .exits = exits };
 
-	w.open = BPF_CORE_READ(table, open_fds);
+	w.open = READ(table, open_fds);
 	/* A turn for each descriptor and for each word. */
 	if (max && first <= w.last)
 		bpf_loop((w.last - w.base) / 64 * 65 + 66, sweep_one, &w, 0);
@@ -683,7 +683,7 @@ static __always_inline int mapped(struct syscall_exit *ctx, u32 protection, u32 
 		return 0;
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct file *file = file_of(fd);
-	struct inode *inode = file ? BPF_CORE_READ(file, f_inode) : NULL;
+	struct inode *inode = file ? READ(file, f_inode) : NULL;
 
 	if (!inode || !is_told(task, file, inode, FMODE_READ, bpf_ktime_get_boot_ns()))
 		return 0;

@@ -2,6 +2,7 @@
 /* The rings to the recorder, how to write to them, and the count of what they could not take. */
 #pragma once
 
+#include "read.h"
 #include "records.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>

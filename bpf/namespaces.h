@@ -25,14 +25,14 @@ static __always_inline void fill_spaces(u32 *spaces, struct task_struct *task)
 
 	spaces[SPACE_MNT] = ns->mnt_ns->ns.inum;
 	spaces[SPACE_UTS] = ns->uts_ns->ns.inum;
-	spaces[SPACE_IPC] = BPF_CORE_READ(ns, ipc_ns, ns.inum);
+	spaces[SPACE_IPC] = READ(ns, ipc_ns, ns.inum);
 	spaces[SPACE_USER] = task->cred->user_ns->ns.inum;
-	spaces[SPACE_PID] = BPF_CORE_READ(ns, pid_ns_for_children, ns.inum);
+	spaces[SPACE_PID] = READ(ns, pid_ns_for_children, ns.inum);
 	spaces[SPACE_NET] = ns->net_ns->ns.inum;
-	spaces[SPACE_CGROUP] = BPF_CORE_READ(ns, cgroup_ns, ns.inum);
+	spaces[SPACE_CGROUP] = READ(ns, cgroup_ns, ns.inum);
 	/* Since Linux 5.6. */
 	if (bpf_core_field_exists(ns->time_ns_for_children))
-		spaces[SPACE_TIME] = BPF_CORE_READ(ns, time_ns_for_children, ns.inum);
+		spaces[SPACE_TIME] = READ(ns, time_ns_for_children, ns.inum);
 }
 
 /* Arguments: the kinds, as flags of clone. With a namespace's own descriptor, the second is its number and the text its kind. */
@@ -50,11 +50,11 @@ int on_setns(struct syscall_exit *ctx)
 		return 0;
 	r->arguments[0] = SECOND(regs);
 	file = file_of(FIRST(regs));
-	if (file && BPF_CORE_READ(file, f_inode, i_sb, s_magic) == NSFS_MAGIC) {
-		struct ns_common *ns = BPF_CORE_READ(file, f_inode, i_private);
+	if (file && READ(file, f_inode, i_sb, s_magic) == NSFS_MAGIC) {
+		struct ns_common *ns = READ(file, f_inode, i_private);
 
-		r->arguments[1] = BPF_CORE_READ(ns, inum);
-		bpf_probe_read_kernel_str(r->text, sizeof(r->text), BPF_CORE_READ(ns, ops, name));
+		r->arguments[1] = READ(ns, inum);
+		bpf_probe_read_kernel_str(r->text, sizeof(r->text), READ(ns, ops, name));
 	} else {
 		fill_target(&r->target, task_of_pidfd(FIRST(regs)));
 		if (ctx->ret == 0)

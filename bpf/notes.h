@@ -136,7 +136,7 @@ static __always_inline bool fill_path(struct walk *w, u64 dentry, u64 mount, u32
 {
 	*w = (struct walk){ .scratch = length, .start = at, .rooted = -1 };
 	stand_at(w, (struct dentry *)dentry, mount_of((struct vfsmount *)mount));
-	w->root = BPF_CORE_READ(bpf_get_current_task_btf(), fs, root.dentry);
+	w->root = READ(bpf_get_current_task_btf(), fs, root.dentry);
 	w->limit = length == NOTE_LONG ? PATH_LIMIT : NOTE_MASK - at;
 	bpf_loop(PATH_DEPTH, note_step, w, 0);
 	if (!w->whole && length == NOTE_SHORT)
@@ -150,14 +150,14 @@ static __always_inline u32 fill(struct file_record *f, struct subject *s, u32 le
 {
 	const u32 start = sizeof(struct file_record);
 	struct dentry *dentry = (struct dentry *)s->dentry;
-	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+	struct inode *inode = READ(dentry, d_inode);
 	struct walk w;
 	u32 at;
 
 	begin_file(f, bpf_get_current_task_btf(), s->operation, 0);
 	if (inode) {
 		fill_inode(f, inode);
-		if (!BPF_CORE_READ(dentry, d_hash.pprev))
+		if (!READ(dentry, d_hash.pprev))
 			f->flags |= FILE_DELETED;
 	}
 	if (!fill_path(&w, s->dentry, s->mount, length, 0))

@@ -283,7 +283,7 @@ static __always_inline u32 netns_of_current(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 
-	return BPF_CORE_READ(task, nsproxy, net_ns, ns.inum);
+	return READ(task, nsproxy, net_ns, ns.inum);
 }
 
 /* The task at hand owns a UDP socket from now on. */

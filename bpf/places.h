@@ -29,7 +29,7 @@ SEC("syscall")
 int be_quiet(struct silence *silence)
 {
 	struct file *file = file_of(silence->fd);
-	u64 inode = file ? (u64)BPF_CORE_READ(file, f_path.dentry, d_inode) : 0;
+	u64 inode = file ? (u64)READ(file, f_path.dentry, d_inode) : 0;
 	u8 yes = 1;
 
 	if (!inode)
@@ -58,28 +58,28 @@ struct ascent {
 /* One step up from a file, until a place that is looked for: `found` is what is said of it. */
 static long ascend(u32 turn, struct ascent *a)
 {
-	struct dentry *dentry = a->dentry, *parent = BPF_CORE_READ(dentry, d_parent);
+	struct dentry *dentry = a->dentry, *parent = READ(dentry, d_parent);
 	struct mount *mount = a->mount;
-	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+	struct inode *inode = READ(dentry, d_inode);
 
 	if (a->which == QUIET) {
 		u64 address = (u64)inode;
 
 		a->found = bpf_map_lookup_elem(&quiet, &address) != NULL;
 	} else {
-		struct place place = { .inode = BPF_CORE_READ(inode, i_ino), .dev = BPF_CORE_READ(inode, i_sb, s_dev) };
+		struct place place = { .inode = READ(inode, i_ino), .dev = READ(inode, i_sb, s_dev) };
 		u32 *said = bpf_map_lookup_elem(&places, &place);
 
 		a->found = said ? *said : 0;
 	}
 	if (a->found)
 		return 1;
-	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
-		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
+	if (dentry == READ(mount, mnt.mnt_root)) {
+		struct mount *above = READ(mount, mnt_parent);
 
 		if (above == mount || !above)
 			return 1;
-		a->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+		a->dentry = READ(mount, mnt_mountpoint);
 		a->mount = above;
 		return 0;
 	}
@@ -118,9 +118,9 @@ struct {
 __attribute__((noinline)) u32 said_of_file(u64 address, u32 which, u64 now)
 {
 	struct file *file = (struct file *)address;
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent = BPF_CORE_READ(dentry, d_parent);
-	struct mount *mount = mount_of(BPF_CORE_READ(file, f_path.mnt));
-	struct directory directory = { (u64)parent, (u64)BPF_CORE_READ(parent, d_inode), (u64)mount, which };
+	struct dentry *dentry = READ(file, f_path.dentry), *parent = READ(dentry, d_parent);
+	struct mount *mount = mount_of(READ(file, f_path.mnt));
+	struct directory directory = { (u64)parent, (u64)READ(parent, d_inode), (u64)mount, which };
 	struct ascent a = { .dentry = dentry, .mount = mount, .which = which };
 
 	/* The file itself may be a place, or be mounted by itself. */
@@ -157,7 +157,7 @@ static __always_inline bool is_quiet(struct file *file, u64 now)
  */
 static __always_inline bool is_remote(struct inode *inode)
 {
-	switch (BPF_CORE_READ(inode, i_sb, s_magic)) {
+	switch (READ(inode, i_sb, s_magic)) {
 	case 0x65735546: /* fuse, also on a device */
 		return true;
 	case 0x01021994: /* tmpfs */
@@ -169,5 +169,5 @@ static __always_inline bool is_remote(struct inode *inode)
 	case 0x24051905: /* ubifs */
 		return false;
 	}
-	return !BPF_CORE_READ(inode, i_sb, s_bdev);
+	return !READ(inode, i_sb, s_bdev);
 }

@@ -161,12 +161,12 @@ int on_io_uring_setup(struct syscall_exit *ctx)
 static __always_inline void fill_bpf_program(struct privilege_record *r, int fd)
 {
 	struct file *file = file_of(fd);
-	struct bpf_prog *program = file ? BPF_CORE_READ(file, private_data) : NULL;
+	struct bpf_prog *program = file ? READ(file, private_data) : NULL;
 
 	if (!program)
 		return;
-	r->arguments[0] = BPF_CORE_READ(program, type);
-	r->arguments[1] = BPF_CORE_READ(program, aux, id);
+	r->arguments[0] = READ(program, type);
+	r->arguments[1] = READ(program, aux, id);
 	BPF_CORE_READ_STR_INTO(&r->text, program, aux, name);
 }
 

@@ -110,10 +110,10 @@ static __always_inline u32 fill_program(struct exec_record *e, struct task_struc
 	e->path_len = e->cwd_len = 0;
 	if (file) {
 		fill_file(e, file);
-		e->path_len = put_path(BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), which, start);
+		e->path_len = put_path(READ(file, f_path.dentry), READ(file, f_path.mnt), which, start);
 	}
 	if (fs)
-		e->cwd_len = put_path(BPF_CORE_READ(fs, pwd.dentry), BPF_CORE_READ(fs, pwd.mnt), which, start + e->path_len);
+		e->cwd_len = put_path(READ(fs, pwd.dentry), READ(fs, pwd.mnt), which, start + e->path_len);
 	e->cgroup_len = put_cgroup(task, which, start + e->path_len + e->cwd_len);
 	return e->path_len + e->cwd_len + e->cgroup_len;
 }

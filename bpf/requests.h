@@ -62,18 +62,18 @@ static long find_result(u32 turn, struct batch *b)
 		return 1;
 	struct io_kiocb *req = request_of(node);
 
-	if (BPF_CORE_READ(req, cqe.user_data) == b->user_data && BPF_CORE_READ(req, cqe.res) == b->result) {
+	if (READ(req, cqe.user_data) == b->user_data && READ(req, cqe.res) == b->result) {
 		b->found = req;
 		return 1;
 	}
-	b->node = BPF_CORE_READ(node, next);
+	b->node = READ(node, next);
 	return 0;
 }
 
 /* The descriptor that a request names, or none: the file may be one of the ring alone. */
 static __always_inline u32 descriptor_of(struct io_kiocb *req)
 {
-	return BPF_CORE_READ(req, flags) & REQUEST_FIXED_FILE ? -1 : BPF_CORE_READ(req, cqe.fd);
+	return READ(req, flags) & REQUEST_FIXED_FILE ? -1 : READ(req, cqe.fd);
 }
 
 /* The name in a request's structure, by the field: the kernel's copy. */
@@ -83,10 +83,10 @@ static __always_inline u32 descriptor_of(struct io_kiocb *req)
 		struct type##___delayed *delayed = (void *)(req);                                                      \
 		struct filename *name;                                                                                 \
 		if (bpf_core_field_exists(delayed->field.__incomplete_filename))                                       \
-			name = BPF_CORE_READ(delayed, field.__incomplete_filename);                                    \
+			name = READ(delayed, field.__incomplete_filename);                                    \
 		else                                                                                                   \
-			name = BPF_CORE_READ(request, field);                                                          \
-		(u64) BPF_CORE_READ(name, name);                                                                       \
+			name = READ(request, field);                                                          \
+		(u64) READ(name, name);                                                                       \
 	})
 
 /* What the request asks for; false where it is nothing to tell of. */
@@ -103,41 +103,41 @@ static __always_inline bool fill_request(struct call *c, struct io_kiocb *req, u
 	case IORING_OP_OPENAT:
 	case IORING_OP_OPENAT2:
 		c->operation = FILE_OPEN;
-		c->dfd = BPF_CORE_READ(open, dfd);
+		c->dfd = READ(open, dfd);
 		c->name = NAME_IN(req, io_open, filename);
-		c->access = access_of(BPF_CORE_READ(open, how.flags));
+		c->access = access_of(READ(open, how.flags));
 		return true;
 	case IORING_OP_RENAMEAT:
 		c->operation = FILE_RENAME;
-		c->dfd = BPF_CORE_READ(rename, old_dfd);
+		c->dfd = READ(rename, old_dfd);
 		c->name = NAME_IN(req, io_rename, oldpath);
-		c->dfd2 = BPF_CORE_READ(rename, new_dfd);
+		c->dfd2 = READ(rename, new_dfd);
 		c->name2 = NAME_IN(req, io_rename, newpath);
 		return true;
 	case IORING_OP_UNLINKAT:
 		c->operation = FILE_UNLINK;
-		c->dfd = BPF_CORE_READ(unlink, dfd);
+		c->dfd = READ(unlink, dfd);
 		c->name = NAME_IN(req, io_unlink, filename);
-		c->argument = BPF_CORE_READ(unlink, flags);
+		c->argument = READ(unlink, flags);
 		return true;
 	case IORING_OP_MKDIRAT:
 		c->operation = FILE_MKDIR;
-		c->dfd = BPF_CORE_READ(mkdir, dfd);
+		c->dfd = READ(mkdir, dfd);
 		c->name = NAME_IN(req, io_mkdir, filename);
-		c->argument = BPF_CORE_READ(mkdir, mode);
+		c->argument = READ(mkdir, mode);
 		return true;
 	case IORING_OP_SYMLINKAT:
 		c->operation = FILE_SYMLINK;
 		c->text = 1;
-		c->dfd = BPF_CORE_READ(link, new_dfd);
+		c->dfd = READ(link, new_dfd);
 		c->name = NAME_IN(req, io_link, newpath);
 		c->name2 = NAME_IN(req, io_link, oldpath);
 		return true;
 	case IORING_OP_LINKAT:
 		c->operation = FILE_LINK;
-		c->dfd = BPF_CORE_READ(link, old_dfd);
+		c->dfd = READ(link, old_dfd);
 		c->name = NAME_IN(req, io_link, oldpath);
-		c->dfd2 = BPF_CORE_READ(link, new_dfd);
+		c->dfd2 = READ(link, new_dfd);
 		c->name2 = NAME_IN(req, io_link, newpath);
 		return true;
 	case IORING_OP_SETXATTR:
@@ -156,7 +156,7 @@ static __always_inline bool fill_request(struct call *c, struct io_kiocb *req, u
 	default:
 		return false;
 	}
-	struct xattr_name *name = BPF_CORE_READ(xattr, ctx.kname);
+	struct xattr_name *name = READ(xattr, ctx.kname);
 
 	c->operation = FILE_XATTR;
 	c->text = 1;

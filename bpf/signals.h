@@ -28,7 +28,7 @@ enum aim { AIM_PROCESS, AIM_GROUP, AIM_ALL };
 /* Whether the current task sent it by a system call. The code cannot decide alone: rt_sigqueueinfo lets the sender choose the kernel's own. */
 static __always_inline bool is_sent(struct kernel_siginfo *info)
 {
-	int code = BPF_CORE_READ(info, si_code);
+	int code = READ(info, si_code);
 
 	if (code > 0)
 		return false;

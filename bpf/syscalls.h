@@ -37,7 +37,7 @@ static __always_inline bool is_compat(void)
 }
 
 #define CALL_FIELD orig_ax
-#define ARGUMENT(regs, native, compat) (is_compat() ? (u32)BPF_CORE_READ(regs, compat) : BPF_CORE_READ(regs, native))
+#define ARGUMENT(regs, native, compat) (is_compat() ? (u32)READ(regs, compat) : READ(regs, native))
 #define FIRST(regs) ARGUMENT(regs, di, bx)
 #define SECOND(regs) ARGUMENT(regs, si, cx)
 #define THIRD(regs) ARGUMENT(regs, dx, dx)
@@ -52,14 +52,14 @@ static __always_inline bool is_compat(void)
 }
 
 #define CALL_FIELD syscallno
-#define FIRST(regs) BPF_CORE_READ(regs, orig_x0)
-#define SECOND(regs) BPF_CORE_READ(regs, user_regs.regs[1])
-#define THIRD(regs) BPF_CORE_READ(regs, user_regs.regs[2])
-#define FOURTH(regs) BPF_CORE_READ(regs, user_regs.regs[3])
-#define FIFTH(regs) BPF_CORE_READ(regs, user_regs.regs[4])
+#define FIRST(regs) READ(regs, orig_x0)
+#define SECOND(regs) READ(regs, user_regs.regs[1])
+#define THIRD(regs) READ(regs, user_regs.regs[2])
+#define FOURTH(regs) READ(regs, user_regs.regs[3])
+#define FIFTH(regs) READ(regs, user_regs.regs[4])
 #endif
 
-#define CALL(regs) BPF_CORE_READ(regs, CALL_FIELD)
+#define CALL(regs) READ(regs, CALL_FIELD)
 
 static __always_inline struct pt_regs *registers(void)
 {

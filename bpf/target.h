@@ -16,19 +16,19 @@
 /* As fill_actor, for a task that the verifier knows nothing of. */
 static __always_inline void read_actor(struct actor *actor, struct task_struct *task)
 {
-	actor->image.pid = BPF_CORE_READ(task, tgid);
+	actor->image.pid = READ(task, tgid);
 	if (bpf_core_field_size(task->self_exec_id) == 8) {
-		actor->image.execs = (u32)(BPF_CORE_READ(task, self_exec_id) - BPF_CORE_READ(task, parent_exec_id));
+		actor->image.execs = (u32)(READ(task, self_exec_id) - READ(task, parent_exec_id));
 	} else {
 		struct task_struct___narrow *narrow = (void *)task;
 
-		actor->image.execs = BPF_CORE_READ(narrow, self_exec_id) - BPF_CORE_READ(narrow, parent_exec_id);
+		actor->image.execs = READ(narrow, self_exec_id) - READ(narrow, parent_exec_id);
 	}
-	actor->image.start = BPF_CORE_READ(task, group_leader, start_boottime);
-	actor->euid = BPF_CORE_READ(task, cred, euid.val);
-	actor->auid = BPF_CORE_READ(task, loginuid.val);
-	actor->session = BPF_CORE_READ(task, sessionid);
-	actor->tid = BPF_CORE_READ(task, pid);
+	actor->image.start = READ(task, group_leader, start_boottime);
+	actor->euid = READ(task, cred, euid.val);
+	actor->auid = READ(task, loginuid.val);
+	actor->session = READ(task, sessionid);
+	actor->tid = READ(task, pid);
 	bpf_core_read(actor->comm, sizeof(actor->comm), &task->comm);
 }
 
@@ -43,7 +43,7 @@ static __always_inline void *xarray_entry(void *entry, u32 index)
 
 		if (((u64)entry & 3) != XARRAY_NODE)
 			break;
-		shift = BPF_CORE_READ(node, shift);
+		shift = READ(node, shift);
 		u32 slot = shift < 32 ? index >> shift : 0;
 
 		/* Only the topmost node can be too small for the index. */
@@ -59,7 +59,7 @@ static __always_inline void *xarray_entry(void *entry, u32 index)
 
 static __always_inline struct task_struct *task_of(struct pid *pid)
 {
-	struct hlist_node *first = BPF_CORE_READ(pid, tasks[PIDTYPE_PID].first);
+	struct hlist_node *first = READ(pid, tasks[PIDTYPE_PID].first);
 
 	return first ? (void *)first - bpf_core_field_offset(struct task_struct, pid_links) : NULL;
 }
@@ -74,7 +74,7 @@ static __always_inline struct task_struct *task_of_number(u32 number)
 	if (level >= 32 || !number)
 		return NULL;
 	bpf_core_read(&ns, sizeof(ns), &own->numbers[level].ns);
-	pid = xarray_entry(BPF_CORE_READ(ns, idr.idr_rt.xa_head), number);
+	pid = xarray_entry(READ(ns, idr.idr_rt.xa_head), number);
 	return pid ? task_of(pid) : NULL;
 }
 
@@ -88,7 +88,7 @@ static __always_inline void fill_target(struct actor *target, struct task_struct
 static __always_inline void put_file_name(char *text, u32 size, struct file *file)
 {
 	if (file)
-		bpf_probe_read_kernel_str(text, size, BPF_CORE_READ(file, f_path.dentry, d_name.name));
+		bpf_probe_read_kernel_str(text, size, READ(file, f_path.dentry, d_name.name));
 }
 
 /* The task behind a pidfd. The caller knows that it is one, because the kernel took it for one. */
@@ -100,9 +100,9 @@ static __always_inline struct task_struct *task_of_pidfd(int fd)
 	if (!file)
 		return NULL;
 	/* Since Linux 6.9 on a file system of its own. */
-	if (BPF_CORE_READ(file, f_inode, i_sb, s_magic) == PIDFS_MAGIC)
-		pid = BPF_CORE_READ(file, f_inode, i_private);
+	if (READ(file, f_inode, i_sb, s_magic) == PIDFS_MAGIC)
+		pid = READ(file, f_inode, i_private);
 	else
-		pid = BPF_CORE_READ(file, private_data);
+		pid = READ(file, private_data);
 	return pid ? task_of(pid) : NULL;
 }

@@ -45,7 +45,7 @@ static __always_inline u32 execs(struct task_struct *task)
 		return (u32)(task->self_exec_id - task->parent_exec_id);
 	struct task_struct___narrow *narrow = (void *)task;
 
-	return BPF_CORE_READ(narrow, self_exec_id) - BPF_CORE_READ(narrow, parent_exec_id);
+	return READ(narrow, self_exec_id) - READ(narrow, parent_exec_id);
 }
 
 /* A process is its leading thread. Its start moves with it when another thread execs. */
@@ -108,7 +108,7 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 	out->ppid = task->real_parent->tgid;
 	out->auid = task->loginuid.val;
 	out->session = task->sessionid;
-	out->sid = BPF_CORE_READ(signal, pids[PIDTYPE_SID], numbers[0].nr);
+	out->sid = READ(signal, pids[PIDTYPE_SID], numbers[0].nr);
 	out->mntns = ns->mnt_ns->ns.inum;
 	out->netns = ns->net_ns->ns.inum;
 	out->utsns = ns->uts_ns->ns.inum;
@@ -121,7 +121,7 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 		struct pid_namespace *pidns = NULL;
 
 		bpf_core_read(&pidns, sizeof(pidns), &pid->numbers[level].ns);
-		out->pidns = BPF_CORE_READ(pidns, ns.inum);
+		out->pidns = READ(pidns, ns.inum);
 	}
 	out->flags = task->flags;
 	bpf_probe_read_kernel(out->comm, sizeof(out->comm), task->comm);
@@ -138,53 +138,37 @@ static __always_inline void fill_task(struct task *out, struct task_struct *task
 /* The file behind a descriptor of the task that runs. */
 static __always_inline struct file *file_of(u32 fd)
 {
-	struct fdtable *table = BPF_CORE_READ(bpf_get_current_task_btf(), files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
-	struct file *file = NULL;
+	struct fdtable *table = READ(bpf_get_current_task_btf(), files, fdt);
 
-	if (fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
-		return NULL;
-	return file;
-}
-
-/* The same without calls of helpers, for where it is done all the time: the kernel takes a millisecond more to load a program that does it. */
-static __always_inline struct file *file_at(u32 fd)
-{
-	struct fdtable *table = bpf_get_current_task_btf()->files->fdt;
-	struct file **files = table->fd;
-	struct file *file = NULL;
-
-	if (fd >= table->max_fds || bpf_probe_read_kernel(&file, sizeof(file), &files[fd]))
-		return NULL;
-	return file;
+	return fd < READ(table, max_fds) ? READ_AT(READ(table, fd), fd) : NULL;
 }
 
 /* When a file changed: its contents, and anything of it. ns since 1970. */
 static __always_inline u64 mtime(struct inode *inode)
 {
 	if (bpf_core_field_exists(inode->i_mtime_sec))
-		return BPF_CORE_READ(inode, i_mtime_sec) * 1000000000ull + BPF_CORE_READ(inode, i_mtime_nsec);
+		return READ(inode, i_mtime_sec) * 1000000000ull + READ(inode, i_mtime_nsec);
 	struct inode___whole *whole = (void *)inode;
 
 	if (bpf_core_field_exists(whole->__i_mtime))
-		return BPF_CORE_READ(whole, __i_mtime.tv_sec) * 1000000000ull + BPF_CORE_READ(whole, __i_mtime.tv_nsec);
+		return READ(whole, __i_mtime.tv_sec) * 1000000000ull + READ(whole, __i_mtime.tv_nsec);
 	struct inode___old *old = (void *)inode;
 
-	return BPF_CORE_READ(old, i_mtime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_mtime.tv_nsec);
+	return READ(old, i_mtime.tv_sec) * 1000000000ull + READ(old, i_mtime.tv_nsec);
 }
 
 static __always_inline u64 ctime(struct inode *inode)
 {
 	/* Since Linux 6.13 the highest bit says that somebody has asked for it. */
 	if (bpf_core_field_exists(inode->i_ctime_sec))
-		return BPF_CORE_READ(inode, i_ctime_sec) * 1000000000ull + (BPF_CORE_READ(inode, i_ctime_nsec) & 0x7fffffff);
+		return READ(inode, i_ctime_sec) * 1000000000ull + (READ(inode, i_ctime_nsec) & 0x7fffffff);
 	struct inode___whole *whole = (void *)inode;
 
 	if (bpf_core_field_exists(whole->__i_ctime))
-		return BPF_CORE_READ(whole, __i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(whole, __i_ctime.tv_nsec);
+		return READ(whole, __i_ctime.tv_sec) * 1000000000ull + READ(whole, __i_ctime.tv_nsec);
 	struct inode___old *old = (void *)inode;
 
-	return BPF_CORE_READ(old, i_ctime.tv_sec) * 1000000000ull + BPF_CORE_READ(old, i_ctime.tv_nsec);
+	return READ(old, i_ctime.tv_sec) * 1000000000ull + READ(old, i_ctime.tv_nsec);
 }
 
 /* Where a walk over the components of a path stands: the strings go into a scratch from `start` on, `at` bytes so far, `limit` at the most. */
@@ -227,13 +211,13 @@ static __always_inline bool put_component(struct walk *w, const void *name)
 __attribute__((noinline)) int is_root(u64 address)
 {
 	struct mount *mount = (struct mount *)address;
-	struct mnt_namespace *ns = BPF_CORE_READ(mount, mnt_ns);
+	struct mnt_namespace *ns = READ(mount, mnt_ns);
 
 	if (!ns)
 		return 0;
 	if ((u64)ns >= (u64)-MAX_ERRNO)
 		return 1;
-	u32 inum = BPF_CORE_READ(ns, ns.inum);
+	u32 inum = READ(ns, ns.inum);
 
 	return inum && inum != MNT_NS_ANON_INO;
 }
@@ -242,7 +226,7 @@ static __always_inline void stand_at(struct walk *w, struct dentry *dentry, stru
 {
 	w->dentry = dentry;
 	w->mount = mount;
-	w->top = BPF_CORE_READ(mount, mnt.mnt_root);
+	w->top = READ(mount, mnt.mnt_root);
 }
 
 /* A name, and what it is in. The sequence is odd while the kernel changes them, and another one afterwards. */
@@ -261,15 +245,20 @@ static __always_inline struct component component_of(struct dentry *dentry)
 	struct component c;
 	u64 begin[8];
 
-	if (sequence < parent && sequence < name && parent < sizeof(begin) && name < sizeof(begin)) {
+	if (can_cast) {
+		c.sequence = READ(dentry, d_seq.seqcount.sequence);
+		asm volatile("" ::: "memory");
+		c.parent = READ(dentry, d_parent);
+		c.name = READ(dentry, d_name.name);
+	} else if (sequence < parent && sequence < name && parent < sizeof(begin) && name < sizeof(begin)) {
 		bpf_probe_read_kernel(begin, sizeof(begin), dentry);
 		c.sequence = *(u32 *)((void *)begin + sequence);
 		c.parent = *(struct dentry **)((void *)begin + parent);
 		c.name = *(const unsigned char **)((void *)begin + name);
 	} else {
-		c.sequence = BPF_CORE_READ(dentry, d_seq.seqcount.sequence);
-		c.parent = BPF_CORE_READ(dentry, d_parent);
-		c.name = BPF_CORE_READ(dentry, d_name.name);
+		c.sequence = READ(dentry, d_seq.seqcount.sequence);
+		c.parent = READ(dentry, d_parent);
+		c.name = READ(dentry, d_name.name);
 	}
 	return c;
 }
@@ -277,7 +266,7 @@ static __always_inline struct component component_of(struct dentry *dentry)
 /* Whether a component is another by now, or was about to be when it was read; without a branch, each of which doubles what the verifier has to look at. */
 static __always_inline u32 has_changed(u64 dentry, u32 sequence)
 {
-	return (BPF_CORE_READ((struct dentry *)dentry, d_seq.seqcount.sequence) ^ sequence) | (sequence & 1);
+	return (READ((struct dentry *)dentry, d_seq.seqcount.sequence) ^ sequence) | (sequence & 1);
 }
 
 #define CHANGED (-1)
@@ -313,13 +302,13 @@ static __always_inline long climb(struct walk *w, int (*put)(struct walk *w, str
 	if (rooted && dentry == w->root)
 		w->rooted = w->at;
 	if (dentry == w->top) {
-		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
+		struct mount *above = READ(mount, mnt_parent);
 
 		if (above == mount || !above) {
 			w->whole = true;
 			return 1;
 		}
-		stand_at(w, BPF_CORE_READ(mount, mnt_mountpoint), above);
+		stand_at(w, READ(mount, mnt_mountpoint), above);
 		return 0;
 	}
 	struct component c = component_of(dentry);
@@ -352,14 +341,14 @@ static long cgroup_step(u32 turn, struct walk *w)
 	struct kernfs_node *node = w->node, *parent;
 
 	if (bpf_core_field_exists(node->parent)) {
-		parent = BPF_CORE_READ(node, parent);
+		parent = READ(node, parent);
 	} else {
 		struct kernfs_node___renamed *renamed = (void *)node;
 
-		parent = BPF_CORE_READ(renamed, __parent);
+		parent = READ(renamed, __parent);
 	}
 	w->whole = !parent;
-	if (w->whole || !put_component(w, BPF_CORE_READ(node, name)))
+	if (w->whole || !put_component(w, READ(node, name)))
 		return 1;
 	w->node = parent;
 	return 0;
@@ -370,9 +359,9 @@ static __always_inline bool is_at_top(struct walk *w)
 {
 	struct dentry *dentry = w->dentry;
 	struct mount *mount = w->mount;
-	struct mount *above = BPF_CORE_READ(mount, mnt_parent);
+	struct mount *above = READ(mount, mnt_parent);
 
-	return dentry && dentry == BPF_CORE_READ(mount, mnt.mnt_root) && (above == mount || !above);
+	return dentry && dentry == READ(mount, mnt.mnt_root) && (above == mount || !above);
 }
 
 /* Marks a path that did not fit, or leads to no root: a component `...` stands in place of what is missing. */
@@ -423,5 +412,5 @@ __attribute__((noinline)) u32 write_cgroup(u64 node, u32 which, u32 start)
 
 static __always_inline u32 put_cgroup(struct task_struct *task, u32 which, u32 start)
 {
-	return inside(write_cgroup((u64)BPF_CORE_READ(task, cgroups, dfl_cgrp, kn), which, start));
+	return inside(write_cgroup((u64)READ(task, cgroups, dfl_cgrp, kn), which, start));
 }

@@ -96,19 +96,19 @@ static __always_inline struct sock *socket_of(struct file *file)
 {
 	if (!file)
 		return NULL;
-	struct socket *socket = BPF_CORE_READ(file, private_data);
+	struct socket *socket = READ(file, private_data);
 
 	/* A file that is no socket has something else there; a socket points back to its file. */
-	if (!socket || BPF_CORE_READ(socket, file) != file)
+	if (!socket || READ(socket, file) != file)
 		return NULL;
-	return BPF_CORE_READ(socket, sk);
+	return READ(socket, sk);
 }
 
 static __always_inline bool is_tcp(const struct sock *sk)
 {
-	u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	u16 family = READ(sk, __sk_common.skc_family);
 
-	return (family == AF_INET || family == AF_INET6) && BPF_CORE_READ(sk, sk_protocol) == IPPROTO_TCP;
+	return (family == AF_INET || family == AF_INET6) && READ(sk, sk_protocol) == IPPROTO_TCP;
 }
 
 static __always_inline int accepted(long fd)
@@ -119,11 +119,11 @@ static __always_inline int accepted(long fd)
 	if (fd < 0)
 		return 0;
 	sk = socket_of(file_of(fd));
-	if (!sk || !is_tcp(sk) || BPF_CORE_READ(sk, __sk_common.skc_state) == TCP_CLOSE)
+	if (!sk || !is_tcp(sk) || READ(sk, __sk_common.skc_state) == TCP_CLOSE)
 		return 0;
 	r.h = header(KIND_ENDPOINT);
 	fill_actor(&r.actor, bpf_get_current_task_btf());
-	r.socket = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
+	r.socket = READ(sk, __sk_common.skc_cookie.counter);
 	r.since = r.h.at;
 	r.transport = IPPROTO_TCP;
 	r.direction = DIRECTION_IN;
@@ -165,7 +165,7 @@ static __always_inline int connected(long ret, struct file *file, u64 name)
 	r.h = header(KIND_CONNECT_FAILED);
 	fill_actor(&r.actor, bpf_get_current_task_btf());
 	r.since = r.h.at;
-	r.socket = BPF_CORE_READ(sk, __sk_common.skc_cookie.counter);
+	r.socket = READ(sk, __sk_common.skc_cookie.counter);
 	r.transport = IPPROTO_TCP;
 	r.direction = DIRECTION_OUT;
 	r.result = -ret;

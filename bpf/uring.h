@@ -57,11 +57,11 @@ static __always_inline bool is_left(struct file *file, u32 own)
 {
 	if (references(file) == (own != NO_DESCRIPTOR ? 1 : 0))
 		return true;
-	struct fdtable *table = BPF_CORE_READ(bpf_get_current_task_btf(), files, fdt);
+	struct fdtable *table = READ(bpf_get_current_task_btf(), files, fdt);
 	struct descriptors d = { .file = file, .own = own };
-	u32 max = BPF_CORE_READ(table, max_fds);
+	u32 max = READ(table, max_fds);
 
-	d.files = BPF_CORE_READ(table, fd);
+	d.files = READ(table, fd);
 	bpf_loop(max < DESCRIPTORS ? max : DESCRIPTORS, find_descriptor, &d, 0);
 	return !d.found;
 }
@@ -80,8 +80,8 @@ __attribute__((noinline)) int answer(u64 request, s32 result, u32 untold, u64 of
 	r.result = result < 0 ? -result : 0;
 	r.untold = untold;
 	if (file) {
-		r.inode = BPF_CORE_READ(file, f_inode, i_ino);
-		r.dev = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
+		r.inode = READ(file, f_inode, i_ino);
+		r.dev = READ(file, f_inode, i_sb, s_dev);
 	}
 	give(&r, sizeof(r), CLASS_FILE);
 	return 0;
@@ -91,8 +91,8 @@ __attribute__((noinline)) int answer(u64 request, s32 result, u32 untold, u64 of
 __attribute__((noinline)) int is_open_told(u64 address)
 {
 	struct file *file = (struct file *)address;
-	u32 mode = BPF_CORE_READ(file, f_mode);
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	u32 mode = READ(file, f_mode);
+	struct inode *inode = READ(file, f_inode);
 
 	return !(mode & FMODE_PATH) && inode &&
 	       is_told(bpf_get_current_task_btf(), file, inode, mode, bpf_ktime_get_boot_ns());
@@ -106,7 +106,7 @@ __attribute__((noinline)) int open_begins(u64 address, u32 flags)
 
 	if (!c)
 		return 0;
-	return begins(c, file, BPF_CORE_READ(file, f_inode), BPF_CORE_READ(file, f_mode), flags, bpf_ktime_get_boot_ns());
+	return begins(c, file, READ(file, f_inode), READ(file, f_mode), flags, bpf_ktime_get_boot_ns());
 }
 
 /* A request has opened a file that its process has by a descriptor. */
@@ -120,7 +120,7 @@ __attribute__((noinline)) int open_done(u64 request, s32 fd)
 		return 0;
 	c->fd = fd;
 	c->request = request;
-	if (file && is_open_told(file) && open_begins(file, BPF_CORE_READ(open, how.flags)))
+	if (file && is_open_told(file) && open_begins(file, READ(open, how.flags)))
 		return tell_file(c);
 	return answer(request, 0, true, file);
 }
@@ -141,15 +141,15 @@ static long find_open(u32 turn, struct batch *b)
 		return 1;
 	struct io_kiocb *req = request_of(node);
 	struct io_open *open = (void *)req;
-	u8 opcode = BPF_CORE_READ(req, opcode);
+	u8 opcode = READ(req, opcode);
 	u64 key = (u64)req;
 
-	if ((opcode == IORING_OP_OPENAT || opcode == IORING_OP_OPENAT2) && BPF_CORE_READ(req, cqe.res) == b->result &&
-	    !BPF_CORE_READ(open, file_slot) && !bpf_map_lookup_elem(&told_early, &key)) {
+	if ((opcode == IORING_OP_OPENAT || opcode == IORING_OP_OPENAT2) && READ(req, cqe.res) == b->result &&
+	    !READ(open, file_slot) && !bpf_map_lookup_elem(&told_early, &key)) {
 		b->found = req;
 		return 1;
 	}
-	b->node = BPF_CORE_READ(node, next);
+	b->node = READ(node, next);
 	return 0;
 }
 
@@ -157,11 +157,11 @@ static long find_open(u32 turn, struct batch *b)
 __attribute__((noinline)) int tell_early(u64 request, s32 fd)
 {
 	struct io_kiocb *req = (struct io_kiocb *)request;
-	struct io_ring_ctx *ring = BPF_CORE_READ(req, ctx);
+	struct io_ring_ctx *ring = READ(req, ctx);
 	struct batch b = { .result = fd };
 	u8 one = 1;
 
-	b.node = BPF_CORE_READ(ring, submit_state.compl_reqs.first);
+	b.node = READ(ring, submit_state.compl_reqs.first);
 	bpf_loop(MAX_BATCH, find_open, &b, 0);
 	u64 key = (u64)b.found;
 
@@ -189,7 +189,7 @@ __attribute__((noinline)) u64 closes_unheard(u64 request, u32 fd)
 
 	if (!file || !bpf_map_lookup_elem(&opened, &address))
 		return 0;
-	if (BPF_CORE_READ(req, flags) & REQUEST_SILENT)
+	if (READ(req, flags) & REQUEST_SILENT)
 		return is_left(file, fd) ? address : 0;
 	bpf_map_update_elem(&closes, &key, &address, BPF_ANY);
 	return 0;
@@ -213,9 +213,9 @@ __attribute__((noinline)) int close_asked(u64 request)
 {
 	struct io_close *close = (struct io_close *)request;
 
-	if (BPF_CORE_READ(close, file_slot))
+	if (READ(close, file_slot))
 		return 0;
-	u32 fd = BPF_CORE_READ(close, fd);
+	u32 fd = READ(close, fd);
 
 	tell_early(request, fd);
 	u64 address = closes_unheard(request, fd);
@@ -251,13 +251,13 @@ int BPF_PROG(on_request, struct io_kiocb *req)
 		return 0;
 	/* Another request had this place before. */
 	bpf_map_delete_elem(&told_early, &c->request);
-	u32 flags = BPF_CORE_READ(req, flags), only = 0, *creds = bpf_map_lookup_elem(&request_creds, &only);
+	u32 flags = READ(req, flags), only = 0, *creds = bpf_map_lookup_elem(&request_creds, &only);
 
 	c->flags = FILE_ASKED;
 	if (flags & REQUEST_SILENT)
 		c->flags |= FILE_SILENT;
 	if (creds && flags & *creds)
-		c->creds = (u64)BPF_CORE_READ(req, creds);
+		c->creds = (u64)READ(req, creds);
 	tell_name(c);
 	return 0;
 }
@@ -269,8 +269,8 @@ __attribute__((noinline)) int connection_done(u64 request, u32 opcode, s32 resul
 	struct io_connect *connect = (void *)req;
 
 	if (opcode == IORING_OP_ACCEPT)
-		return BPF_CORE_READ(accept, file_slot) ? 0 : accepted(result);
-	return connected(result, BPF_CORE_READ(req, file), (u64)BPF_CORE_READ(connect, addr));
+		return READ(accept, file_slot) ? 0 : accepted(result);
+	return connected(result, READ(req, file), (u64)READ(connect, addr));
 }
 
 /* Something was done to a file that the request has at hand. */
@@ -281,7 +281,7 @@ __attribute__((noinline)) int change_done(u64 request, u32 operation, s32 result
 
 	if (!c)
 		return 0;
-	c->file = (u64)BPF_CORE_READ(req, file);
+	c->file = (u64)READ(req, file);
 	c->fd = -1;
 	c->request = request;
 	return c->file ? tell_file(c) : 0;
@@ -291,11 +291,11 @@ __attribute__((noinline)) int done(u64 request)
 {
 	struct io_kiocb *req = (struct io_kiocb *)request;
 	struct io_open *open = (struct io_open *)request;
-	u8 opcode = BPF_CORE_READ(req, opcode);
+	u8 opcode = READ(req, opcode);
 
 	if (!is_one_of(ANSWERING, opcode))
 		return 0;
-	s32 result = BPF_CORE_READ(req, cqe.res);
+	s32 result = READ(req, cqe.res);
 	u64 key = request;
 
 	switch (opcode) {
@@ -309,7 +309,7 @@ __attribute__((noinline)) int done(u64 request)
 		if (!bpf_map_delete_elem(&told_early, &key))
 			return 0;
 		/* Without a descriptor, or when it is closed again already, its name is all there is. */
-		if (result < 0 || BPF_CORE_READ(open, file_slot) || !file_of(result))
+		if (result < 0 || READ(open, file_slot) || !file_of(result))
 			break;
 		return open_done(request, result);
 	case IORING_OP_FSETXATTR:
@@ -328,7 +328,7 @@ SEC("tp_btf/io_uring_complete")
 int BPF_PROG(on_answer, void *ring, struct io_kiocb *req)
 {
 	/* Most are none of these, and functions are not called for nothing. */
-	return req && is_one_of(ANSWERING, BPF_CORE_READ(req, opcode)) ? done(plain(req)) : 0;
+	return req && is_one_of(ANSWERING, READ(req, opcode)) ? done(plain(req)) : 0;
 }
 
 /* The request that the running task is at, if it is a worker thread. */
@@ -336,7 +336,7 @@ static __always_inline struct io_kiocb *current_request(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct io_worker *worker = task->flags & PF_IO_WORKER ? task->worker_private : NULL;
-	struct io_wq_work *work = worker ? BPF_CORE_READ(worker, cur_work) : NULL;
+	struct io_wq_work *work = worker ? READ(worker, cur_work) : NULL;
 
 	return work ? (void *)work - bpf_core_field_offset(struct io_kiocb, work) : NULL;
 }
@@ -346,7 +346,7 @@ __attribute__((noinline)) u64 request_with(u64 ring, u64 user_data, s32 result)
 {
 	struct batch b = { .user_data = user_data, .result = result };
 
-	b.node = BPF_CORE_READ((struct io_ring_ctx *)ring, submit_state.compl_reqs.first);
+	b.node = READ((struct io_ring_ctx *)ring, submit_state.compl_reqs.first);
 	bpf_loop(MAX_BATCH, find_result, &b, 0);
 	return (u64)b.found;
 }
@@ -360,7 +360,7 @@ int BPF_PROG(on_overflow, struct io_ring_ctx *ring, u64 user_data, s32 result)
 {
 	struct io_kiocb *req = current_request();
 
-	if (req && BPF_CORE_READ(req, cqe.user_data) == user_data && BPF_CORE_READ(req, cqe.res) == result)
+	if (req && READ(req, cqe.user_data) == user_data && READ(req, cqe.res) == result)
 		return done((u64)req);
 	u64 found = request_with(plain(ring), user_data, result);
 

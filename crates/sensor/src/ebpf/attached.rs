@@ -367,6 +367,13 @@ fn open(
         let size = match map.name().to_str() {
             Some("events") => config.events,
             Some("bulk") => config.bulk,
+            Some(".rodata.read") => {
+                let can_cast = map.initial_value_mut().and_then(|value| value.first_mut());
+                *can_cast
+                    .ok_or_else(|| EbpfError::Refused("the object says nothing of casts".to_owned()))? =
+                    kernel.can_cast.into();
+                continue;
+            }
             _ => continue,
         };
         map.set_max_entries(size).map_err(|e| EbpfError::Refused(format!("{e:#}")))?;

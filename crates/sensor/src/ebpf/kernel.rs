@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use libbpf_rs::btf::{
     Btf,
-    types::{Enum, Typedef},
+    types::{Enum, Func, Typedef},
 };
 
 use super::hooks::{Attach, CLASSES};
@@ -18,6 +18,8 @@ pub(super) struct Kernel {
     pub(super) lacking: HashMap<&'static str, &'static str>,
     /// The flag of a request to io_uring that has rights of its own; `None` where the types do not tell.
     pub(super) request_creds: Option<u32>,
+    /// Whether programs can say which type stands at an address (Linux 6.2).
+    pub(super) can_cast: bool,
 }
 
 impl Kernel {
@@ -38,6 +40,7 @@ impl Kernel {
                 .find(|member| member.name.is_some_and(|name| name == "REQ_F_CREDS_BIT"))
                 .map(|member| member.value)
         });
+        kernel.can_cast = types.type_by_name::<Func<'_>>("bpf_rdonly_cast").is_some();
         kernel.request_creds = bit.and_then(|bit| 1u32.checked_shl(u32::try_from(bit).ok()?));
         kernel
     }
