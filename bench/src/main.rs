@@ -3,6 +3,7 @@
 mod arrival;
 mod audit;
 mod cpu;
+mod disk;
 mod files;
 mod fleet;
 mod floor;
@@ -34,7 +35,7 @@ use clap::{Parser, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tempfile::TempDir;
 
-use self::{files::Kind, floor::Floor, program::Programs, report::Report, storm::Storm};
+use self::{disk::Disk, files::Kind, floor::Floor, program::Programs, report::Report, storm::Storm};
 
 /// Measures luarm against nothing, against kernel audit and against the least that any reader costs
 ///
@@ -51,6 +52,9 @@ struct Options {
     /// A fiftieth of everything in two rounds: shows that it works, proves nothing
     #[arg(long)]
     quick: bool,
+    /// Keep a copy in docs/bench of a run of some parts, too
+    #[arg(long)]
+    keep: bool,
     /// Programs in an exec storm
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     execs: u64,
@@ -139,6 +143,8 @@ const EVERYTHING: &[Part] = &[
 /// What every measurement needs.
 struct Bench {
     luarm: PathBuf,
+    /// Unmounted before its directory goes.
+    disk: Disk,
     dir: TempDir,
     programs: Programs,
     rounds: u32,
@@ -157,6 +163,11 @@ impl Bench {
     /// An empty directory for one measurement.
     fn empty_dir(&self) -> anyhow::Result<TempDir> {
         tempfile::tempdir_in(self.dir.path()).context("cannot make a directory")
+    }
+
+    /// An empty directory for the files of a workload.
+    fn workplace(&self) -> anyhow::Result<TempDir> {
+        tempfile::tempdir_in(self.disk.path()).context("cannot make a directory")
     }
 }
 
@@ -222,11 +233,11 @@ fn measure(options: &Options) -> anyhow::Result<()> {
         }
     }
     report.goals();
-    if options.quick || !options.parts.is_empty() {
-        eprintln!("bench: only a full run is kept in docs/bench");
+    if options.quick || !(options.parts.is_empty() || options.keep) {
+        eprintln!("bench: only a full run is kept in docs/bench, or with --keep");
         return Ok(());
     }
-    let copy = report.keep(&root().join("docs/bench"))?;
+    let copy = report.keep(&root().join("docs/bench"), &options.parts)?;
     eprintln!("bench: kept as {}", copy.display());
     Ok(())
 }
@@ -248,5 +259,6 @@ fn prepare(options: &Options) -> anyhow::Result<Bench> {
     let dir = TempDir::with_prefix_in("bench-", &parent)
         .with_context(|| format!("cannot make a directory in {}", parent.display()))?;
     let programs = Programs::compile(&root().join("bench/programs"), dir.path())?;
-    Ok(Bench { luarm, dir, programs, rounds: options.rounds, interrupted })
+    let disk = Disk::make(&dir)?;
+    Ok(Bench { luarm, disk, dir, programs, rounds: options.rounds, interrupted })
 }
