@@ -155,9 +155,9 @@ fn make(within: &Path, rate: u64, seconds: u64) -> anyhow::Result<()> {
         while made < (tick + 1) * rate / 1000 {
             let path = within.join((made / 2).to_string());
             if made % 2 == 0 {
-                fs::create_dir(&path)?
+                fs::create_dir(&path)?;
             } else {
-                fs::remove_dir(&path)?
+                fs::remove_dir(&path)?;
             }
             made += 1;
         }

@@ -18,6 +18,16 @@ fn made(id: i64) -> luarm_schema::Batch {
     batch(id, rows, Vec::new())
 }
 
+/// Stores a batch, as an agent does: by trying again.
+fn store(ledger: &mut Ledger, id: i64) {
+    loop {
+        match ledger.append(&identity(), &made(id)) {
+            Ok(refused) => return assert!(refused.is_empty(), "{refused:?}"),
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    }
+}
+
 #[test]
 fn a_cluster_stores_each_batch_once_and_a_node_alone_says_that_it_is() {
     let Some(mut galera) = Galera::start("a_cluster_stores_each_batch_once_and_a_node_alone_says_that_it_is")
@@ -34,12 +44,7 @@ fn a_cluster_stores_each_batch_once_and_a_node_alone_says_that_it_is() {
             scope.spawn(|| {
                 let mut ledger = Ledger::open(url).unwrap();
                 for id in 1..=BATCHES {
-                    loop {
-                        match ledger.append(&identity(), &made(id)) {
-                            Ok(refused) => break assert!(refused.is_empty(), "{refused:?}"),
-                            Err(error) => assert!(error.is_transient(), "{error}"),
-                        }
-                    }
+                    store(&mut ledger, id);
                 }
             });
         }
@@ -57,7 +62,7 @@ fn a_cluster_stores_each_batch_once_and_a_node_alone_says_that_it_is() {
     let mut ledgers = [0, 1].map(|n| Ledger::open(&nodes[n]).unwrap());
     for id in BATCHES + 1..=BATCHES + 50 {
         let [here, there] = &mut ledgers;
-        here.append(&identity(), &made(id)).unwrap();
+        store(here, id);
         assert_eq!(there.last_batch(&identity()).unwrap(), id);
     }
 
@@ -67,7 +72,7 @@ fn a_cluster_stores_each_batch_once_and_a_node_alone_says_that_it_is() {
     let (one, two) = (&nodes[0], parsed(&galera.url(&[1, 2], "audit")));
     galera.kill(0);
     galera.wait_for(2);
-    ledger.append(&identity(), &made(BATCHES + 51)).unwrap();
+    store(&mut ledger, BATCHES + 51);
     let error = Ledger::open(one).unwrap_err();
     assert!(error.is_transient(), "{error}");
     galera.run(0);
@@ -96,7 +101,7 @@ fn a_cluster_stores_each_batch_once_and_a_node_alone_says_that_it_is() {
     // Somebody decides that it is the cluster.
     galera.ask(1, "SET GLOBAL wsrep_provider_options = 'pc.bootstrap=1'");
     galera.wait_for(1);
-    left.append(&identity(), &made(BATCHES + 52)).unwrap();
+    store(&mut left, BATCHES + 52);
     galera.run(0);
     galera.run(2);
     galera.wait_for(3);
