@@ -11,6 +11,7 @@ mod fixture;
 mod full_disk;
 mod ledger;
 mod opening;
+mod places;
 mod reading;
 mod refusal;
 mod registry;
