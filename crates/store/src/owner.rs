@@ -148,7 +148,21 @@ impl Owner {
         self.retain_at(Time::now(), keep)
     }
 
+    /// What [`Owner::retain`] would drop now.
+    pub fn would_retain(&mut self, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
+        self.would_retain_at(Time::now(), keep)
+    }
+
     /// The same, as if it were `now`.
+    pub fn would_retain_at(&mut self, now: Time, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
+        let days = retention::Days::new(now, keep);
+        match &mut self.0 {
+            Engine::Mysql(connection) => retention::foresee(connection, days),
+            Engine::Postgres(connection) => retention::foresee(connection, days),
+        }
+    }
+
+    /// The same as [`Owner::retain`], as if it were `now`.
     pub fn retain_at(&mut self, now: Time, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
         let days = retention::Days::new(now, keep);
         match &mut self.0 {
