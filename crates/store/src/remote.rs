@@ -2,6 +2,7 @@
 //!
 //! An engine gives a [`session::Session`]; everything else is written once, here.
 
+mod address;
 pub(crate) mod appender;
 pub(crate) mod asker;
 mod connection;
@@ -17,7 +18,9 @@ mod resume;
 pub(crate) mod retention;
 mod schema;
 mod session;
+pub(crate) mod tls;
 
+pub(crate) use address::{Address, Tls};
 pub(crate) use appender::Appender;
 pub(crate) use asker::{Asker, Cancel};
 pub(crate) use connection::{Connection, Keeping};

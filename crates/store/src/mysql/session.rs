@@ -9,7 +9,7 @@ use luarm_schema::{
     bulk::{LoadData, LoadDataInfile},
 };
 use mysql_async::{
-    Column, Conn, Opts, OptsBuilder, Row, Value,
+    Column, Conn, Opts, OptsBuilder, Row, SslOpts, Value,
     consts::{ColumnFlags, ColumnType},
     prelude::Queryable,
 };
@@ -17,7 +17,7 @@ use mysql_async::{
 use crate::{
     Cell, RowSink,
     error::Trouble,
-    remote::{Class, Datum, Failure, Session, StreamError, is_loopback},
+    remote::{Address, Class, Datum, Failure, Session, StreamError, Tls, is_loopback, tls},
 };
 
 /// Bytes of a packet of a stream.
@@ -43,11 +43,35 @@ pub(crate) struct Kill {
     id: u32,
 }
 
-fn opts(url: &str) -> Result<OptsBuilder, Failure> {
-    let opts = Opts::from_url(url).map_err(mysql_async::Error::from)?;
+fn opts(address: &Address) -> Result<OptsBuilder, Failure> {
+    let opts = Opts::from_url(&address.url).map_err(mysql_async::Error::from)?;
+    let ssl = protection(&address.tls, opts.ip_or_hostname())?;
+    if ssl.is_some() && opts.socket().is_some() {
+        return Err(Failure::trouble(Trouble::Setting, "a Unix socket needs no TLS: leave out tls and ca"));
+    }
     let keepalive = Duration::from_secs(30);
-    let opts = OptsBuilder::from_opts(opts).prefer_socket(false).tcp_keepalive(Some(keepalive));
+    let opts = OptsBuilder::from_opts(opts).ssl_opts(ssl).prefer_socket(false).tcp_keepalive(Some(keepalive));
     Ok(opts.stmt_cache_size(Some(64)))
+}
+
+fn protection(tls: &Tls, host: &str) -> Result<Option<SslOpts>, Failure> {
+    if *tls == Tls::Off {
+        return Ok(None);
+    }
+    // The client takes that of the process.
+    tls::provider();
+    // An address of version 6 stands in brackets.
+    let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let ssl = SslOpts::default().with_danger_tls_hostname_override(Some(name));
+    Ok(Some(match tls {
+        Tls::Off | Tls::Verified { authorities: None } => ssl,
+        Tls::Unverified => ssl.with_danger_accept_invalid_certs(true),
+        Tls::Verified { authorities: Some(path) } => {
+            let certificates = tls::authorities(path)?;
+            let roots = certificates.into_iter().map(|c| c.to_vec().into()).collect();
+            ssl.with_disable_built_in_roots(true).with_root_certs(roots)
+        }
+    }))
 }
 
 impl Mysql {
@@ -76,8 +100,8 @@ impl Session for Mysql {
     type Encoding = LoadDataInfile;
     type Cancel = Kill;
 
-    async fn connect(url: &str, writes: bool) -> Result<Self, Failure> {
-        let opts = Opts::from(opts(url)?);
+    async fn connect(address: &Address, writes: bool) -> Result<Self, Failure> {
+        let opts = Opts::from(opts(address)?);
         if opts.db_name().is_none_or(str::is_empty) {
             return Err(Failure::trouble(Trouble::Setting, "the URL names no database"));
         }
@@ -100,8 +124,8 @@ impl Session for Mysql {
         Opts::from_url(url).is_ok_and(|opts| opts.socket().is_none() && !is_loopback(opts.ip_or_hostname()))
     }
 
-    async fn create_database(url: &str) -> Result<(), Failure> {
-        let opts = opts(url)?;
+    async fn create_database(address: &Address) -> Result<(), Failure> {
+        let opts = opts(address)?;
         let name = Opts::from(opts.clone()).db_name().unwrap_or_default().to_owned();
         let mut conn = Conn::new(opts.db_name(None::<String>)).await?;
         conn.query_drop(format!(

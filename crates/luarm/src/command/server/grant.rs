@@ -99,7 +99,10 @@ pub(crate) fn run(grant: Grant, config: &Config) -> anyhow::Result<ExitCode> {
     match password {
         Some(password) if own => {
             println!("{password}");
-            eprintln!("luarm: {} may log in with the password on standard output; it is nowhere else", named(&account));
+            eprintln!(
+                "luarm: {} may log in with the password on standard output; it is nowhere else",
+                named(&account)
+            );
         }
         Some(_) => eprintln!("luarm: {} may log in with the password of the file", named(&account)),
         None => eprintln!("luarm: {} has what it needs, and keeps its password", named(&account)),
@@ -116,7 +119,9 @@ fn named(account: &Account) -> &str {
 fn password(path: &Path) -> anyhow::Result<String> {
     let mut source: Box<dyn Read> = match path.to_str() {
         Some("-") => Box::new(io::stdin()),
-        _ => Box::new(File::open(path).with_context(|| format!("cannot read the password of {}", path.display()))?),
+        _ => Box::new(
+            File::open(path).with_context(|| format!("cannot read the password of {}", path.display()))?,
+        ),
     };
     let mut text = String::new();
     let read = (&mut source).take(LONGEST + 1).read_to_string(&mut text);

@@ -39,7 +39,9 @@ pub(crate) struct Retain {
 
 pub(crate) fn run(options: Retain, config: &Config) -> anyhow::Result<ExitCode> {
     let Some(Keep(keep)) = options.keep.or(config.keep) else {
-        log::complain("how long are rows to be kept? Write it like --keep 90d, or keep = \"90d\" in the configuration file");
+        log::complain(
+            "how long are rows to be kept? Write it like --keep 90d, or keep = \"90d\" in the configuration file",
+        );
         return Ok(ExitCode::from(USAGE));
     };
     let format = options.format.or(config.format).unwrap_or_default();
