@@ -103,8 +103,8 @@ impl Owner {
                 let what = "an account or retention";
                 return Err(StoreError::OnlyServers { url: url.clone(), what });
             }
-            StoreUrl::Mysql(_) => Engine::Mysql(Connection::open(url, keeping)?),
-            StoreUrl::Postgres(_) => Engine::Postgres(Connection::open(url, keeping)?),
+            StoreUrl::Mysql(_) => Engine::Mysql(Connection::open(url, keeping)?.patient()),
+            StoreUrl::Postgres(_) => Engine::Postgres(Connection::open(url, keeping)?.patient()),
         }))
     }
 

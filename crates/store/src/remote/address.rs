@@ -1,6 +1,6 @@
 //! The address of a server out of a store's URL: what the engine's client is told, and what luarm reads of it itself, how the connection is protected.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use super::Failure;
 use crate::error::Trouble;
@@ -25,6 +25,8 @@ pub(crate) struct Address {
     /// The URL for the engine's client.
     pub(crate) url: String,
     pub(crate) tls: Tls,
+    /// How long a batch or a question of luarm's own may take before the server counts as gone; `None` for what is usual.
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// What the clients call it, each in its own way; two ways to say it would leave open which one holds.
@@ -41,16 +43,16 @@ const THEIRS: [&str; 9] = [
 ];
 
 impl Address {
-    /// Takes `tls=disable|require|verify` and `ca=FILE` out of the URL's query. `exposed` says whether a URL leads over a network: there, a server is
+    /// Takes `tls=disable|require|verify`, `ca=FILE` and `timeout=SECONDS` out of the URL's query. `exposed` says whether a URL leads over a network: there, a server is
     /// verified unless the URL says otherwise.
     pub(crate) fn parse(text: &str, exposed: impl FnOnce(&str) -> bool) -> Result<Self, Failure> {
         let wrong = |detail: String| Failure::trouble(Trouble::Setting, detail);
         let after = text.rfind('@').unwrap_or_default();
         let Some(at) = text[after..].find('?').map(|at| after + at) else {
             let tls = if exposed(text) { Tls::Verified { authorities: None } } else { Tls::Off };
-            return Ok(Address { url: text.to_owned(), tls });
+            return Ok(Address { url: text.to_owned(), tls, timeout: None });
         };
-        let (mut wanted, mut authorities, mut rest) = (None, None, Vec::new());
+        let (mut wanted, mut authorities, mut timeout, mut rest) = (None, None, None, Vec::new());
         for pair in text[at + 1..].split('&') {
             match pair.split_once('=') {
                 Some(("tls", value)) => wanted = Some(value),
@@ -59,6 +61,12 @@ impl Address {
                         Some(PathBuf::from(decoded(value).ok_or_else(|| {
                             wrong(format!("the URL's ca={value} is no path: write % as %25"))
                         })?));
+                }
+                Some(("timeout", value)) => {
+                    let seconds = value.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
+                    let refused =
+                        || wrong(format!("the URL's timeout={value} is no number of seconds from 1 to 3600"));
+                    timeout = Some(Duration::from_secs(seconds.ok_or_else(refused)?));
                 }
                 Some((key, _)) if THEIRS.contains(&key) => {
                     return Err(wrong(format!(
@@ -87,7 +95,7 @@ impl Address {
             (None, None) if exposed(&url) => Tls::Verified { authorities: None },
             (None, None) => Tls::Off,
         };
-        Ok(Address { url, tls })
+        Ok(Address { url, tls, timeout })
     }
 }
 
@@ -147,9 +155,22 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_waited_for_as_long_as_the_url_says() {
+        let address = |text: &str| Address::parse(text, |_| false).unwrap();
+        let timeout = Some(Duration::from_secs(7));
+        assert_eq!(
+            (address("mysql://h/d?timeout=7").timeout, address("mysql://h/d").timeout),
+            (timeout, None)
+        );
+        assert_eq!(address("mysql://h/d?timeout=7&x=1").url, "mysql://h/d?x=1");
+    }
+
+    #[test]
     fn what_contradicts_itself_is_refused() {
         for (text, said) in [
             ("mysql://far/d?tls=on", "tls=on is none of verify, require, disable"),
+            ("mysql://far/d?timeout=0", "timeout=0 is no number of seconds from 1 to 3600"),
+            ("mysql://far/d?timeout=soon", "timeout=soon is no number"),
             ("mysql://far/d?tls=", "tls= is none of"),
             ("mysql://far/d?tls=disable&ca=x", "tls=disable verifies nothing"),
             ("mysql://far/d?tls=require&ca=x", "leave one of them out"),

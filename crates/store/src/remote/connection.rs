@@ -66,6 +66,12 @@ impl<S: Session> Connection<S> {
         Ok(connection)
     }
 
+    /// The same, for work that takes its time whatever the URL says.
+    pub(crate) fn patient(mut self) -> Self {
+        self.address.timeout = None;
+        self
+    }
+
     /// Opens the store for the first time: makes what is missing, says what is wrong.
     fn prepare(&mut self) -> Result<(), StoreError> {
         let (address, writes) = (self.address.clone(), self.keeping == Keeping::Appending);
@@ -115,6 +121,7 @@ impl<S: Session> Connection<S> {
         work: impl AsyncFnOnce(&mut S) -> Result<T, E>,
     ) -> Result<T, E> {
         let Connection { runtime, session, address, keeping, .. } = self;
+        let limit = limit.map(|limit| address.timeout.map_or(limit, |timeout| timeout.min(limit)));
         let writes = *keeping == Keeping::Appending;
         let mut own = match session.take() {
             Some(session) => session,
@@ -175,10 +182,11 @@ impl Troubled for super::StreamError {
 }
 
 async fn connected<S: Session>(address: &Address, writes: bool) -> Result<S, Failure> {
-    match tokio::time::timeout(CONNECTING, S::connect(address, writes)).await {
+    let limit = address.timeout.map_or(CONNECTING, |timeout| timeout.min(CONNECTING));
+    match tokio::time::timeout(limit, S::connect(address, writes)).await {
         Ok(result) => result,
         Err(_) => {
-            let detail = format!("no connection within {} s", CONNECTING.as_secs());
+            let detail = format!("no connection within {} s", limit.as_secs());
             Err(Failure::trouble(Trouble::Lost, detail))
         }
     }
