@@ -2,6 +2,7 @@
 
 mod audit;
 mod cpu;
+mod disk;
 mod files;
 mod floor;
 mod idle;
@@ -31,7 +32,7 @@ use clap::{Parser, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tempfile::TempDir;
 
-use self::{files::Kind, floor::Floor, program::Programs, report::Report, storm::Storm};
+use self::{disk::Disk, files::Kind, floor::Floor, program::Programs, report::Report, storm::Storm};
 
 /// Measures luarm against nothing, against kernel audit and against the least that any reader costs
 ///
@@ -117,6 +118,8 @@ const EVERYTHING: &[Part] =
 /// What every measurement needs.
 struct Bench {
     luarm: PathBuf,
+    /// Unmounted before its directory goes.
+    disk: Disk,
     dir: TempDir,
     programs: Programs,
     rounds: u32,
@@ -135,6 +138,11 @@ impl Bench {
     /// An empty directory for one measurement.
     fn empty_dir(&self) -> anyhow::Result<TempDir> {
         tempfile::tempdir_in(self.dir.path()).context("cannot make a directory")
+    }
+
+    /// An empty directory for the files of a workload.
+    fn workplace(&self) -> anyhow::Result<TempDir> {
+        tempfile::tempdir_in(self.disk.path()).context("cannot make a directory")
     }
 }
 
@@ -222,5 +230,6 @@ fn prepare(options: &Options) -> anyhow::Result<Bench> {
     let dir = TempDir::with_prefix_in("bench-", &parent)
         .with_context(|| format!("cannot make a directory in {}", parent.display()))?;
     let programs = Programs::compile(&root().join("bench/programs"), dir.path())?;
-    Ok(Bench { luarm, dir, programs, rounds: options.rounds, interrupted })
+    let disk = Disk::make(&dir)?;
+    Ok(Bench { luarm, disk, dir, programs, rounds: options.rounds, interrupted })
 }
