@@ -116,7 +116,7 @@ impl Owner {
         }
     }
 
-    /// The statements that make an account and give it what it needs. They hold its password.
+    /// The statements that make an account and give it what it needs. They hold its password, or what it is checked by.
     pub fn grants(&mut self, account: &Account) -> Result<Vec<String>, StoreError> {
         match &mut self.0 {
             Engine::Mysql(connection) => granted(connection, account),

@@ -6,6 +6,7 @@
 //! - An *analyst's* account selects: from all hosts, those to come included, or from one.
 
 use luarm_schema::{Dialect, Role, STORE_MADE, TABLES, TableDef};
+use postgres_protocol::password::scram_sha_256;
 
 use super::{
     Datum, Failure, Session, places, placing,
@@ -147,7 +148,9 @@ fn postgres(
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let account = quoted(name);
     let mut out = Vec::new();
-    if let Some(password) = password.map(text) {
+    if let Some(password) = password {
+        // What it is checked by, so that the password itself is in no log of the server's.
+        let password = text(&scram_sha_256(password.as_bytes()));
         out.push(format!(
             "DO $luarm$ BEGIN CREATE ROLE {account} LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $luarm$"
         ));

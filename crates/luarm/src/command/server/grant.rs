@@ -63,7 +63,7 @@ struct How {
     /// that exists keeps its own]
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Print the SQL statements, password included, and change nothing
+    /// Print the SQL statements, the password (on PostgreSQL: what it is checked by) included, and change nothing
     #[arg(long)]
     print: bool,
     #[command(flatten)]
