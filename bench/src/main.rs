@@ -1,9 +1,11 @@
 //! Measures luarm on this machine: every figure is a ratio within one run, with its spread, next to what it is compared with.
 
+mod arrival;
 mod audit;
 mod cpu;
 mod disk;
 mod files;
+mod fleet;
 mod floor;
 mod idle;
 mod load;
@@ -13,6 +15,7 @@ mod query;
 mod recorder;
 mod report;
 mod rows;
+mod served;
 mod spread;
 mod stores;
 mod storm;
@@ -49,6 +52,9 @@ struct Options {
     /// A fiftieth of everything in two rounds: shows that it works, proves nothing
     #[arg(long)]
     quick: bool,
+    /// Keep a copy in docs/bench of a run of some parts, too
+    #[arg(long)]
+    keep: bool,
     /// Programs in an exec storm
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     execs: u64,
@@ -67,6 +73,12 @@ struct Options {
     /// Seconds of idling in each round
     #[arg(long, default_value_t = 30, value_name = "N")]
     seconds: u64,
+    /// Seconds of events or of deliveries in each round
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    during: u64,
+    /// Agents of a fleet
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    agents: u64,
     #[command(flatten)]
     sizes: files::Sizes,
     /// The program to measure [default: the luarm beside this program]
@@ -91,6 +103,10 @@ enum Part {
     Load,
     /// Rows into MariaDB and PostgreSQL
     Stores,
+    /// From an event to its row in an answer, through agent, server and store
+    Arrival,
+    /// Many agents and one server
+    Fleet,
     /// A recorder with nothing to do
     Idle,
     /// Rows out of the console
@@ -112,8 +128,17 @@ enum Part {
 }
 
 /// What is measured unless something else is asked for.
-const EVERYTHING: &[Part] =
-    &[Part::Exec, Part::Connect, Part::Load, Part::Stores, Part::Idle, Part::Sql, Part::Files];
+const EVERYTHING: &[Part] = &[
+    Part::Exec,
+    Part::Connect,
+    Part::Load,
+    Part::Stores,
+    Part::Arrival,
+    Part::Fleet,
+    Part::Idle,
+    Part::Sql,
+    Part::Files,
+];
 
 /// What every measurement needs.
 struct Bench {
@@ -156,6 +181,8 @@ fn main() -> ExitCode {
     if options.quick {
         options.rounds = options.rounds.min(2);
         options.seconds = options.seconds.div_ceil(10);
+        options.during = options.during.div_ceil(10);
+        options.agents = options.agents.div_ceil(10);
         options.sizes.shrink();
         for size in [&mut options.execs, &mut options.connections, &mut options.rows, &mut options.lines] {
             *size = size.div_ceil(50);
@@ -192,6 +219,8 @@ fn measure(options: &Options) -> anyhow::Result<()> {
             Part::Load => load::run(&bench, options.rows, &mut report)?,
             // A fifth: they wait in memory, of all hosts at once.
             Part::Stores => stores::run(&bench, options.rows.div_ceil(5), &mut report)?,
+            Part::Arrival => arrival::run(&bench, options.during, &mut report)?,
+            Part::Fleet => fleet::run(&bench, options.agents, options.during, &mut report)?,
             Part::Idle => idle::run(&bench, options.seconds, &mut report)?,
             Part::Sql => query::run(&bench, options.lines, &mut report)?,
             Part::Files => files(&Kind::ALL)?,
@@ -204,11 +233,11 @@ fn measure(options: &Options) -> anyhow::Result<()> {
         }
     }
     report.goals();
-    if options.quick || !options.parts.is_empty() {
-        eprintln!("bench: only a full run is kept in docs/bench");
+    if options.quick || !(options.parts.is_empty() || options.keep) {
+        eprintln!("bench: only a full run is kept in docs/bench, or with --keep");
         return Ok(());
     }
-    let copy = report.keep(&root().join("docs/bench"))?;
+    let copy = report.keep(&root().join("docs/bench"), &options.parts)?;
     eprintln!("bench: kept as {}", copy.display());
     Ok(())
 }

@@ -5,7 +5,7 @@ use luarm_schema::Dialect;
 
 pub(crate) use super::placing::ALL;
 use super::{
-    Datum, Failure, Session, placing,
+    Datum, Failure, Session, lease, placing,
     registry::{self, Known},
     schema,
 };
@@ -14,16 +14,15 @@ use crate::error::Trouble;
 /// Makes the host's place, where that was not done.
 async fn make<S: Session>(session: &mut S, known: &mut Known) -> Result<(), Failure> {
     let host = known.host;
-    *known = schema::alone(session, async |session: &mut S| {
-        // Another process may have been quicker.
-        let known = registry::of_number(session, host).await?;
-        if known.placed {
-            return Ok(known);
-        }
-        session.run(&placing::call(S::DIALECT, host)).await?;
-        registry::of_number(session, host).await
-    })
-    .await?;
+    let call = placing::call(S::DIALECT, host);
+    if session.is_clustered() {
+        lease::call(session, &call).await?;
+    } else {
+        let made = async |session: &mut S| lease::call(session, &call).await;
+        schema::alone(session, made).await?;
+    }
+    // Another process may have been quicker.
+    *known = registry::of_number(session, host).await?;
     Ok(())
 }
 

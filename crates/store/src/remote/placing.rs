@@ -78,6 +78,8 @@ fn columns(table: &TableDef) -> String {
     table.columns.iter().map(|c| c.name).collect::<Vec<_>>().join(", ")
 }
 
+/// Nobody else makes one meanwhile, at any node of a cluster (`lease`): whoever comes second is told that the row is there.
+///
 /// Text is put together with the environment that the routine was made in, whatever its caller has set (MariaDB, stored routine privileges and
 /// `SHOW CREATE PROCEDURE`).
 fn mysql(store: &str) -> String {
@@ -114,14 +116,20 @@ fn mysql(store: &str) -> String {
         "CREATE PROCEDURE make_place(IN number int) SQL SECURITY DEFINER MODIFIES SQL DATA\n\
 BEGIN\n\
 DECLARE wanted, chosen, quoted, quotedall, account {text};\n\
-DECLARE isplaced, finished int DEFAULT 0;\n\
+DECLARE isplaced, finished, leased int DEFAULT 0;\n\
 DECLARE readers CURSOR FOR SELECT DISTINCT r.grantee FROM information_schema.table_privileges r \
 WHERE r.table_schema = database() AND r.table_name = 'netinfo' AND r.privilege_type = 'SELECT' AND NOT EXISTS \
 (SELECT 1 FROM information_schema.table_privileges w WHERE w.table_schema = r.table_schema AND w.table_name = r.table_name \
 AND w.privilege_type = 'INSERT' AND w.grantee = r.grantee);\n\
 DECLARE CONTINUE HANDLER FOR NOT FOUND SET finished = 1;\n\
+DECLARE EXIT HANDLER FOR SQLEXCEPTION BEGIN IF leased THEN DELETE FROM luarmlease WHERE name = 'place'; END IF; RESIGNAL; END;\n\
 SELECT name, place, placed INTO wanted, chosen, isplaced FROM luarmhost WHERE host = number;\n\
 IF wanted IS NULL THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'there is no such host'; END IF;\n\
+IF isplaced = 0 THEN\n\
+DELETE FROM luarmlease WHERE name = 'place' AND until < utc_timestamp(6);\n\
+INSERT INTO luarmlease (name, holder, until) VALUES ('place', '', utc_timestamp(6) + INTERVAL 120 SECOND);\n\
+SET leased = 1;\n\
+SELECT place, placed INTO chosen, isplaced FROM luarmhost WHERE host = number;\n\
 IF isplaced = 0 THEN\n\
 IF chosen IS NULL THEN\n\
 SET chosen = concat('host_', number);\n\
@@ -147,6 +155,8 @@ END IF;\n\
 END LOOP;\n\
 CLOSE readers;\n\
 UPDATE luarmhost SET placed = 1 WHERE host = number;\n\
+END IF;\n\
+DELETE FROM luarmlease WHERE name = 'place';\n\
 END IF;\n\
 END"
     )
