@@ -70,6 +70,9 @@ pub(crate) struct Config {
     /// `--certificates`
     #[serde(deserialize_with = "parsed")]
     pub certificates: Option<Lifetime>,
+    /// `--keep`
+    #[serde(deserialize_with = "parsed")]
+    pub keep: Option<Keep>,
     /// `--server`
     pub server: Option<Vec<String>>,
     /// `--spool-limit`
@@ -235,6 +238,21 @@ impl FromStr for Lifetime {
     }
 }
 
+/// How long rows are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keep(pub Duration);
+
+impl FromStr for Keep {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<Lifetime>() {
+            Ok(Lifetime(time)) if time.as_secs() >= Lifetime::DAY => Ok(Self(time)),
+            _ => Err(format!("{text:?} is not a time from 1d to 3650d: write it like 90d")),
+        }
+    }
+}
+
 /// Where files are digested when they were changed: an absolute path, in which a component `*` stands for every directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DigestPlace(pub PathBuf);
@@ -367,6 +385,7 @@ mod tests {
         let Config { files_quiet, files_digest, digest_limit, .. } = load(&spoken).unwrap();
         let config = load(&spoken).unwrap();
         assert!(config.listen.is_some() && config.certificates.is_some());
+        assert!(config.keep.is_some());
         assert!(config.server.is_some() && config.spool_limit.is_some());
         assert!(data.is_some() && store.is_some() && sensor.is_some() && memory_limit.is_some());
         assert!(ring.is_some() && timeout.is_some() && host.is_some() && format.is_some() && log.is_some());
@@ -387,6 +406,7 @@ mod tests {
             ("memory-limit = \"1KiB\"", "line 1: `memory-limit = \"1KiB\"`: 1KiB is out of range"),
             ("ring = \"3MiB\"", "line 1: `ring = \"3MiB\"`: 3MiB is no power of two from 64KiB to 1GiB"),
             ("timeout = -1", "line 1: `timeout = -1`: \"-1\" is not a number of seconds"),
+            ("keep = \"12h\"", "line 1: `keep = \"12h\"`: \"12h\" is not a time from 1d to 3650d"),
             ("data = 7", "line 1: `data = 7`: invalid type"),
             ("data = \"/a\"\ndata = \"/b\"", "line 2: `data = \"/b\"`: duplicate key"),
             ("data", "line 1: `data`:"),

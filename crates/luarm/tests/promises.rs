@@ -4,15 +4,24 @@
 
 use std::{fs, path::Path};
 
-/// The source of a test file, or of all files of a test directory.
+/// Where tests are that a promise may name by their file.
+const TESTS: [&str; 3] = ["luarm/tests", "store/tests/store", "link/tests/server"];
+
+/// The source of the test files of that name, or of all files of the test directories of that name.
 fn source(name: &str) -> String {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let directory = tests.join(name);
-    if directory.is_dir() {
-        let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-        return files.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap()).collect();
-    }
-    fs::read_to_string(directory.with_extension("rs")).unwrap_or_default()
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let of = |tests: &str| {
+        let directory = crates.join(tests).join(name);
+        if directory.is_dir() {
+            let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+            return files
+                .filter(|path| path.is_file())
+                .map(|path| fs::read_to_string(path).unwrap())
+                .collect();
+        }
+        fs::read_to_string(directory.with_extension("rs")).unwrap_or_default()
+    };
+    TESTS.map(of).concat()
 }
 
 #[test]

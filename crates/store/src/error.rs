@@ -210,6 +210,8 @@ pub enum Trouble {
     Missing,
     /// Account or password are wrong.
     Denied,
+    /// The server could not show that it is the one that the URL names. It may be another that answers for a while.
+    Untrusted,
     /// The account may not do this.
     Forbidden,
     /// A setting of the server or the URL stands in the way.
@@ -222,6 +224,8 @@ impl Trouble {
     /// Whether it may be over without anybody doing something about luarm.
     pub fn is_transient(self) -> bool {
         match self {
+            // Whoever stands in between must not be able to end the recording.
+            Trouble::Untrusted => true,
             Trouble::Lost | Trouble::Contended | Trouble::ReadOnly | Trouble::Full => true,
             Trouble::Missing | Trouble::Denied | Trouble::Forbidden | Trouble::Setting | Trouble::Other => {
                 false
@@ -239,6 +243,9 @@ impl Trouble {
                 "; the owner of the database makes the tables by opening it with `luarm run` or `luarm server`"
             }
             Trouble::Denied => "; check user and password in the URL",
+            Trouble::Untrusted => {
+                "; name the file with its authority's certificate by ca=FILE in the URL, and the server as its certificate does"
+            }
             Trouble::Forbidden => "; `luarm server grant` gives accounts what they need",
             Trouble::Setting => "; correct the URL or the server's settings (MySQL needs local_infile = 1)",
         }

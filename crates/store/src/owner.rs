@@ -8,7 +8,7 @@ use crate::{
     StoreError, StoreUrl,
     mysql::Mysql,
     postgres::Postgres,
-    remote::{Connection, Failure, Keeping, Session, grants, places_of_all, retention},
+    remote::{Connection, Failure, Keeping, Session, grants, make_routine, places_of_all, retention},
 };
 
 /// How long one of the owner's statements may take.
@@ -21,24 +21,26 @@ pub enum Account {
     Server {
         /// Its name.
         name: String,
-        /// Its password.
-        password: String,
+        /// Its password, which it gets; `None` for an account that is there already, and keeps its own.
+        password: Option<String>,
     },
     /// Of somebody who asks: selects.
     Analyst {
         /// Its name.
         name: String,
-        /// Its password.
-        password: String,
-        /// The one host whose rows it may see; `None` for all hosts that are known now.
+        /// Its password, which it gets; `None` for an account that is there already, and keeps its own.
+        password: Option<String>,
+        /// The one host whose rows it may see; `None` for all hosts.
         host: Option<String>,
     },
 }
 
 impl Account {
-    pub(crate) fn credentials(&self) -> (&str, &str) {
+    pub(crate) fn credentials(&self) -> (&str, Option<&str>) {
         match self {
-            Account::Server { name, password } | Account::Analyst { name, password, .. } => (name, password),
+            Account::Server { name, password } | Account::Analyst { name, password, .. } => {
+                (name, password.as_deref())
+            }
         }
     }
 }
@@ -82,16 +84,39 @@ enum Engine {
 impl Owner {
     /// Opens the store; makes its tables where there are none.
     pub fn open(url: &StoreUrl) -> Result<Self, StoreError> {
+        let mut owner = Self::connect(url, Keeping::Appending)?;
+        match &mut owner.0 {
+            Engine::Mysql(connection) => completed(connection),
+            Engine::Postgres(connection) => completed(connection),
+        }?;
+        Ok(owner)
+    }
+
+    /// Opens the store to see what would have to be done, and makes nothing.
+    pub fn look(url: &StoreUrl) -> Result<Self, StoreError> {
+        Self::connect(url, Keeping::Reading)
+    }
+
+    fn connect(url: &StoreUrl, keeping: Keeping) -> Result<Self, StoreError> {
         Ok(Owner(match url {
             StoreUrl::Sqlite(_) => {
-                return Err(StoreError::OnlyServers { url: url.clone(), what: "this" });
+                let what = "an account or retention";
+                return Err(StoreError::OnlyServers { url: url.clone(), what });
             }
-            StoreUrl::Mysql(_) => Engine::Mysql(Connection::open(url, Keeping::Appending)?),
-            StoreUrl::Postgres(_) => Engine::Postgres(Connection::open(url, Keeping::Appending)?),
+            StoreUrl::Mysql(_) => Engine::Mysql(Connection::open(url, keeping)?.patient()),
+            StoreUrl::Postgres(_) => Engine::Postgres(Connection::open(url, keeping)?.patient()),
         }))
     }
 
-    /// The statements that make an account and give it what it needs, for the hosts that are known now. They hold its password.
+    /// Whether the server has an account of that name.
+    pub fn is_account(&mut self, name: &str) -> Result<bool, StoreError> {
+        match &mut self.0 {
+            Engine::Mysql(connection) => known(connection, name),
+            Engine::Postgres(connection) => known(connection, name),
+        }
+    }
+
+    /// The statements that make an account and give it what it needs. They hold its password, or what it is checked by.
     pub fn grants(&mut self, account: &Account) -> Result<Vec<String>, StoreError> {
         match &mut self.0 {
             Engine::Mysql(connection) => granted(connection, account),
@@ -99,8 +124,9 @@ impl Owner {
         }
     }
 
-    /// Runs what [`Owner::grants`] gives. May be repeated, for instance when hosts were added.
+    /// Makes the views of hosts that have none, and runs what [`Owner::grants`] gives. May be repeated.
     pub fn grant(&mut self, account: &Account) -> Result<(), StoreError> {
+        self.make_views()?;
         let statements = self.grants(account)?;
         match &mut self.0 {
             Engine::Mysql(connection) => run(connection, &statements),
@@ -122,7 +148,21 @@ impl Owner {
         self.retain_at(Time::now(), keep)
     }
 
+    /// What [`Owner::retain`] would drop now.
+    pub fn would_retain(&mut self, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
+        self.would_retain_at(Time::now(), keep)
+    }
+
     /// The same, as if it were `now`.
+    pub fn would_retain_at(&mut self, now: Time, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
+        let days = retention::Days::new(now, keep);
+        match &mut self.0 {
+            Engine::Mysql(connection) => retention::foresee(connection, days),
+            Engine::Postgres(connection) => retention::foresee(connection, days),
+        }
+    }
+
+    /// The same as [`Owner::retain`], as if it were `now`.
     pub fn retain_at(&mut self, now: Time, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
         let days = retention::Days::new(now, keep);
         match &mut self.0 {
@@ -130,6 +170,16 @@ impl Owner {
             Engine::Postgres(connection) => retention::retain(connection, days),
         }
     }
+}
+
+fn completed<S: Session>(connection: &mut Connection<S>) -> Result<(), StoreError> {
+    let work = async |session: &mut S| make_routine(session).await;
+    connection.with(Some(LIMIT), work).map_err(|f| f.of("make the routines of", &connection.url))
+}
+
+fn known<S: Session>(connection: &mut Connection<S>, name: &str) -> Result<bool, StoreError> {
+    let work = async |session: &mut S| grants::is_account(session, name).await;
+    connection.with(Some(LIMIT), work).map_err(|f| f.of("look for an account of", &connection.url))
 }
 
 fn granted<S: Session>(connection: &mut Connection<S>, account: &Account) -> Result<Vec<String>, StoreError> {

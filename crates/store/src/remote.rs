@@ -2,6 +2,7 @@
 //!
 //! An engine gives a [`session::Session`]; everything else is written once, here.
 
+mod address;
 pub(crate) mod appender;
 pub(crate) mod asker;
 mod connection;
@@ -12,12 +13,15 @@ pub(crate) mod grants;
 pub(crate) mod guard;
 mod lease;
 mod places;
+mod placing;
 mod registry;
 mod resume;
 pub(crate) mod retention;
 mod schema;
 mod session;
+pub(crate) mod tls;
 
+pub(crate) use address::{Address, Tls};
 pub(crate) use appender::Appender;
 pub(crate) use asker::{Asker, Cancel};
 pub(crate) use connection::{CONNECTING, Connection, Keeping};
@@ -25,4 +29,5 @@ pub(crate) use deliveries::Deliveries;
 pub(crate) use enrolment::RemoteRegistry;
 pub(crate) use failure::{Class, Failure};
 pub(crate) use places::make_all as places_of_all;
+pub(crate) use schema::make_routine;
 pub(crate) use session::{Datum, Session, StreamError, is_loopback};

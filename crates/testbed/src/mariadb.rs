@@ -84,6 +84,11 @@ impl Mariadb {
         self.server.signal(Signal::CONT);
     }
 
+    /// Whether it runs; a server that lost its disk may have ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        self.server.is_running()
+    }
+
     /// The Unix socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("socket")

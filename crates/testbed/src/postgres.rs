@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::server::{self, Server};
@@ -73,6 +73,28 @@ impl Postgres {
         self.server.end(Signal::INT);
     }
 
+    /// Stops all processes of the server where they are, until [`Postgres::resume`].
+    pub fn suspend(&self) {
+        self.tell_all(Signal::STOP);
+    }
+
+    /// Lets a suspended server go on.
+    pub fn resume(&self) {
+        self.tell_all(Signal::CONT);
+    }
+
+    fn tell_all(&self, signal: Signal) {
+        // The first process first: from then on no other is started.
+        for pid in self.server.family() {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Whether it runs; a server that lost its disk may have ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        self.server.is_running()
+    }
+
     /// The directory of the Unix socket.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -109,6 +131,8 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
+        // Who is stopped does not end.
+        self.resume();
         self.server.end(Signal::QUIT);
         self.server.last_words();
     }

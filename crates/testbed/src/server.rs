@@ -97,6 +97,33 @@ impl Server {
         self.child = Some(child);
     }
 
+    /// Whether it runs, or is stopped where it is.
+    pub(crate) fn is_running(&mut self) -> bool {
+        let ended = self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+        if ended {
+            self.child = None;
+        }
+        !ended
+    }
+
+    /// Its process and those that it has started.
+    pub(crate) fn family(&self) -> Vec<Pid> {
+        let Some(child) = &self.child else {
+            return Vec::new();
+        };
+        let own = child.id();
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let parent = |pid: u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // Behind the name, which may hold anything: state, parent.
+            stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()
+        };
+        let children = numbers.filter(|pid| parent(*pid) == Some(own));
+        let pids = children.filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        [Pid::from_child(child)].into_iter().chain(pids).collect()
+    }
+
     /// Whether it was started and not ended by us.
     pub(crate) fn runs(&self) -> bool {
         self.child.is_some()

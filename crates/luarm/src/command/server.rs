@@ -1,4 +1,7 @@
-//! `luarm server`: takes what agents deliver into one store.
+//! `luarm server`: takes what agents deliver into one store; what its owner does to the store.
+
+mod grant;
+mod retain;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::mpsc};
 
@@ -41,6 +44,8 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(Init),
+    Grant(grant::Grant),
+    Retain(retain::Retain),
 }
 
 /// Make the server's certificate authority in DIR/server
@@ -57,6 +62,8 @@ pub(crate) struct Init {
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
     match options.command {
         Some(Command::Init(init)) => self::init(init, config),
+        Some(Command::Grant(grant)) => grant::run(grant, config),
+        Some(Command::Retain(retain)) => retain::run(retain, config),
         None => serve(options, config),
     }
 }

@@ -4,7 +4,7 @@ use mysql_async::{DriverError, Error, UrlError};
 
 use crate::{
     error::Trouble,
-    remote::{Class, Failure},
+    remote::{Class, Failure, tls},
 };
 
 /// What is said of a node of a Galera cluster that does not belong to the majority, or has not caught up with it.
@@ -21,13 +21,16 @@ impl From<Error> for Failure {
                 Failure::trouble(Trouble::Setting, format!("the URL has an unknown parameter {param:?}"))
             }
             Error::Url(error) => Failure::trouble(Trouble::Setting, error),
+            Error::Driver(DriverError::NoClientSslFlagFromServer) => {
+                let detail = "the server offers no TLS: set it up there, or write tls=disable in the URL";
+                Failure::trouble(Trouble::Setting, detail)
+            }
             Error::Driver(
                 error @ (DriverError::UnknownAuthPlugin { .. }
                 | DriverError::MysqlOldPasswordDisabled
-                | DriverError::CleartextPluginDisabled
-                | DriverError::NoClientSslFlagFromServer),
+                | DriverError::CleartextPluginDisabled),
             ) => Failure::trouble(Trouble::Setting, error),
-            error => Failure::trouble(Trouble::Lost, error),
+            error => tls::failure(&error).unwrap_or_else(|| Failure::trouble(Trouble::Lost, error)),
         }
     }
 }

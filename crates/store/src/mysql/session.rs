@@ -9,7 +9,7 @@ use luarm_schema::{
     bulk::{LoadData, LoadDataInfile},
 };
 use mysql_async::{
-    Column, Conn, Opts, OptsBuilder, Row, Value,
+    Column, Conn, Opts, OptsBuilder, Row, SslOpts, Value,
     consts::{ColumnFlags, ColumnType},
     prelude::Queryable,
 };
@@ -17,7 +17,7 @@ use mysql_async::{
 use crate::{
     Cell, RowSink,
     error::Trouble,
-    remote::{CONNECTING, Class, Datum, Failure, Session, StreamError, is_loopback},
+    remote::{Address, CONNECTING, Class, Datum, Failure, Session, StreamError, Tls, is_loopback, tls},
 };
 
 use super::{failure::APART, nodes};
@@ -46,30 +46,60 @@ pub(crate) struct Kill {
     id: u32,
 }
 
-fn opts(url: &str) -> Result<OptsBuilder, Failure> {
+/// `url` is the address's, of one server.
+fn opts(address: &Address, url: &str) -> Result<OptsBuilder, Failure> {
     let opts = Opts::from_url(url).map_err(mysql_async::Error::from)?;
+    let ssl = protection(&address.tls, opts.ip_or_hostname())?;
+    if ssl.is_some() && opts.socket().is_some() {
+        return Err(Failure::trouble(Trouble::Setting, "a Unix socket needs no TLS: leave out tls and ca"));
+    }
     let keepalive = Duration::from_secs(30);
-    let opts = OptsBuilder::from_opts(opts).prefer_socket(false).tcp_keepalive(Some(keepalive));
+    let opts = OptsBuilder::from_opts(opts).ssl_opts(ssl).prefer_socket(false).tcp_keepalive(Some(keepalive));
     Ok(opts.stmt_cache_size(Some(64)))
+}
+
+fn protection(tls: &Tls, host: &str) -> Result<Option<SslOpts>, Failure> {
+    if *tls == Tls::Off {
+        return Ok(None);
+    }
+    // The client takes that of the process.
+    tls::provider();
+    // An address of version 6 stands in brackets.
+    let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let ssl = SslOpts::default().with_danger_tls_hostname_override(Some(name));
+    Ok(Some(match tls {
+        Tls::Off | Tls::Verified { authorities: None } => ssl,
+        Tls::Unverified => ssl.with_danger_accept_invalid_certs(true),
+        Tls::Verified { authorities: Some(path) } => {
+            let certificates = tls::authorities(path)?;
+            let roots = certificates.into_iter().map(|c| c.to_vec().into()).collect();
+            ssl.with_disable_built_in_roots(true).with_root_certs(roots)
+        }
+    }))
 }
 
 /// Does something at the first server of the URL that is there, and takes part in its cluster where it has one.
 async fn first<T>(
-    url: &str,
+    address: &Address,
     mut work: impl AsyncFnMut(OptsBuilder) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let nodes = nodes::each(url);
-    let share = CONNECTING / u32::try_from(nodes.len()).unwrap_or(u32::MAX);
-    let mut said = Vec::new();
+    let nodes = nodes::each(&address.url);
+    let limit = address.timeout.map_or(CONNECTING, |timeout| timeout.min(CONNECTING));
+    let share = limit / u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+    let (mut said, mut trouble) = (Vec::new(), Trouble::Lost);
     for (place, url) in &nodes {
-        let failure = match tokio::time::timeout(share, work(opts(url)?)).await {
+        let failure = match tokio::time::timeout(share, work(opts(address, url)?)).await {
             Ok(Err(failure)) if failure.is(Trouble::Lost) => failure.detail,
+            Ok(Err(failure)) if failure.is(Trouble::Untrusted) => {
+                trouble = Trouble::Untrusted;
+                failure.detail
+            }
             Ok(other) => return other,
             Err(_) => format!("no connection within {} s", share.as_secs_f32()),
         };
         said.push(if nodes.len() == 1 { failure } else { format!("{place}: {failure}") });
     }
-    Err(Failure::trouble(Trouble::Lost, said.join("; ")))
+    Err(Failure::trouble(trouble, said.join("; ")))
 }
 
 impl Mysql {
@@ -137,8 +167,8 @@ impl Session for Mysql {
     type Encoding = LoadDataInfile;
     type Cancel = Kill;
 
-    async fn connect(url: &str, writes: bool) -> Result<Self, Failure> {
-        first(url, async |opts| Self::connect_to(opts.into(), writes).await).await
+    async fn connect(address: &Address, writes: bool) -> Result<Self, Failure> {
+        first(address, async |opts| Self::connect_to(opts.into(), writes).await).await
     }
 
     fn is_exposed(url: &str) -> bool {
@@ -148,8 +178,8 @@ impl Session for Mysql {
         })
     }
 
-    async fn create_database(url: &str) -> Result<(), Failure> {
-        first(url, async |opts| {
+    async fn create_database(address: &Address) -> Result<(), Failure> {
+        first(address, async |opts| {
             let name = Opts::from(opts.clone()).db_name().unwrap_or_default().to_owned();
             let mut conn = Conn::new(opts.db_name(None::<String>)).await?;
             conn.query_drop(format!(

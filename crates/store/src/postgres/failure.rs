@@ -6,7 +6,7 @@ use tokio_postgres::Error;
 
 use crate::{
     error::Trouble,
-    remote::{Class, Failure},
+    remote::{Class, Failure, tls},
 };
 
 impl From<Error> for Failure {
@@ -18,11 +18,18 @@ impl From<Error> for Failure {
             };
             return Failure::new(class(said.code().code()), detail);
         }
+        if let Some(failure) = tls::failure(&error) {
+            return failure;
+        }
         // The outer words say only where it happened.
         let detail = match error.source() {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         };
+        if detail.contains("server does not support TLS") {
+            let detail = "the server offers no TLS: set it up there, or write tls=disable in the URL";
+            return Failure::trouble(Trouble::Setting, detail);
+        }
         let trouble = if detail.contains("password missing") || detail.contains("authentication") {
             Trouble::Denied
         } else if detail.starts_with("invalid con") {

@@ -9,13 +9,18 @@ use luarm_schema::{
     bulk::{Copy, CopyBinary},
 };
 use tokio::task::JoinHandle;
-use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage, config::Host, types::ToSql};
+use tokio_postgres::{
+    CancelToken, Client, Config, NoTls, SimpleQueryMessage,
+    config::{Host, SslMode},
+    types::ToSql,
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::value::Kind;
 use crate::{
     RowSink,
     error::Trouble,
-    remote::{Class, Datum, Failure, Session, StreamError, is_loopback},
+    remote::{Address, Class, Datum, Failure, Session, StreamError, is_loopback, tls},
 };
 
 /// Bytes of a message of a stream.
@@ -24,7 +29,23 @@ const CHUNK: usize = 256 << 10;
 /// A connection. Its other half runs as a task on the runtime that the session is used on.
 pub(crate) struct Postgres {
     client: Client,
+    tls: Option<MakeRustlsConnect>,
     other: JoinHandle<()>,
+}
+
+/// Which connection's statement to end, and how to reach its server.
+#[derive(Clone)]
+pub(crate) struct Cancelling {
+    token: CancelToken,
+    tls: Option<MakeRustlsConnect>,
+}
+
+/// Carries a connection on until it ends.
+async fn ended(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
+    // Whoever waits for an answer is told the same.
+    if let Err(error) = connection.await {
+        tracing::debug!("the connection ended: {error}");
+    }
 }
 
 impl fmt::Debug for Postgres {
@@ -66,23 +87,33 @@ impl Session for Postgres {
     const DIALECT: Dialect = Dialect::Postgres;
     const TRANSACTIONAL_DDL: bool = true;
     type Encoding = Copy;
-    type Cancel = CancelToken;
+    type Cancel = Cancelling;
 
-    async fn connect(url: &str, writes: bool) -> Result<Self, Failure> {
-        let mut config: Config = url.parse()?;
+    async fn connect(address: &Address, writes: bool) -> Result<Self, Failure> {
+        let mut config: Config = address.url.parse()?;
         if config.get_dbname().is_none_or(str::is_empty) {
             return Err(Failure::trouble(Trouble::Setting, "the URL names no database"));
         }
         config.application_name("luarm").connect_timeout(Duration::from_secs(8));
         config.keepalives_idle(Duration::from_secs(30));
-        let (client, connection) = config.connect(NoTls).await?;
-        let other = tokio::spawn(async move {
-            // Whoever waits for an answer is told the same.
-            if let Err(error) = connection.await {
-                tracing::debug!("the connection ended: {error}");
+        let tls = tls::config(&address.tls)?.map(MakeRustlsConnect::new);
+        if tls.is_some() && config.get_hosts().iter().any(|host| matches!(host, Host::Unix(_))) {
+            return Err(Failure::trouble(
+                Trouble::Setting,
+                "a Unix socket needs no TLS: leave out tls and ca",
+            ));
+        }
+        let (client, other) = match &tls {
+            None => {
+                let (client, connection) = config.ssl_mode(SslMode::Disable).connect(NoTls).await?;
+                (client, tokio::spawn(ended(connection)))
             }
-        });
-        let mut session = Postgres { client, other };
+            Some(tls) => {
+                let (client, connection) = config.ssl_mode(SslMode::Require).connect(tls.clone()).await?;
+                (client, tokio::spawn(ended(connection)))
+            }
+        };
+        let mut session = Postgres { client, tls, other };
         // What the server's or the account's own settings might be.
         session
             .run(
@@ -106,14 +137,15 @@ impl Session for Postgres {
     fn is_exposed(url: &str) -> bool {
         let config: Result<Config, _> = url.parse();
         config.is_ok_and(|config| {
-            config.get_hosts().iter().any(|host| match host {
+            let named = config.get_hosts().iter().any(|host| match host {
                 Host::Tcp(name) => !is_loopback(name),
                 Host::Unix(_) => false,
-            })
+            });
+            named || config.get_hostaddrs().iter().any(|address| !address.is_loopback())
         })
     }
 
-    async fn create_database(_: &str) -> Result<(), Failure> {
+    async fn create_database(_: &Address) -> Result<(), Failure> {
         Err(Failure::trouble(Trouble::Missing, "there is no such database: `createdb` makes it"))
     }
 
@@ -207,11 +239,15 @@ impl Session for Postgres {
         let _ = self.other.await;
     }
 
-    fn cancel(&self) -> CancelToken {
-        self.client.cancel_token()
+    fn cancel(&self) -> Cancelling {
+        Cancelling { token: self.client.cancel_token(), tls: self.tls.clone() }
     }
 
-    async fn cancel_by(cancel: CancelToken) -> Result<(), Failure> {
-        Ok(cancel.cancel_query(NoTls).await?)
+    async fn cancel_by(cancel: Cancelling) -> Result<(), Failure> {
+        match cancel.tls {
+            None => cancel.token.cancel_query(NoTls).await?,
+            Some(tls) => cancel.token.cancel_query(tls).await?,
+        }
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use luarm_schema::SCHEMA_VERSION;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use super::{Failure, Session, schema};
+use super::{Address, Failure, Session, Tls, schema};
 use crate::{StoreError, StoreUrl, error::Trouble};
 
 /// How long a server may take to accept a connection, or several of which one is to be found.
@@ -26,7 +26,7 @@ pub(crate) enum Keeping {
 /// A session, or none since the last one broke.
 pub(crate) struct Connection<S: Session> {
     pub(crate) url: StoreUrl,
-    text: String,
+    address: Address,
     keeping: Keeping,
     runtime: Runtime,
     session: Option<S>,
@@ -51,27 +51,37 @@ impl<S: Session> Connection<S> {
             .enable_all()
             .build()
             .map_err(|e| Failure::trouble(Trouble::Other, e).of("make a runtime for", url))?;
-        let text = url.secret().to_owned();
-        if S::is_exposed(&text) {
-            tracing::warn!(
+        let address = Address::parse(url.secret(), S::is_exposed).map_err(|f| f.of("open", url))?;
+        match address.tls {
+            Tls::Off if S::is_exposed(&address.url) => tracing::warn!(
                 "{url}: what goes over the network to this server is not encrypted, the password included"
-            );
+            ),
+            Tls::Unverified => tracing::warn!(
+                "{url}: the server's certificate is not verified; whoever is between here and there may pass for it"
+            ),
+            Tls::Off | Tls::Verified { .. } => {}
         }
-        let mut connection = Connection { url: url.clone(), text, keeping, runtime, session: None };
+        let mut connection = Connection { url: url.clone(), address, keeping, runtime, session: None };
         connection.prepare()?;
         Ok(connection)
     }
 
+    /// The same, for work that takes its time whatever the URL says.
+    pub(crate) fn patient(mut self) -> Self {
+        self.address.timeout = None;
+        self
+    }
+
     /// Opens the store for the first time: makes what is missing, says what is wrong.
     fn prepare(&mut self) -> Result<(), StoreError> {
-        let (text, writes) = (self.text.clone(), self.keeping == Keeping::Appending);
-        let first = self.runtime.block_on(connected::<S>(&text, writes));
+        let (address, writes) = (self.address.clone(), self.keeping == Keeping::Appending);
+        let first = self.runtime.block_on(connected::<S>(&address, writes));
         let mut session = match first {
             Err(failure) if writes && failure.is(Trouble::Missing) => self
                 .runtime
                 .block_on(async {
-                    S::create_database(&text).await?;
-                    connected::<S>(&text, writes).await
+                    S::create_database(&address).await?;
+                    connected::<S>(&address, writes).await
                 })
                 .map_err(|failure| failure.of("open", &self.url))?,
             other => other.map_err(|failure| failure.of("open", &self.url))?,
@@ -110,11 +120,12 @@ impl<S: Session> Connection<S> {
         limit: Option<Duration>,
         work: impl AsyncFnOnce(&mut S) -> Result<T, E>,
     ) -> Result<T, E> {
-        let Connection { runtime, session, text, keeping, .. } = self;
+        let Connection { runtime, session, address, keeping, .. } = self;
+        let limit = limit.map(|limit| address.timeout.map_or(limit, |timeout| timeout.min(limit)));
         let writes = *keeping == Keeping::Appending;
         let mut own = match session.take() {
             Some(session) => session,
-            None => runtime.block_on(connected::<S>(text, writes))?,
+            None => runtime.block_on(connected::<S>(address, writes))?,
         };
         let result = runtime.block_on(async {
             let Some(limit) = limit else {
@@ -170,11 +181,12 @@ impl Troubled for super::StreamError {
     }
 }
 
-async fn connected<S: Session>(text: &str, writes: bool) -> Result<S, Failure> {
-    match tokio::time::timeout(CONNECTING, S::connect(text, writes)).await {
+async fn connected<S: Session>(address: &Address, writes: bool) -> Result<S, Failure> {
+    let limit = address.timeout.map_or(CONNECTING, |timeout| timeout.min(CONNECTING));
+    match tokio::time::timeout(limit, S::connect(address, writes)).await {
         Ok(result) => result,
         Err(_) => {
-            let detail = format!("no connection within {} s", CONNECTING.as_secs());
+            let detail = format!("no connection within {} s", limit.as_secs());
             Err(Failure::trouble(Trouble::Lost, detail))
         }
     }

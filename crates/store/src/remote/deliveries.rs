@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use luarm_schema::Batch;
 
 use super::{Connection, Keeping, Session, appender, places, registry, resume};
-use crate::{HostIdentity, Refused, StoreError, StoreUrl};
+use crate::{HostIdentity, Refused, StoreError, StoreUrl, error::Trouble};
 
 /// How long one question may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -48,8 +48,17 @@ impl<S: Session> Deliveries<S> {
             return Ok(*host);
         }
         let url = self.connection.url.clone();
-        let found = async |session: &mut S| registry::find_or_make(session, identity).await;
-        let found = self.connection.with(Some(LIMIT), found).map_err(|f| f.of("find the host in", &url))?;
+        let mut tries = 0;
+        let found = loop {
+            tries += 1;
+            let found = async |session: &mut S| registry::find_or_make(session, identity).await;
+            match self.connection.with(Some(LIMIT), found) {
+                Ok(found) => break found,
+                // Once: the server may have been restarted, or another one of its cluster has taken over.
+                Err(failure) if tries == 1 && failure.is(Trouble::Lost) => {}
+                Err(failure) => return Err(failure.of("find the host in", &url)),
+            }
+        };
         let mut known = found.host(&url, identity)?;
         if !known.placed {
             let placed = async |session: &mut S| places::try_make(session, &mut known).await;

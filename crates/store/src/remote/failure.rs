@@ -46,6 +46,11 @@ impl Failure {
         self.class == Class::Trouble(trouble)
     }
 
+    /// Whether it may be over by itself.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self.class, Class::Trouble(trouble) if trouble.is_transient())
+    }
+
     /// As an error of the store, which `action` was attempted on.
     pub(crate) fn of(self, action: &'static str, url: &StoreUrl) -> StoreError {
         let trouble = match self.class {

@@ -123,17 +123,33 @@ async fn table_of<S: Dividing>(
         return Ok(Vec::new());
     }
     let lost = session.drop_parts(table, &over, days).await?;
-    Ok(lost
-        .into_iter()
-        .filter(|l| l.rows > l.open)
-        .map(|l| Dropped {
-            host: l.host,
-            table: table.name,
-            before: days.before,
-            rows: l.rows - l.open,
-            kept: l.open,
-        })
-        .collect())
+    Ok(dropped(table, &lost, days))
+}
+
+fn dropped(table: &'static TableDef, lost: &[Loss], days: Days) -> Vec<Dropped> {
+    let dropped = |l: &Loss| Dropped {
+        host: l.host,
+        table: table.name,
+        before: days.before,
+        rows: l.rows - l.open,
+        kept: l.open,
+    };
+    lost.iter().filter(|l| l.rows > l.open).map(dropped).collect()
+}
+
+/// What [`retain`] would drop. Nothing is locked, and nothing changed.
+pub(crate) fn foresee<S: Session>(
+    connection: &mut Connection<S>,
+    days: Days,
+) -> Result<Vec<Dropped>, StoreError> {
+    let mut all = Vec::new();
+    for table in ACTIVITIES {
+        let old = format!("{} WHERE {} < {}", S::DIALECT.stored_name(table), table.key, days.number());
+        let one = async |session: &mut S| losses(session, table, &old).await;
+        let lost = connection.with(Some(LIMIT), one).map_err(|f| f.of("read", &connection.url))?;
+        all.extend(dropped(table, &lost, days));
+    }
+    Ok(all)
 }
 
 /// An engine that divides tables.

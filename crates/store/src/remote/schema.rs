@@ -2,13 +2,13 @@
 
 use luarm_schema::{Dialect, SCHEMA_VERSION, TABLES, TableDef};
 
-use super::{Class, Failure, Session, enrolment, lease, registry};
+use super::{Class, Datum, Failure, Session, enrolment, lease, places, placing, registry};
 use crate::error::Trouble;
 
 /// The version of the tables; `None` where there are none, or not all yet.
 pub(crate) async fn version<S: Session>(session: &mut S) -> Result<Option<i64>, Failure> {
     match session.ask("SELECT max(version) FROM luarmversion", &[]).await {
-        Ok(rows) => Ok(rows.first().and_then(|row| row.first()).and_then(super::Datum::int)),
+        Ok(rows) => Ok(rows.first().and_then(|row| row.first()).and_then(Datum::int)),
         Err(failure) if failure.is(Trouble::Missing) => Ok(None),
         Err(failure) => Err(failure),
     }
@@ -70,9 +70,35 @@ async fn create_locked<S: Session>(session: &mut S) -> Result<(), Failure> {
             }
         }
     }
+    make_routine(session).await?;
     session.run(&format!("INSERT INTO luarmversion (version) VALUES ({SCHEMA_VERSION})")).await?;
     if S::TRANSACTIONAL_DDL {
         session.run("COMMIT").await?;
+    }
+    Ok(())
+}
+
+/// Makes the routine that makes the places of hosts, where there is none.
+pub(crate) async fn make_routine<S: Session>(session: &mut S) -> Result<(), Failure> {
+    let known = match S::DIALECT {
+        Dialect::Mysql => {
+            "SELECT count(*) FROM information_schema.routines WHERE routine_schema = database() AND routine_name = 'make_place'"
+        }
+        _ => {
+            "SELECT count(*) FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+             WHERE n.nspname = 'luarm' AND p.proname = 'make_place'"
+        }
+    };
+    let found = session.ask(known, &[]).await?;
+    if found.first().and_then(|row| row.first()).and_then(Datum::int) != Some(0) {
+        return Ok(());
+    }
+    if S::DIALECT == Dialect::Mysql {
+        session.run(lease::TABLE).await?;
+    }
+    let store = places::here(session).await?;
+    for statement in placing::create(S::DIALECT, &store) {
+        session.run(&statement).await?;
     }
     Ok(())
 }

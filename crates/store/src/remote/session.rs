@@ -4,7 +4,7 @@ use std::io;
 
 use luarm_schema::{Dialect, TableDef, Time, Value, bulk::Encoding};
 
-use super::Failure;
+use super::{Address, Failure};
 use crate::RowSink;
 
 /// A value that an engine gave back.
@@ -75,14 +75,14 @@ pub(crate) trait Session: Sized {
     /// What ends a running statement from elsewhere.
     type Cancel: Clone + Send + Sync + 'static;
 
-    /// Connects, to the database of the URL; `writes` says whether rows are to be appended.
-    async fn connect(url: &str, writes: bool) -> Result<Self, Failure>;
+    /// Connects, to the database of the address; `writes` says whether rows are to be appended.
+    async fn connect(address: &Address, writes: bool) -> Result<Self, Failure>;
 
-    /// Whether the URL leads over a network. No connection is encrypted.
+    /// Whether the URL leads over a network.
     fn is_exposed(url: &str) -> bool;
 
-    /// Makes the database of the URL, where the engine lets a client do so.
-    async fn create_database(url: &str) -> Result<(), Failure>;
+    /// Makes the database of the address, where the engine lets a client do so.
+    async fn create_database(address: &Address) -> Result<(), Failure>;
 
     /// Whether the server is one of several nodes to which anybody may write.
     fn is_clustered(&self) -> bool {

@@ -9,7 +9,7 @@ use luarm_testbed::{Mariadb, Postgres, run_with};
 use crate::{fixture::*, servers::parsed};
 
 /// Names that are SQL, paths, or the engine's own.
-const HOSTS: [&str; 9] = [
+pub(crate) const HOSTS: [&str; 10] = [
     "a_b",
     "axb",
     "web-1.example.org",
@@ -19,13 +19,66 @@ const HOSTS: [&str; 9] = [
     "pg_catalog",
     "luarm",
     "\u{1f427}",
+    // Everybody may do everything there in a MariaDB as it is installed.
+    "test_1",
 ];
 
-struct Case<'a> {
-    url: &'a dyn Fn(&str) -> StoreUrl,
-    client: &'a dyn Fn(&str, &str) -> Command,
+/// Of these, so many may name a database as they are.
+pub(crate) const PLAIN: usize = 5;
+
+/// A server, and how an account (`USER:PASSWORD`) is used there.
+pub(crate) struct Case<'a> {
+    pub(crate) url: &'a dyn Fn(&str) -> StoreUrl,
+    pub(crate) client: &'a dyn Fn(&str, &str) -> Command,
     /// The table that rows are stored in.
-    stored: &'a str,
+    pub(crate) stored: &'a str,
+}
+
+impl Case<'_> {
+    pub(crate) fn on_mariadb(mariadb: &Mariadb, check: impl FnOnce(&Case<'_>)) {
+        let client = |account: &str, database: &str| {
+            let mut client = mariadb.client();
+            let (user, password) = account.split_once(':').unwrap();
+            client.args([format!("--user={user}"), format!("--password={password}")]);
+            client.args(["--batch", "--raw", "--skip-column-names", database]);
+            client
+        };
+        let url = |account: &str| parsed(&mariadb.url(account, "luarm"));
+        check(&Case { url: &url, client: &client, stored: "netinfo" });
+    }
+
+    pub(crate) fn on_postgres(postgres: &Postgres, check: impl FnOnce(&Case<'_>)) {
+        let client = |account: &str, _: &str| {
+            let mut client = postgres.client("postgres");
+            client.args([format!("--username={}", account.split(':').next().unwrap())]);
+            client.args(["--tuples-only", "--no-align", "--quiet", "--set=ON_ERROR_STOP=1"]);
+            client.env("PGOPTIONS", "-c search_path=luarm");
+            client
+        };
+        let url = |account: &str| {
+            let account = if account == "root" { "luarm" } else { account };
+            parsed(&postgres.url(account, "postgres"))
+        };
+        check(&Case { url: &url, client: &client, stored: "netinfo_stored" });
+    }
+
+    pub(crate) fn is_mysql(&self) -> bool {
+        self.stored == "netinfo"
+    }
+
+    /// What the account is told, or `None` where it is refused.
+    pub(crate) fn tell(&self, account: &str, database: &str, sql: &str) -> Option<String> {
+        let output = run_with(&mut (self.client)(account, database), sql.as_bytes());
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    }
+
+    pub(crate) fn quoted(&self, name: &str) -> String {
+        if self.is_mysql() {
+            format!("`{}`", name.replace('`', "``"))
+        } else {
+            format!("\"{}\"", name.replace('"', "\"\""))
+        }
+    }
 }
 
 #[test]
@@ -33,17 +86,9 @@ fn accounts_of_mariadb_may_do_what_they_are_for() {
     let Some(mariadb) = Mariadb::start("accounts_of_mariadb_may_do_what_they_are_for") else {
         return;
     };
-    let client = |account: &str, database: &str| {
-        let mut client = mariadb.client();
-        let (user, password) = account.split_once(':').unwrap();
-        client.args([format!("--user={user}"), format!("--password={password}")]);
-        client.args(["--batch", "--raw", "--skip-column-names", database]);
-        client
-    };
-    let url = |account: &str| parsed(&mariadb.url(account, "luarm"));
-    check(&Case { url: &url, client: &client, stored: "netinfo" });
+    Case::on_mariadb(&mariadb, check);
     let databases = mariadb.ask("SHOW DATABASES");
-    for name in &HOSTS[..5] {
+    for name in &HOSTS[..PLAIN] {
         assert!(databases.lines().any(|d| d == *name), "{name}: {databases}");
     }
     // What belongs to the engine has no views of ours in it.
@@ -56,32 +101,35 @@ fn accounts_of_postgres_may_do_what_they_are_for() {
     let Some(postgres) = Postgres::start("accounts_of_postgres_may_do_what_they_are_for") else {
         return;
     };
-    let client = |account: &str, _: &str| {
-        let mut client = postgres.client("postgres");
-        client.args([format!("--username={}", account.split(':').next().unwrap())]);
-        client.args(["--tuples-only", "--no-align", "--quiet", "--set=ON_ERROR_STOP=1"]);
-        client.env("PGOPTIONS", "-c search_path=luarm");
-        client
-    };
-    let url = |account: &str| {
-        let account = if account == "root" { "luarm" } else { account };
-        parsed(&postgres.url(account, "postgres"))
-    };
-    check(&Case { url: &url, client: &client, stored: "netinfo_stored" });
+    Case::on_postgres(&postgres, check);
     let schemas = postgres.ask("postgres", "SELECT nspname FROM pg_namespace");
-    for name in &HOSTS[..5] {
+    for name in &HOSTS[..PLAIN] {
         assert!(schemas.lines().any(|d| d == *name), "{name}: {schemas}");
     }
+}
+
+pub(crate) fn analyst(name: &str, host: Option<&str>) -> Account {
+    let (name, password, host) = (name.to_owned(), Some("x".to_owned()), host.map(str::to_owned));
+    Account::Analyst { name, password, host }
 }
 
 fn check(case: &Case<'_>) {
     let owner_url = (case.url)("root");
     let mut owner = Owner::open(&owner_url).unwrap();
-    let (name, password) = ("luarm_server".to_owned(), "it's".to_owned());
-    let server = Account::Server { name, password };
-    // May be repeated.
-    owner.grant(&server).unwrap();
-    owner.grant(&server).unwrap();
+    let server = |password: Option<&str>| {
+        let (name, password) = ("luarm_server".to_owned(), password.map(str::to_owned));
+        Account::Server { name, password }
+    };
+    // Who is not there gets nothing.
+    let error = owner.grant(&server(None)).unwrap_err().to_string();
+    assert!(error.contains("no account \"luarm_server\""), "{error}");
+    assert!(!owner.is_account("luarm_server").unwrap());
+    // May be repeated: with a password, which is the new one, and without.
+    owner.grant(&server(Some("other"))).unwrap();
+    owner.grant(&server(Some("it's"))).unwrap();
+    owner.grant(&server(None)).unwrap();
+    assert!(owner.is_account("luarm_server").unwrap());
+    let server = server(Some("it's"));
     let printed = owner.grants(&server).unwrap();
     assert!(printed.iter().any(|s| s.contains("luarm_server")) && !format!("{server:?}").contains("it's"));
 
@@ -129,10 +177,8 @@ fn check(case: &Case<'_>) {
         assert!(!output.status.success(), "{statement}");
     }
 
-    // Until the owner makes them there are no views; then each host has its own.
+    // Each host has views of its own.
     let mut reader = Reader::open(&owner_url).unwrap();
-    let error = reader.use_host("a_b").unwrap_err().to_string();
-    assert!(error.contains("luarm server grant"), "{error}");
     let places = owner.make_views().unwrap();
     assert_eq!(owner.make_views().unwrap(), places);
     for (n, name) in (1..).zip(HOSTS) {
@@ -149,10 +195,6 @@ fn check(case: &Case<'_>) {
     assert_eq!(all.len(), HOSTS.len(), "{places:?}");
 
     // An analyst asks about all, or about one.
-    let analyst = |name: &str, host: Option<&str>| {
-        let (name, password, host) = (name.to_owned(), "x".to_owned(), host.map(str::to_owned));
-        Account::Analyst { name, password, host }
-    };
     owner.grant(&analyst("ann", None)).unwrap();
     owner.grant(&analyst("bob", Some("a_b"))).unwrap();
     assert!(owner.grant(&analyst("eve", Some("nobody's"))).is_err());
@@ -177,13 +219,9 @@ fn check(case: &Case<'_>) {
             assert!(!output.status.success(), "{account}: {statement}");
         }
     }
-    let quote = if stored == "netinfo" { '`' } else { '"' };
+    // The store's own database is closed to him.
     let sees = |place: &str| {
-        // The store's own database is closed to him.
-        let mut client = (case.client)("bob:x", "a_b");
-        let sql = format!("SELECT count(*) FROM {quote}{place}{quote}.netinfo");
-        let output = run_with(&mut client, sql.as_bytes());
-        output.status.success().then(|| String::from_utf8(output.stdout).unwrap().trim().to_owned())
+        case.tell("bob:x", "a_b", &format!("SELECT count(*) FROM {}.netinfo", case.quoted(place)))
     };
     assert_eq!(sees("a_b").as_deref(), Some("2"));
     assert_eq!(sees("a_b_all").as_deref(), Some("2"));

@@ -377,7 +377,7 @@ fn together(server: &impl Server, next: &mut i64) {
 }
 
 fn read_only(server: &impl Server, next: &mut i64) {
-    let account = Account::Server { name: "luarm_server".to_owned(), password: "s3cret'".to_owned() };
+    let account = Account::Server { name: "luarm_server".to_owned(), password: Some("s3cret'".to_owned()) };
     Owner::open(&server.url("root")).unwrap().grant(&account).unwrap();
     let mut writer = opened(&server.url("luarm_server:s3cret'"));
     store(&mut writer, *next);

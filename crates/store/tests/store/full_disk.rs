@@ -1,6 +1,6 @@
 //! A disk without space: a clear error, nothing of the batch, and the same writer goes on when space returns.
 
-use std::{fs, io::Write, path::Path};
+use std::{ffi::CStr, fs, io::Write, path::Path};
 
 use luarm_store::StoreError;
 use rustix::{
@@ -11,12 +11,12 @@ use rustix::{
 
 use crate::fixture::*;
 
-/// Runs in a thread with mounts of its own, where `dir` is a file system of four megabytes.
-fn on_small_disk(dir: &Path, run: impl FnOnce() + Send) {
+/// Runs in a thread with mounts of its own, where `dir` is a file system of that size (`size=4m`).
+pub(crate) fn on_small_disk(dir: &Path, size: &CStr, run: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
             private_mounts().unwrap();
-            mount("luarm-test", dir, "tmpfs", MountFlags::empty(), c"size=4m").unwrap();
+            mount("luarm-test", dir, "tmpfs", MountFlags::empty(), size).unwrap();
             run();
         });
         thread.join().unwrap();
@@ -34,7 +34,7 @@ fn private_mounts() -> Result<(), Errno> {
 }
 
 /// Takes all space that is left.
-fn fill(path: &Path) {
+pub(crate) fn fill(path: &Path) {
     let mut ballast = fs::File::create(path).unwrap();
     for size in [1 << 16, 1 << 12, 1] {
         while ballast.write_all(&vec![0; size]).is_ok() {}
@@ -47,7 +47,7 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    on_small_disk(dir.path(), || {
+    on_small_disk(dir.path(), c"size=4m", || {
         let path = dir.path().join("luarm.db");
         let ballast = dir.path().join("ballast");
         let mut writer = store_with(&path, Vec::new());
@@ -91,7 +91,7 @@ fn a_store_cannot_be_made_on_a_full_disk_and_says_so() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    on_small_disk(dir.path(), || {
+    on_small_disk(dir.path(), c"size=4m", || {
         let path = dir.path().join("luarm.db");
         let ballast = dir.path().join("ballast");
         fill(&ballast);

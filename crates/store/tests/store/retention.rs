@@ -122,7 +122,10 @@ fn check(url: &StoreUrl, parts: &dyn Fn() -> Vec<String>, half: &dyn Fn(u32)) {
 
     let mut owner = Owner::open(url).unwrap();
     let keep = |days: u64| Duration::from_secs(days * 86_400);
+    let foreseen = Owner::look(url).unwrap().would_retain_at(noon(0), keep(4)).unwrap();
+    assert_eq!(parts(), ["latest"]);
     let dropped = owner.retain_at(noon(0), keep(4)).unwrap();
+    assert_eq!(foreseen, dropped);
     // Days -9 to -5: five of alpha, one of beta.
     let before = Time(noon(-4).0 - DAY / 2);
     let lost = |host, table, rows, kept| Dropped { host, table, before, rows, kept };
