@@ -70,6 +70,17 @@ pub(crate) struct Config {
     /// `--certificates`
     #[serde(deserialize_with = "parsed")]
     pub certificates: Option<Lifetime>,
+    /// `--read-store`
+    #[serde(deserialize_with = "parsed")]
+    pub read_store: Option<StoreUrl>,
+    /// `--query-time`
+    #[serde(deserialize_with = "parsed")]
+    pub query_time: Option<Lifetime>,
+    /// `--query-rows`
+    pub query_rows: Option<u64>,
+    /// `--queries`
+    #[serde(deserialize_with = "parsed")]
+    pub queries: Option<Queries>,
     /// `--server`
     pub server: Option<Vec<String>>,
     /// `--spool-limit`
@@ -235,6 +246,21 @@ impl FromStr for Lifetime {
     }
 }
 
+/// How many questions of one analyst may be answered at the same time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Queries(pub usize);
+
+impl FromStr for Queries {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(number @ 1..=16) => Ok(Self(number)),
+            _ => Err(format!("{text:?} is not a number from 1 to 16")),
+        }
+    }
+}
+
 /// Where files are digested when they were changed: an absolute path, in which a component `*` stands for every directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DigestPlace(pub PathBuf);
@@ -368,6 +394,8 @@ mod tests {
         let config = load(&spoken).unwrap();
         assert!(config.listen.is_some() && config.certificates.is_some());
         assert!(config.server.is_some() && config.spool_limit.is_some());
+        assert!(config.read_store.is_some() && config.query_time.is_some());
+        assert!(config.query_rows.is_some() && config.queries.is_some());
         assert!(data.is_some() && store.is_some() && sensor.is_some() && memory_limit.is_some());
         assert!(ring.is_some() && timeout.is_some() && host.is_some() && format.is_some() && log.is_some());
         let default: Vec<PathBuf> = luarm_sensor::ebpf::QUIET.iter().map(PathBuf::from).collect();

@@ -115,7 +115,7 @@ async fn serve(
 }
 
 /// Waits until the server is told to stop.
-async fn told(stopping: &mut watch::Receiver<bool>) {
+pub(super) async fn told(stopping: &mut watch::Receiver<bool>) {
     // Whoever could tell is gone: the server ends.
     let _ = stopping.wait_for(|stop| *stop).await;
 }
