@@ -95,8 +95,11 @@ impl Identity {
 
     /// The identity of that kind in the data directory, if there is one.
     pub(crate) fn find_as(data: &Path, kind: Kind) -> Result<Option<Self>, LinkError> {
-        let damaged =
-            |path: &Path, detail: String| LinkError::Damaged { path: path.to_owned(), detail, advice: ADVICE };
+        let damaged = |path: &Path, detail: String| LinkError::Damaged {
+            path: path.to_owned(),
+            detail,
+            advice: ADVICE,
+        };
         let path = kind.file(data, "json");
         let Some(facts) = files::read(&path)? else {
             return Ok(None);
@@ -126,8 +129,8 @@ impl Identity {
         let both = pem("CERTIFICATE", certificate) + &key.serialize_pem();
         files::write(&kind.directory(data).join("ca.pem"), pem("CERTIFICATE", authority).as_bytes())?;
         files::write(&kind.file(data, "pem"), both.as_bytes())?;
-        let json =
-            serde_json::to_vec_pretty(facts).map_err(|e| LinkError::certificate("write what was joined", e))?;
+        let json = serde_json::to_vec_pretty(facts)
+            .map_err(|e| LinkError::certificate("write what was joined", e))?;
         files::write(&kind.file(data, "json"), &json)?;
         Self::find_as(data, kind)?.ok_or_else(|| LinkError::NotJoined { data: data.to_owned() })
     }

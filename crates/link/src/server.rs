@@ -36,8 +36,8 @@ use luarm_store::{Registry, Scope, StoreUrl, analyst_id};
 use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
 use tonic::transport::Server as Grpc;
 
-pub use self::{desk::Answering, refusal::Refusals};
 use self::{backend::Backend, desk::Desk, service::Service};
+pub use self::{desk::Answering, refusal::Refusals};
 use crate::{
     LinkError,
     authority::{self, Authority},

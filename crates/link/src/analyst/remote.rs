@@ -1,10 +1,6 @@
 //! Asking a server.
 
-use std::{
-    fmt, io,
-    path::Path,
-    sync::Arc,
-};
+use std::{fmt, io, path::Path, sync::Arc};
 
 use luarm_schema::Time;
 use luarm_store::{Cell, Host, QueryError, RowSink, Source};
@@ -20,8 +16,8 @@ use crate::{
     identity::Identity,
     packed::{MOST_ANSWER, MOST_QUESTION},
     proto::{
-        Answer, Cell as Sent, Failure, Listing, Question, answer::What as Said, cell::Value,
-        failure::Kind, inquiry_client::InquiryClient, question::What,
+        Answer, Cell as Sent, Failure, Listing, Question, answer::What as Said, cell::Value, failure::Kind,
+        inquiry_client::InquiryClient, question::What,
     },
 };
 
@@ -60,12 +56,7 @@ impl Remote {
         Ok(Remote { client, runtime, url, host: None, interrupts: Arc::new(watch::channel(0).0) })
     }
 
-    fn ask(
-        &mut self,
-        what: What,
-        host: Option<&str>,
-        sink: &mut dyn RowSink,
-    ) -> Result<u64, QueryError> {
+    fn ask(&mut self, what: What, host: Option<&str>, sink: &mut dyn RowSink) -> Result<u64, QueryError> {
         // Those that came before are nothing to this question.
         let mut interrupted = self.interrupts.subscribe();
         let question = Question {
@@ -156,11 +147,7 @@ struct Taking<'s> {
 
 impl Taking<'_> {
     /// Takes a part of it; gives the number of rows at its end. Whatever a server says, it is checked.
-    fn take(
-        &mut self,
-        said: Said,
-        unsound: &dyn Fn(&str) -> QueryError,
-    ) -> Result<Option<u64>, QueryError> {
+    fn take(&mut self, said: Said, unsound: &dyn Fn(&str) -> QueryError) -> Result<Option<u64>, QueryError> {
         match said {
             Said::Columns(columns) => {
                 self.width = columns.names.len();

@@ -18,7 +18,9 @@ use tonic::Status;
 
 use crate::{
     packed::MOST_ROW,
-    proto::{Answer, Cell as Sent, Columns, Question, Rows, answer::What as Said, cell::Value, question::What},
+    proto::{
+        Answer, Cell as Sent, Columns, Question, Rows, answer::What as Said, cell::Value, question::What,
+    },
 };
 
 /// Rows are sent together up to so many bytes.
@@ -131,7 +133,8 @@ impl RowSink for Sink {
 
     fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()> {
         if self.rows == self.most {
-            let what = format!("the answer has more than {} rows, the most that this server gives", self.most);
+            let what =
+                format!("the answer has more than {} rows, the most that this server gives", self.most);
             return Err(self.limited(what));
         }
         let bytes: usize = cells.iter().map(length).sum();

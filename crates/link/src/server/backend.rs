@@ -8,9 +8,7 @@ use std::{
 };
 
 use luarm_schema::Time;
-use luarm_store::{
-    Certified, Claim, HostIdentity, Ledger, Parcel, Registry, Scope, StoreUrl, analyst_id,
-};
+use luarm_store::{Certified, Claim, HostIdentity, Ledger, Parcel, Registry, Scope, StoreUrl, analyst_id};
 use tonic::Code;
 
 use super::{Config, examine, pending, refusal::Refusal};
@@ -252,11 +250,7 @@ impl Backend {
                 tracing::info!("the analyst {analyst} joined, and may see {}", hosts.join(", "));
             }
         }
-        Ok(JoinReply {
-            certificate: Some(self.answer(&signed)),
-            name: analyst.to_owned(),
-            stored: 0,
-        })
+        Ok(JoinReply { certificate: Some(self.answer(&signed)), name: analyst.to_owned(), stored: 0 })
     }
 
     /// The token as it was made, if it is good.

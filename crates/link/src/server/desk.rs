@@ -72,7 +72,8 @@ impl Desk {
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let full = |what: String| {
-            let message = format!("{what} are being answered, which is the most at once: wait for one of them");
+            let message =
+                format!("{what} are being answered, which is the most at once: wait for one of them");
             Err(Refusal::new("questions", Code::ResourceExhausted, message))
         };
         if taken.values().sum::<usize>() >= MOST {

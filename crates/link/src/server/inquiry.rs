@@ -195,7 +195,10 @@ fn conclude(
             return (Some(Err(service.refusals.refuse(&asker.name, refusal))), remark);
         }
         (Some(Over::Stopping), _) => {
-            return (Some(Err(Status::unavailable("the server is stopping"))), ", then the server stopped".to_owned());
+            return (
+                Some(Err(Status::unavailable("the server is stopping"))),
+                ", then the server stopped".to_owned(),
+            );
         }
         (None, Some(Outcome { limit: Some(limit), .. })) => {
             return failed(Kind::Limit, limit, String::new());
@@ -218,7 +221,11 @@ fn conclude(
         QueryError::Output(_) | QueryError::Server(_) | QueryError::Store(_) => {
             let refusal = Refusal {
                 inside: Some(format!("the store cannot be read: {error}")),
-                ..Refusal::new("unreadable", Code::Unavailable, "the server cannot read its store now; its log says more")
+                ..Refusal::new(
+                    "unreadable",
+                    Code::Unavailable,
+                    "the server cannot read its store now; its log says more",
+                )
             };
             let message = refusal.message.clone();
             drop(service.refusals.refuse(&asker.name, refusal));

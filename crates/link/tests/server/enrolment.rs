@@ -117,7 +117,8 @@ async fn hostile_names_are_refused_and_touch_nothing() {
     }
     // Nor does a stranger get a large message in.
     let (token, name) = (scene.token(None).to_string(), "x".to_owned());
-    let request = JoinRequest { token, request: vec![0xff; 1 << 20], name, machine_id: "0".repeat(32), analyst: false };
+    let request =
+        JoinRequest { token, request: vec![0xff; 1 << 20], name, machine_id: "0".repeat(32), analyst: false };
     assert_eq!(client.enrolment.join(request).await.unwrap_err().code(), Code::OutOfRange);
     assert_eq!(scene.batches(&host), 1);
 }

@@ -13,7 +13,8 @@ use tonic::{Code, Status};
 use crate::scene::*;
 
 /// Counts for ever.
-const ENDLESS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+const ENDLESS: &str =
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 /// Gives rows for ever.
 const ROWS: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i, 'row' FROM n";
 
@@ -218,9 +219,8 @@ async fn a_token_is_for_a_host_or_for_an_analyst() {
     let scene = Scene::new();
     let (url, store) = (scene.url(), scene.store());
     beside(|| {
-        let make = |name: &str| {
-            server::make_analyst_token(&scene.data(), Some(&store), (name, &Scope::All), HOUR)
-        };
+        let make =
+            |name: &str| server::make_analyst_token(&scene.data(), Some(&store), (name, &Scope::All), HOUR);
         let host = scene.stranger("penguin");
         let token = make("anna").unwrap();
         let error = scene.join_with(&host, &token).unwrap_err();
@@ -229,12 +229,18 @@ async fn a_token_is_for_a_host_or_for_an_analyst() {
         assert!(error.contains("for a host, not for an analyst"), "{error}");
         // Neither was used up by it.
         let facts = analyst::join(&url, &token, &scene.path("anna")).unwrap();
-        assert_eq!((facts.name.as_str(), analyst::facts(&scene.path("anna")).unwrap().name.as_str()), ("anna", "anna"));
+        assert_eq!(
+            (facts.name.as_str(), analyst::facts(&scene.path("anna")).unwrap().name.as_str()),
+            ("anna", "anna")
+        );
         assert!(analyst::join(&url, &token, &scene.path("again")).is_err());
         // A host of the same name is another.
         scene.join("anna");
         assert_eq!(server::revoke(&store, "anna").unwrap(), Ok(1));
-        assert!(asked(&mut remote(&scene, &scene.path("anna")), "SELECT 1").is_err_and(|e| !e.contains("revoked")));
+        assert!(
+            asked(&mut remote(&scene, &scene.path("anna")), "SELECT 1")
+                .is_err_and(|e| !e.contains("revoked"))
+        );
         for name in ["", "a b", "analyst:x", "../x", &"x".repeat(49)] {
             assert!(make(name).is_err(), "{name}");
         }
@@ -260,7 +266,10 @@ async fn a_revoked_analyst_is_cut_in_the_middle_of_an_answer() {
         });
         let mut bystander = remote(&scene, &other);
         let store = scene.store();
-        assert_eq!(server::revoke_analyst(&store, "nobody").unwrap(), Err(vec!["anna".to_owned(), "otto".to_owned()]));
+        assert_eq!(
+            server::revoke_analyst(&store, "nobody").unwrap(),
+            Err(vec!["anna".to_owned(), "otto".to_owned()])
+        );
         assert_eq!(server::revoke_analyst(&store, "anna").unwrap(), Ok(1));
         for asking in asking {
             let error = asking.join().unwrap();
@@ -270,7 +279,8 @@ async fn a_revoked_analyst_is_cut_in_the_middle_of_an_answer() {
         assert!(error.contains("was revoked"), "{error}");
         assert!(asked(&mut bystander, "SELECT 1").is_ok());
         // With a new token he is back; the old certificate is not.
-        let token = server::make_analyst_token(&scene.data(), Some(&store), ("anna", &Scope::All), HOUR).unwrap();
+        let token =
+            server::make_analyst_token(&scene.data(), Some(&store), ("anna", &Scope::All), HOUR).unwrap();
         analyst::join(&scene.url(), &token, &scene.path("new")).unwrap();
         assert!(asked(&mut remote(&scene, &scene.path("new")), "SELECT 1").is_ok());
         assert!(asked(&mut remote(&scene, &data), "SELECT 1").is_err());
@@ -351,7 +361,7 @@ impl tonic::codec::Encoder for Raw {
     type Error = Status;
 
     fn encode(&mut self, item: Vec<u8>, out: &mut tonic::codec::EncodeBuf<'_>) -> Result<(), Status> {
-        tonic::codegen::bytes_put(out, item);
+        prost::bytes::BufMut::put_slice(out, &item);
         Ok(())
     }
 }
@@ -381,6 +391,11 @@ async fn a_certificate_in_the_second_half_of_its_life_is_replaced_and_an_expired
             }
         };
         assert!(error.contains("expired at") && error.contains("--analyst anna"), "{error}");
-        assert!(Remote::open(None, &scene.path("nowhere")).unwrap_err().to_string().contains("no analyst has joined"));
+        assert!(
+            Remote::open(None, &scene.path("nowhere"))
+                .unwrap_err()
+                .to_string()
+                .contains("no analyst has joined")
+        );
     });
 }

@@ -102,7 +102,8 @@ impl Scene {
     /// An analyst of that name, who may see all hosts; in a directory of that name.
     pub(crate) fn analyst(&self, name: &str) -> PathBuf {
         let (data, store) = (self.path(name), self.store());
-        let token = server::make_analyst_token(&self.data(), Some(&store), (name, &Scope::All), HOUR).unwrap();
+        let token =
+            server::make_analyst_token(&self.data(), Some(&store), (name, &Scope::All), HOUR).unwrap();
         beside(|| analyst::join(&self.url(), &token, &data).unwrap());
         data
     }

@@ -98,7 +98,9 @@ fn token(options: MakeToken, config: &Config) -> anyhow::Result<ExitCode> {
         }
         (None, []) => server::make_token(&data, store.as_ref(), None, lifetime)?,
         (None, [host]) => server::make_token(&data, store.as_ref(), Some(host), lifetime)?,
-        (None, _) => bail!("a token is for one host: make one for each, or name an --analyst who may see them"),
+        (None, _) => {
+            bail!("a token is for one host: make one for each, or name an --analyst who may see them")
+        }
     };
     println!("{token}");
     Ok(ExitCode::SUCCESS)
@@ -128,7 +130,9 @@ fn join_analyst(options: &Join, token: &Token, config: &Config) -> anyhow::Resul
         bail!("--name {name:?} is for hosts: an analyst is known by the name that the token was made for");
     }
     let Some(data) = options.data.clone().or_else(|| config.data.clone()).or_else(analyst_data) else {
-        bail!("there is no $XDG_STATE_HOME or $HOME to keep the certificate in: name a directory with --data");
+        bail!(
+            "there is no $XDG_STATE_HOME or $HOME to keep the certificate in: name a directory with --data"
+        );
     };
     let joined = analyst::join(&options.url, token, &data)?;
     let place = match &options.data {

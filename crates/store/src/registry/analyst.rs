@@ -52,7 +52,8 @@ impl Registry {
 
     /// Whose rows the one of that id may see; nobody's where nothing was said.
     pub fn scope(&mut self, id: &str) -> Result<Scope, StoreError> {
-        let rows = self.sql.ask("SELECT host FROM luarm_scope WHERE subject = ? ORDER BY host", &[Text(id)])?;
+        let rows =
+            self.sql.ask("SELECT host FROM luarm_scope WHERE subject = ? ORDER BY host", &[Text(id)])?;
         let hosts: Vec<String> = rows.into_iter().flatten().flatten().collect();
         Ok(if hosts.iter().any(|host| host == ALL) { Scope::All } else { Scope::Hosts(hosts) })
     }
