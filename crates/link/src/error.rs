@@ -105,7 +105,7 @@ pub enum LinkError {
     },
     /// An analyst cannot be limited to hosts here.
     #[error(
-        "an analyst cannot be limited to hosts by a SQLite store, which has no accounts: leave out --host, or use a MariaDB or PostgreSQL store"
+        "a SQLite store, which has no accounts, cannot keep an analyst to some hosts: leave out --host, or use a MariaDB or PostgreSQL store"
     )]
     Unlimited,
     /// Not a machine id.

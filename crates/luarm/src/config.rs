@@ -73,6 +73,9 @@ pub(crate) struct Config {
     /// `--read-store`
     #[serde(deserialize_with = "parsed")]
     pub read_store: Option<StoreUrl>,
+    /// `--host-store`
+    #[serde(deserialize_with = "host_stores")]
+    pub host_store: Option<Vec<HostStore>>,
     /// `--query-time`
     #[serde(deserialize_with = "parsed")]
     pub query_time: Option<Lifetime>,
@@ -246,6 +249,24 @@ impl FromStr for Lifetime {
     }
 }
 
+/// A host, and the store by an account that sees only it: `HOST=URL`.
+#[derive(Debug, Clone)]
+pub(crate) struct HostStore(pub (String, StoreUrl));
+
+impl FromStr for HostStore {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((host, url)) if !host.is_empty() => {
+                let url = url.parse().map_err(|error: luarm_store::StoreError| error.to_string())?;
+                Ok(Self((host.to_owned(), url)))
+            }
+            _ => Err("write HOST=URL: the name of a host, and a store".to_owned()),
+        }
+    }
+}
+
 /// How many questions of one analyst may be answered at the same time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Queries(pub usize);
@@ -337,6 +358,12 @@ fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Diges
     texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect::<Result<_, _>>().map(Some)
 }
 
+/// Reads hosts and their stores by the parser that the command line uses.
+fn host_stores<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<HostStore>>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect::<Result<_, _>>().map(Some)
+}
+
 /// Reads a value by the parser that the command line uses; numbers need no quotes.
 fn parsed<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -394,7 +421,7 @@ mod tests {
         let config = load(&spoken).unwrap();
         assert!(config.listen.is_some() && config.certificates.is_some());
         assert!(config.server.is_some() && config.spool_limit.is_some());
-        assert!(config.read_store.is_some() && config.query_time.is_some());
+        assert!(config.read_store.is_some() && config.host_store.is_some() && config.query_time.is_some());
         assert!(config.query_rows.is_some() && config.queries.is_some());
         assert!(data.is_some() && store.is_some() && sensor.is_some() && memory_limit.is_some());
         assert!(ring.is_some() && timeout.is_some() && host.is_some() && format.is_some() && log.is_some());

@@ -73,6 +73,20 @@ impl Reader {
         }))
     }
 
+    /// Opens the views of one host on a server's database, by an account that may see nothing else ([`crate::Account::Analyst`] with a host): then it is the
+    /// engine that keeps a query to them. An account that may see more is refused. A value or row as in [`Reader::open_bounded`].
+    pub fn open_host(url: &StoreUrl, longest: usize) -> Result<Self, StoreError> {
+        Ok(Reader(match url {
+            StoreUrl::Sqlite(_) => {
+                return Err(StoreError::OnlyServers { url: url.clone(), what: "an account for one host" });
+            }
+            StoreUrl::Mysql(_) => {
+                Engine::Mysql(Box::new(Asker::open_host(&url.with_longest_packet(longest))?))
+            }
+            StoreUrl::Postgres(_) => Engine::Postgres(Box::new(Asker::open_host(url)?)),
+        }))
+    }
+
     /// Asks one statement, in the engine's SQL; the answer goes to the sink as it comes. Returns the number of rows.
     pub fn query(&mut self, sql: &str, sink: &mut dyn RowSink) -> Result<u64, QueryError> {
         match &mut self.0 {

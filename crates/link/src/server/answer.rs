@@ -16,6 +16,7 @@ use tokio::{
 };
 use tonic::Status;
 
+use super::desk::Sight;
 use crate::{
     packed::MOST_ROW,
     proto::{
@@ -30,20 +31,35 @@ const FRAME: usize = 12;
 /// The next row takes those along that have waited for so long.
 const STALE: Duration = Duration::from_millis(200);
 
-/// Answers a question out of the store, by a connection for this question alone. Blocks.
+/// Answers a question out of what may be seen, by a connection for this question alone. Blocks.
 pub(super) fn answer(
-    store: &StoreUrl,
+    sight: &Sight,
     question: &Question,
     sink: &mut Sink,
     told: oneshot::Sender<Interrupt>,
 ) -> Result<(), QueryError> {
-    let mut reader = Reader::open_bounded(store, MOST_ROW)?;
+    if let (Sight::Hosts(hosts), Some(What::Hosts(_))) = (sight, &question.what) {
+        let mut seen = Vec::new();
+        for (_, url) in hosts {
+            seen.extend(Reader::open_host(url, MOST_ROW)?.hosts()?);
+        }
+        named(sink, &seen)?;
+        return Ok(sink.flush()?);
+    }
+    let wanted = match &question.what {
+        Some(What::Use(name)) => name,
+        _ => &question.host,
+    };
+    let mut reader = match sight {
+        Sight::All(url) => Reader::open_bounded(url, MOST_ROW)?,
+        Sight::Hosts(hosts) => one_of(hosts, wanted)?,
+    };
     // Nobody wants it when the question is over already.
     let _ = told.send(reader.interrupt());
     match &question.what {
         Some(What::Sql(sql)) => {
-            if !question.host.is_empty() {
-                reader.use_host(&question.host)?;
+            if !wanted.is_empty() {
+                reader.use_host(wanted)?;
             }
             reader.query(sql, sink)?;
         }
@@ -65,6 +81,30 @@ pub(super) fn answer(
         }
     }
     Ok(sink.flush()?)
+}
+
+/// What is seen of the wanted one of these hosts, named by its name or machine id, or of the only one.
+fn one_of(hosts: &[(String, StoreUrl)], wanted: &str) -> Result<Reader, QueryError> {
+    let names = || hosts.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    if wanted.is_empty() {
+        return match hosts {
+            [(_, url)] => Ok(Reader::open_host(url, MOST_ROW)?),
+            _ => Err(QueryError::Statement(format!(
+                "choose one of your hosts first, with use HOST: {}",
+                names()
+            ))),
+        };
+    }
+    if let Some((_, url)) = hosts.iter().find(|(name, _)| name == wanted) {
+        return Ok(Reader::open_host(url, MOST_ROW)?);
+    }
+    for (_, url) in hosts {
+        let mut reader = Reader::open_host(url, MOST_ROW)?;
+        if reader.hosts()?.iter().any(|host| host.machine_id == wanted) {
+            return Ok(reader);
+        }
+    }
+    Err(QueryError::NoHost { name: wanted.to_owned(), known: names() })
 }
 
 fn named(sink: &mut Sink, hosts: &[Host]) -> io::Result<()> {

@@ -23,6 +23,9 @@ const MOST: usize = 16;
 pub struct Answering {
     /// The store as it is read for them; best by an account that can only select. Without it by the server's own account, in transactions that only read.
     pub store: Option<StoreUrl>,
+    /// For hosts by name, the store by an account that can only select from that host's views. Analysts who are limited to hosts are answered by these,
+    /// so that the engine keeps them to it.
+    pub hosts: Vec<(String, StoreUrl)>,
     /// The longest that one question may take, taking the answer included.
     pub time: Duration,
     /// The most rows of one answer.
@@ -33,17 +36,32 @@ pub struct Answering {
 
 impl Default for Answering {
     fn default() -> Self {
-        Answering { store: None, time: Duration::from_secs(600), rows: 50_000_000, at_once: 4 }
+        Answering {
+            store: None,
+            hosts: Vec::new(),
+            time: Duration::from_secs(600),
+            rows: 50_000_000,
+            at_once: 4,
+        }
     }
 }
 
 /// Who is answered.
 #[derive(Debug)]
 pub(super) struct Desk {
-    pub(super) store: StoreUrl,
+    store: StoreUrl,
     pub(super) limits: Answering,
     taken: Mutex<HashMap<String, usize>>,
     asked: AtomicU64,
+}
+
+/// What an analyst may see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// The whole store.
+    All(StoreUrl),
+    /// Hosts by name, each by an account of its own.
+    Hosts(Vec<(String, StoreUrl)>),
 }
 
 /// The right to one question, given back when it is dropped.
@@ -53,6 +71,8 @@ pub(super) struct Place {
     analyst: String,
     /// Number of the question, for the log.
     pub(super) number: u64,
+    /// What the answer may be out of.
+    pub(super) sight: Sight,
 }
 
 impl Desk {
@@ -61,15 +81,26 @@ impl Desk {
         Desk { store, limits, taken: Mutex::default(), asked: AtomicU64::new(0) }
     }
 
-    /// A place for one question of an analyst, if there is one, and he may ask here.
-    pub(super) fn enter(self: &Arc<Self>, analyst: &str, scope: &Scope) -> Result<Place, Refusal> {
-        if let Scope::Hosts(hosts) = scope {
+    fn sight(&self, analyst: &str, scope: &Scope) -> Result<Sight, Refusal> {
+        let hosts = match scope {
+            Scope::All => return Ok(Sight::All(self.store.clone())),
+            Scope::Hosts(hosts) => hosts,
+        };
+        let known = |host: &String| self.limits.hosts.iter().find(|(name, _)| name == host).cloned();
+        let sight: Vec<_> = hosts.iter().filter_map(known).collect();
+        if sight.is_empty() {
+            let hosts = if hosts.is_empty() { "nothing".to_owned() } else { hosts.join(", ") };
             let message = format!(
-                "{analyst} may see {} only, and this server cannot keep him to that: give him a database account of his own (luarm server grant), or a token without --host",
-                if hosts.is_empty() { "nothing".to_owned() } else { hosts.join(", ") }
+                "{analyst} may see {hosts} only, and this server has no account that sees no more (luarm server --host-store HOST=URL)"
             );
             return Err(Refusal::new("limited", Code::PermissionDenied, message));
         }
+        Ok(Sight::Hosts(sight))
+    }
+
+    /// A place for one question of an analyst, if there is one, and he may ask here.
+    pub(super) fn enter(self: &Arc<Self>, analyst: &str, scope: &Scope) -> Result<Place, Refusal> {
+        let sight = self.sight(analyst, scope)?;
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let full = |what: String| {
             let message =
@@ -85,7 +116,7 @@ impl Desk {
         }
         *own += 1;
         let number = self.asked.fetch_add(1, Relaxed) + 1;
-        Ok(Place { desk: Arc::clone(self), analyst: analyst.to_owned(), number })
+        Ok(Place { desk: Arc::clone(self), analyst: analyst.to_owned(), number, sight })
     }
 }
 
@@ -121,10 +152,20 @@ mod tests {
     }
 
     #[test]
-    fn who_is_limited_to_hosts_is_not_answered() {
-        let desk = Arc::new(Desk::new(&StoreUrl::Sqlite("x".into()), Answering::default()));
-        for hosts in [vec![], vec!["penguin".to_owned()]] {
-            assert_eq!(desk.enter("a", &Scope::Hosts(hosts)).unwrap_err().code, Code::PermissionDenied);
+    fn who_is_limited_to_hosts_is_answered_by_their_accounts_alone() {
+        let store = |name: &str| StoreUrl::Mysql(format!("mysql://{name}@db/audit"));
+        let hosts = ["penguin", "puffin"].map(|name| (name.to_owned(), store(name)));
+        let limits = Answering { hosts: hosts.to_vec(), ..Answering::default() };
+        let desk = Arc::new(Desk::new(&store("server"), limits));
+        let sight = |hosts: &[&str]| {
+            let hosts = hosts.iter().map(ToString::to_string).collect();
+            desk.enter("a", &Scope::Hosts(hosts)).map(|place| place.sight.clone())
+        };
+        assert_eq!(sight(&["puffin", "other"]).unwrap(), Sight::Hosts(vec![hosts[1].clone()]));
+        assert_eq!(sight(&["penguin", "puffin"]).unwrap(), Sight::Hosts(hosts.to_vec()));
+        for hosts in [&[][..], &["other"], &["*"], &["PENGUIN"]] {
+            assert_eq!(sight(hosts).unwrap_err().code, Code::PermissionDenied, "{hosts:?}");
         }
+        assert_eq!(desk.enter("a", &Scope::All).unwrap().sight, Sight::All(store("server")));
     }
 }

@@ -81,10 +81,9 @@ pub(super) async fn run(
     let (told, interrupt) = oneshot::channel();
     let (done, mut ended) = oneshot::channel();
     let mut sink = Sink::new(answers.clone(), over, service.desk.limits.rows);
-    let desk = Arc::clone(&service.desk);
     // A thread that is no one's else: the store's clients bring runtimes of their own.
     let spawned = thread::Builder::new().name("question".to_owned()).spawn(move || {
-        let result = answer::answer(&desk.store, &question, &mut sink, told);
+        let result = answer::answer(&place.sight, &question, &mut sink, told);
         let Sink { rows, limit, .. } = sink;
         drop(place);
         // Nobody waits for one whose query could not be ended.

@@ -237,17 +237,14 @@ async fn a_token_is_for_a_host_or_for_an_analyst() {
         // A host of the same name is another.
         scene.join("anna");
         assert_eq!(server::revoke(&store, "anna").unwrap(), Ok(1));
-        assert!(
-            asked(&mut remote(&scene, &scene.path("anna")), "SELECT 1")
-                .is_err_and(|e| !e.contains("revoked"))
-        );
+        assert!(asked(&mut remote(&scene, &scene.path("anna")), "SELECT 1").is_ok());
         for name in ["", "a b", "analyst:x", "../x", &"x".repeat(49)] {
             assert!(make(name).is_err(), "{name}");
         }
         // SQLite has no accounts that would keep him to some hosts.
         let some = Scope::Hosts(vec!["penguin".to_owned()]);
         let made = server::make_analyst_token(&scene.data(), Some(&store), ("otto", &some), HOUR);
-        assert!(made.unwrap_err().to_string().contains("cannot be limited"));
+        assert!(made.unwrap_err().to_string().contains("cannot keep an analyst"));
         let token = server::make_analyst_token(&scene.data(), None, ("otto", &some), HOUR).unwrap();
         analyst::join(&url, &token, &scene.path("otto")).unwrap();
         let error = asked(&mut remote(&scene, &scene.path("otto")), "SELECT 1").unwrap_err();

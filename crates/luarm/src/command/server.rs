@@ -13,7 +13,7 @@ use luarm_store::StoreUrl;
 use super::run::catch_signals;
 use crate::{
     cli::Place,
-    config::{Config, Lifetime, Queries},
+    config::{Config, HostStore, Lifetime, Queries},
     pipeline::Event,
 };
 
@@ -48,6 +48,10 @@ struct Answers {
     /// read]
     #[arg(long, value_name = "URL")]
     read_store: Option<StoreUrl>,
+    /// For analysts who are limited to hosts (luarm enroll token --analyst NAME --host HOST): the same database by an account that can only select from the
+    /// views of this host, as HOST=URL; repeat it for more. On MariaDB and MySQL the URL names the host's own database (HOST_all)
+    #[arg(long, value_name = "HOST=URL")]
+    host_store: Vec<HostStore>,
     /// The longest that a question of an analyst may take, taking the answer included, such as 90s or 15m [default: 10m]
     #[arg(long, value_name = "TIME")]
     query_time: Option<Lifetime>,
@@ -64,6 +68,10 @@ impl Answers {
         let default = server::Answering::default();
         server::Answering {
             store: self.read_store.or_else(|| config.read_store.clone()),
+            hosts: match self.host_store.is_empty() {
+                true => config.host_store.iter().flatten().cloned().map(|host| host.0).collect(),
+                false => self.host_store.into_iter().map(|host| host.0).collect(),
+            },
             time: self.query_time.or(config.query_time).map_or(default.time, |time| time.0),
             rows: self.query_rows.or(config.query_rows).unwrap_or(default.rows),
             at_once: self.queries.or(config.queries).map_or(default.at_once, |queries| queries.0),

@@ -7,6 +7,7 @@ mod support;
 
 mod answers;
 mod endings;
+mod limited;
 mod scene;
 mod streams;
 mod terminal;

@@ -44,12 +44,17 @@ impl Scene {
         Self::start(Engine::Sqlite, |_, _| arguments.iter().map(ToString::to_string).collect())
     }
 
-    /// On this MariaDB, with the arguments that are made once the store is filled.
+    /// On this MariaDB, in the same way.
     pub(crate) fn on_mariadb(mariadb: Mariadb, arguments: fn(&Mariadb, &str) -> Vec<String>) -> Self {
         Self::start(Engine::Mariadb(mariadb), |engine, url| match engine {
             Engine::Mariadb(mariadb) => arguments(mariadb, url),
             Engine::Sqlite | Engine::Postgres(_) => Vec::new(),
         })
+    }
+
+    /// On this engine, with the arguments that are made once the store is filled.
+    pub(crate) fn on(engine: Engine, arguments: fn(&Engine, &str) -> Vec<String>) -> Self {
+        Self::start(engine, arguments)
     }
 
     fn start(engine: Engine, arguments: impl FnOnce(&Engine, &str) -> Vec<String>) -> Self {
@@ -82,7 +87,12 @@ impl Scene {
 
     /// An analyst joins with a directory of his name.
     pub(crate) fn join(&self, name: &str) {
-        let token = self.site.token(&["--analyst", name]);
+        self.join_with(name, &[]);
+    }
+
+    /// The same with further words for the token.
+    pub(crate) fn join_with(&self, name: &str, arguments: &[&str]) {
+        let token = self.site.token(&[&["--analyst", name], arguments].concat());
         let data = self.path(name);
         let output =
             luarm(&["enroll", "join", &self.site.url(), "--token", &token, "--data", data.to_str().unwrap()]);
