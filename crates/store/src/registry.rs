@@ -132,6 +132,7 @@ impl Registry {
     pub fn add_token(&mut self, token: &Token, now: Time) -> Result<(), StoreError> {
         const WEEK: i64 = 7 * 86_400_000_000;
         self.sql.change("DELETE FROM luarm_token WHERE expires < ?", &[Int(now.0 - WEEK)])?;
+        self.forget_scopes()?;
         let name = token.name.as_deref().map_or(Parameter::Null, Text);
         let values = [Text(&token.id), Text(&token.hash), Int(token.expires.0), name];
         self.sql.insert("luarm_token", "id, hash, expires, name", &values).map(|_| ())

@@ -1,6 +1,12 @@
 //! Asking a server.
 
-use std::{fmt, io, path::Path, sync::Arc};
+use std::{
+    fmt, io,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use luarm_schema::Time;
 use luarm_store::{Cell, Host, QueryError, RowSink, Source};
@@ -93,6 +99,37 @@ impl Remote {
                 }
             }
         })
+    }
+
+    /// Returns once everything that happened before on the hosts that deliver to this server, or on one of them, can be queried: with their names.
+    pub fn sync(&mut self, host: Option<&str>, patience: Duration) -> Result<Vec<String>, QueryError> {
+        let (interrupt, (over, done)) = (self.interrupter(), mpsc::channel::<()>());
+        let late = thread::spawn(move || {
+            let late = done.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout);
+            if late {
+                interrupt();
+            }
+            late
+        });
+        let mut collected = Collected::default();
+        let result = self.ask(What::Sync(Listing {}), host, &mut collected);
+        drop(over);
+        match (result, late.join()) {
+            (Err(QueryError::Interrupted), Ok(true)) => {
+                let seconds = patience.as_secs_f64();
+                Err(QueryError::Limit(format!(
+                    "not everything was stored after {seconds} s; see luarm status"
+                )))
+            }
+            (result, _) => {
+                result?;
+                let name = |row: Vec<Kept>| match row.into_iter().next() {
+                    Some(Kept::Text(name)) => Some(name),
+                    _ => None,
+                };
+                Ok(collected.0.into_iter().filter_map(name).collect())
+            }
+        }
     }
 
     /// Asks for hosts.

@@ -75,7 +75,8 @@ pub(super) fn answer(
             sink.columns(&["bytes".to_owned()])?;
             sink.row(&[Cell::Integer(i64::try_from(reader.size()).unwrap_or(i64::MAX))])?;
         }
-        None => {
+        // That is not asked of a store.
+        Some(What::Sync(_)) | None => {
             let detail = "a question of a kind that this server does not know: update it";
             return Err(QueryError::Statement(detail.to_owned()));
         }

@@ -146,7 +146,7 @@ impl Backend {
                 None => tables.push(RefusedRows { table: row.table.to_owned(), count: 1 }),
             }
         }
-        Ok(Receipt { stored: batch.id, refused: tables })
+        Ok(Receipt { stored: batch.id, refused: tables, sync: 0 })
     }
 
     /// Makes the first certificate of a host, against a token.

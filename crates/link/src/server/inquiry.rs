@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use luarm_store::{Interrupt, QueryError};
+use luarm_store::{Interrupt, QueryError, Scope};
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -24,7 +24,10 @@ use super::{
     service::Service,
 };
 use crate::{
-    proto::{Answer, Done, Failure, Question, answer::What as Said, failure::Kind, question::What},
+    proto::{
+        Answer, Cell, Columns, Done, Failure, Question, Rows, answer::What as Said, cell::Value,
+        failure::Kind, question::What,
+    },
     token::hex,
 };
 
@@ -46,6 +49,8 @@ pub(super) struct Asker {
     pub(super) address: SocketAddr,
     /// Of the certificate.
     pub(super) fingerprint: String,
+    /// Whose rows he may see.
+    pub(super) scope: Scope,
 }
 
 /// Why a question ends before its answer does.
@@ -77,6 +82,9 @@ pub(super) async fn run(
 ) {
     let (number, begun) = (place.number, Instant::now());
     tracing::info!("question {number} of {} at {}: {}", asker.name, asker.address, Told(&question));
+    if matches!(question.what, Some(What::Sync(_))) {
+        return sync(&service, &asker, &question.host, place, answers).await;
+    }
     let (stop, over) = watch::channel(false);
     let (told, interrupt) = oneshot::channel();
     let (done, mut ended) = oneshot::channel();
@@ -110,6 +118,81 @@ pub(super) async fn run(
         // Whoever does not read it does not learn it.
         let _ = timeout(PATIENCE, answers.send(last)).await;
     }
+}
+
+/// Has the hosts that deliver here, or one of them, deliver everything, and answers when they have.
+async fn sync(
+    service: &Arc<Service>,
+    asker: &Asker,
+    wanted: &str,
+    place: Place,
+    answers: mpsc::Sender<Result<Answer, Status>>,
+) {
+    let number = place.number;
+    let mut synced = tokio::select! {
+        synced = wish(service, asker, wanted) => synced.map_err(|message| (Kind::Statement, message)),
+        over = watch_over(service, asker, &answers) => match over {
+            Over::Late => Err((Kind::Limit, "not everything was delivered in the time that this server gives it".to_owned())),
+            Over::Gone => return,
+            Over::Refused(refusal) => {
+                let _ = answers.send(Err(service.refusals.refuse(&asker.name, refusal))).await;
+                return;
+            }
+            Over::Stopping => Err((Kind::Server, "the server is stopping".to_owned())),
+        },
+    };
+    let parts = match &mut synced {
+        Ok(names) => {
+            tracing::info!("question {number} of {}: {} hosts have delivered", asker.name, names.len());
+            names.sort_unstable();
+            let rows = names.len() as u64;
+            let cells = names.drain(..).map(|name| Cell { value: Some(Value::Text(name)) }).collect();
+            let columns = Columns { names: vec!["hostname".to_owned()] };
+            vec![Said::Columns(columns), Said::Rows(Rows { cells }), Said::Done(Done { rows })]
+        }
+        Err((kind, message)) => {
+            tracing::info!("question {number} of {}: {message}", asker.name);
+            let (kind, message) = ((*kind).into(), message.clone());
+            vec![Said::Failure(Failure { kind, message, detail: String::new() })]
+        }
+    };
+    drop(place);
+    for what in parts {
+        // Whoever does not read it does not learn it.
+        let _ = timeout(PATIENCE, answers.send(Ok(Answer { what: Some(what) }))).await;
+    }
+}
+
+/// The names of the hosts that have delivered everything, or why it is not known of one.
+async fn wish(service: &Service, asker: &Asker, wanted: &str) -> Result<Vec<String>, String> {
+    let mut hosts = service.streams.delivering();
+    hosts.retain(|(machine_id, name, _)| {
+        let seen = match &asker.scope {
+            Scope::All => true,
+            Scope::Hosts(hosts) => hosts.contains(name),
+        };
+        seen && (wanted.is_empty() || wanted == name || wanted == machine_id)
+    });
+    if hosts.is_empty() && !wanted.is_empty() {
+        return Err(format!(
+            "no host {wanted:?} delivers to this server now: what it recorded since waits there"
+        ));
+    }
+    let mut waiting = Vec::new();
+    for (_, name, wishes) in hosts {
+        let (done, delivered) = oneshot::channel();
+        // One that has gone meanwhile shows below.
+        let _ = wishes.try_send(done);
+        waiting.push((name, delivered));
+    }
+    let mut names = Vec::new();
+    for (name, delivered) in waiting {
+        if delivered.await.is_err() {
+            return Err(format!("the connection to {name} ended before it had delivered everything"));
+        }
+        names.push(name);
+    }
+    Ok(names)
 }
 
 /// Waits until there is a reason not to go on.
@@ -252,6 +335,7 @@ impl fmt::Display for Told<'_> {
             Some(What::Hosts(_)) => f.write_str("which hosts"),
             Some(What::Use(name)) => write!(f, "whether there is a host {:?}", cut(name)),
             Some(What::Counts(_)) => f.write_str("how many rows"),
+            Some(What::Sync(_)) => f.write_str("that everything be delivered"),
             Some(What::Size(_)) => f.write_str("how many bytes"),
             None => f.write_str("something unknown"),
         }

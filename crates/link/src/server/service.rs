@@ -125,7 +125,7 @@ impl Inquiry for Arc<Service> {
         let place = self.desk.enter(&name, &scope).map_err(|refusal| self.refusals.refuse(&name, refusal))?;
         // One part that waits to be sent, while the next is gathered.
         let (answers, stream) = mpsc::channel(1);
-        let asker = inquiry::Asker { name, address, fingerprint };
+        let asker = inquiry::Asker { name, address, fingerprint, scope };
         tokio::spawn(inquiry::run(Arc::clone(self), asker, request.into_inner(), place, answers));
         Ok(Response::new(ReceiverStream::new(stream)))
     }

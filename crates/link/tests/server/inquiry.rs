@@ -4,7 +4,7 @@ use std::{io, path::Path, thread, time::Duration};
 
 use luarm_link::{
     analyst::{self, Remote},
-    proto::{Listing, Question, answer::What as Said, question::What},
+    proto::{Listing, Question, Synced, answer::What as Said, parcel::What as Message, question::What},
     server::{self, Answering},
 };
 use luarm_store::{Cell, QueryError, Reader, RowSink, Scope, Source};
@@ -395,4 +395,37 @@ async fn a_certificate_in_the_second_half_of_its_life_is_replaced_and_an_expired
                 .contains("no analyst has joined")
         );
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_waits_for_the_word_of_the_host_that_was_asked() {
+    let (scene, penguin, puffin) = delivered().await;
+    let data = scene.analyst("anna");
+    // Words that nobody asked for are for nobody, and one before the hello ends the stream.
+    let mut early = Stream::open(scene.client(&puffin).await).await.unwrap();
+    early.say(Message::Synced(Synced { number: 1 })).await;
+    assert_eq!(early.receipt().await.unwrap_err().code(), Code::InvalidArgument);
+    let (mut stream, _) = scene.stream(&penguin).await;
+    for number in [0, 1, u64::MAX] {
+        stream.say(Message::Synced(Synced { number })).await;
+    }
+    let mut far = beside(|| remote(&scene, &data));
+    let asking = tokio::task::spawn_blocking(move || {
+        let answers = [None, Some("penguin")].map(|host| far.sync(host, PATIENCE));
+        (far, answers.map(|answer| answer.map_err(|error| error.to_string())))
+    });
+    for number in 1..=2 {
+        let receipt = stream.receipt().await.unwrap();
+        assert_eq!((receipt.stored, receipt.sync), (1, number));
+        stream.say(Message::Synced(Synced { number: number + 7 })).await;
+        stream.say(Message::Synced(Synced { number })).await;
+    }
+    let (mut far, answers) = asking.await.unwrap();
+    assert_eq!(answers, [Ok(vec!["penguin".to_owned()]), Ok(vec!["penguin".to_owned()])]);
+    // Nobody delivers, or the one that does goes while it is waited for.
+    assert!(beside(|| far.sync(Some("puffin"), PATIENCE).is_err()));
+    let asking = tokio::task::spawn_blocking(move || far.sync(None, PATIENCE).map_err(|e| e.to_string()));
+    assert_eq!(stream.receipt().await.unwrap().sync, 3);
+    drop(stream);
+    assert!(asking.await.unwrap().unwrap_err().contains("the connection to penguin ended"));
 }

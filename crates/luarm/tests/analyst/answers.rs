@@ -47,7 +47,7 @@ fn the_seeds_session_gives_the_same_through_the_server() {
     each("the_seeds_session_gives_the_same_through_the_server", &[], |scene| {
         let whole = same(scene, &["--host", "panoitpsl", "-e", SESSION]);
         assert!(whole.contains("Tables_in_panoitpsl") && whole.contains("endpointinfo"), "{whole}");
-        for count in ["|      963 |", "|     1408 |", "|       57 |"] {
+        for count in [" 963 |", " 1408 |", " 57 |"] {
             assert!(whole.contains(count), "{count} in {whole}");
         }
         assert!(whole.contains("arguments: ./x 79.125.109.171 0 0") && whole.contains("524 rows in set"));
@@ -127,7 +127,7 @@ fn nothing_is_written_through_the_server() {
             Engine::Mariadb(_) => &[
                 "set session transaction read write",
                 "set statement tx_read_only=0 for delete from netinfo",
-                "/*!50000 delete from netinfo */",
+                "select 1 /*!50000 into outfile '/tmp/luarm-analyst-test' */",
                 "select 1 into outfile '/tmp/luarm-analyst-test'",
                 // Two dashes begin a comment here only before a blank.
                 "select 1--1 into outfile '/tmp/luarm-analyst-test'",

@@ -10,4 +10,5 @@ mod endings;
 mod limited;
 mod scene;
 mod streams;
+mod sync;
 mod terminal;

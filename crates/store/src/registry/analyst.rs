@@ -37,6 +37,12 @@ impl Certified {
 }
 
 impl Registry {
+    /// Forgets what was noted of tokens that are forgotten.
+    pub(super) fn forget_scopes(&mut self) -> Result<(), StoreError> {
+        let sql = "DELETE FROM luarm_scope WHERE subject NOT LIKE 'analyst:%' AND subject NOT IN (SELECT id FROM luarm_token)";
+        self.sql.change(sql, &[])
+    }
+
     /// From now on the one of that id (a token's, or [`analyst_id`]) may see these hosts' rows. If it fails half way, it may see fewer.
     pub fn set_scope(&mut self, id: &str, scope: &Scope) -> Result<(), StoreError> {
         self.sql.change("DELETE FROM luarm_scope WHERE subject = ?", &[Text(id)])?;
