@@ -112,8 +112,9 @@ pub(super) async fn run(
     };
     let time = begun.elapsed().as_secs_f64();
     let rows = outcome.as_ref().map_or(0, |outcome| outcome.rows);
+    let still = if outcome.is_none() { " (and the store goes on with it)" } else { "" };
     let (last, remark) = conclude(&service, &asker, over, outcome);
-    tracing::info!("question {number} of {}: {rows} rows in {time:.3} s{remark}", asker.name);
+    tracing::info!("question {number} of {}: {rows} rows in {time:.3} s{remark}{still}", asker.name);
     if let Some(last) = last {
         // Whoever does not read it does not learn it.
         let _ = timeout(PATIENCE, answers.send(last)).await;
@@ -255,7 +256,8 @@ fn conclude(
     outcome: Option<Outcome>,
 ) -> (Option<Result<Answer, Status>>, String) {
     let failed = |kind: Kind, message: String, detail: String| {
-        let remark = format!(", then: {message}");
+        // The engine's words hold those of the statement.
+        let remark = format!(", then: {}", cut(&message).escape_debug());
         let failure = Failure { kind: kind.into(), message, detail };
         (Some(Ok(Answer { what: Some(Said::Failure(failure)) })), remark)
     };
@@ -264,14 +266,16 @@ fn conclude(
         (_, Some(Outcome { result: Ok(()), rows, .. })) => {
             return (Some(Ok(Answer { what: Some(Said::Done(Done { rows })) })), String::new());
         }
-        (Some(Over::Late), outcome) => {
+        (Some(Over::Late), _) => {
             let time = service.desk.limits.time.as_secs();
             let message = format!("the answer took longer than {time} s, the most that this server gives it");
-            let (last, remark) = failed(Kind::Limit, message, String::new());
-            let still = if outcome.is_none() { " (the store goes on with it)" } else { "" };
-            return (last, format!("{remark}{still}"));
+            return failed(Kind::Limit, message, String::new());
         }
-        (Some(Over::Gone), _) => return (None, ", then the analyst ended it".to_owned()),
+        // Or the answer finds out first.
+        (Some(Over::Gone), _)
+        | (None, Some(Outcome { result: Err(QueryError::Output(_)), limit: None, .. })) => {
+            return (None, ", then the analyst ended it".to_owned());
+        }
         (Some(Over::Refused(refusal)), _) => {
             let remark = format!(", then: {}", refusal.message);
             return (Some(Err(service.refusals.refuse(&asker.name, refusal))), remark);
@@ -300,7 +304,7 @@ fn conclude(
         QueryError::Limit(message) => failed(Kind::Limit, message, nothing),
         QueryError::Interrupted => failed(Kind::Interrupted, "interrupted".to_owned(), nothing),
         // The words of the store are for our log: they name places and accounts.
-        QueryError::Output(_) | QueryError::Server(_) | QueryError::Store(_) => {
+        QueryError::Server(_) | QueryError::Store(_) | QueryError::Output(_) => {
             let refusal = Refusal {
                 inside: Some(format!("the store cannot be read: {error}")),
                 ..Refusal::new(

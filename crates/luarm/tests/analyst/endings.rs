@@ -4,7 +4,10 @@ use std::process::Child;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{scene::each, support::complaint};
+use crate::{
+    scene::{Engine, each},
+    support::complaint,
+};
 
 fn interrupt(child: &Child) {
     kill_process(Pid::from_child(child), Signal::INT).unwrap();
@@ -35,6 +38,14 @@ fn a_limit_of_time_ends_the_query_in_the_engine() {
             let line = scene.server.wait_for(", then: the answer took longer");
             assert!(!line.contains("goes on with it"), "{line}");
             assert_eq!(scene.working(), 0);
+            // A row that is too long, whoever notices.
+            let long = match scene.engine {
+                Engine::Sqlite => "select hex(zeroblob(6000000)) as x",
+                Engine::Mariadb(_) | Engine::Postgres(_) => "select repeat('x', 9000000) as x",
+            };
+            let output = scene.far("sql", &["--format", "csv", "-e", long]);
+            let said = complaint(&output);
+            assert!(["too big", "at most", "longer than"].iter().any(|words| said.contains(words)), "{said}");
             let output = scene.far("sql", &["--format", "csv", "-e", "select pid from netinfo"]);
             assert!(complaint(&output).contains("more than 10 rows"), "{output:?}");
             assert!(scene.far("sql", &["-e", "select 1"]).status.success());

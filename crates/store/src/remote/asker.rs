@@ -10,7 +10,7 @@ use luarm_schema::{Dialect, TABLES};
 use tokio::runtime::Builder;
 
 use super::{
-    Class, Connection, Failure, Keeping, Session, StreamError,
+    Class, Connection, Failure, Keeping, Session, StreamError, TOO_LONG,
     guard::{self, Found, Syntax},
     places,
     registry::{self, Known},
@@ -265,6 +265,7 @@ impl<S: Session> Asker<S> {
     fn query_error(&self, failure: Failure) -> QueryError {
         match failure.class {
             Class::Interrupted => QueryError::Interrupted,
+            Class::Trouble(Trouble::Lost) if failure.detail == TOO_LONG => QueryError::Limit(failure.detail),
             Class::Trouble(Trouble::ReadOnly | Trouble::Forbidden) => QueryError::Refused(failure.detail),
             Class::Trouble(Trouble::Missing) | Class::Row | Class::Doubled | Class::Exists | Class::Other => {
                 QueryError::Statement(failure.detail)
