@@ -9,11 +9,8 @@ fn everything_that_happened_can_be_queried_through_the_server_after_sync() {
     let directory = tempfile::tempdir().unwrap();
     let site = Site::new(directory.path());
     let _server = site.serve(&[]);
-    let agents = ["penguin", "puffin"].map(|name| {
-        let agent = site.agent(name, &["--sensor", "poll"]);
-        agent.wait_for("delivering to");
-        agent
-    });
+    let agent = site.agent("penguin", &["--sensor", "poll"]);
+    agent.wait_for("delivering to https");
     let data = directory.path().join("anna");
     let data = data.to_str().unwrap();
     let token = site.token(&["--analyst", "anna"]);
@@ -39,21 +36,22 @@ fn everything_that_happened_can_be_queried_through_the_server_after_sync() {
         "{output:?}"
     );
     // An agent that does not answer: the time is the analyst's.
-    let [penguin, puffin] = agents;
-    puffin.signal(rustix::process::Signal::STOP);
+    agent.signal(rustix::process::Signal::STOP);
     let output = luarm(&["sync", "--data", data, "--timeout", "0.5"]);
     assert!(complaint(&output).contains("not everything was stored after 0.5 s"), "{output:?}");
+    agent.signal(rustix::process::Signal::CONT);
     assert!(sync(&["--host", "penguin"]).status.success());
-    // One that is gone is not waited for.
-    puffin.kill();
+    // One that is gone is not waited for, unless it is named.
+    agent.kill();
     loop {
         let output = sync(&[]);
         if output.status.success() {
             break;
         }
-        assert!(complaint(&output).contains("the connection to puffin ended"), "{output:?}");
+        assert!(complaint(&output).contains("the connection to penguin ended"), "{output:?}");
     }
-    drop(penguin);
+    let output = sync(&["--host", "penguin"]);
+    assert!(complaint(&output).contains("no host \"penguin\" delivers"), "{output:?}");
     let output = luarm(&["sync", "--data", directory.path().to_str().unwrap(), "--host", "penguin"]);
     assert!(complaint(&output).contains("--host penguin is for analysts"), "{output:?}");
 }
