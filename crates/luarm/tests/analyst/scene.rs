@@ -159,7 +159,7 @@ pub(crate) fn each(test: &str, arguments: &[&str], run: fn(&Scene)) {
     }
 }
 
-/// The peak of a process's resident memory, bytes.
+/// The peak of a process's resident memory, bytes. The kernel counts by threads: it may fall by a few pages.
 pub(crate) fn peak(pid: u32) -> u64 {
     let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
