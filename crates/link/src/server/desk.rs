@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -53,6 +53,8 @@ pub(super) struct Desk {
     pub(super) limits: Answering,
     taken: Mutex<HashMap<String, usize>>,
     asked: AtomicU64,
+    /// Whether it was said that the server's own account answers.
+    warned: AtomicBool,
 }
 
 /// What an analyst may see.
@@ -78,12 +80,26 @@ pub(super) struct Place {
 impl Desk {
     pub(super) fn new(store: &StoreUrl, limits: Answering) -> Self {
         let store = limits.store.clone().unwrap_or_else(|| store.clone());
-        Desk { store, limits, taken: Mutex::default(), asked: AtomicU64::new(0) }
+        Desk {
+            store,
+            limits,
+            taken: Mutex::default(),
+            asked: AtomicU64::new(0),
+            warned: AtomicBool::new(false),
+        }
     }
 
     fn sight(&self, analyst: &str, scope: &Scope) -> Result<Sight, Refusal> {
         let hosts = match scope {
-            Scope::All => return Ok(Sight::All(self.store.clone())),
+            Scope::All => {
+                let own = self.limits.store.is_none() && !matches!(self.store, StoreUrl::Sqlite(_));
+                if own && !self.warned.swap(true, Relaxed) {
+                    tracing::warn!(
+                        "analysts are answered by the server's own account, in transactions that only read; --read-store names one that can only select"
+                    );
+                }
+                return Ok(Sight::All(self.store.clone()));
+            }
             Scope::Hosts(hosts) => hosts,
         };
         let known = |host: &String| self.limits.hosts.iter().find(|(name, _)| name == host).cloned();
