@@ -6,7 +6,7 @@ use std::{
 };
 
 use luarm_schema::{TABLES, reference};
-use luarm_store::{Cell, QueryError, Reader};
+use luarm_store::{Cell, QueryError, Source};
 
 use crate::{
     Format, HuntError, Splitter, Statement,
@@ -51,24 +51,24 @@ pub enum Outcome {
     Quit,
 }
 
-/// Answers statements from one store.
+/// Answers statements from one source.
 #[derive(Debug)]
 pub struct Console {
-    pub(crate) reader: Reader,
+    pub(crate) source: Box<dyn Source>,
     options: Options,
     /// The host that `use` chose.
     host: Option<String>,
 }
 
 impl Console {
-    /// A console on that store.
-    pub fn new(reader: Reader, options: Options) -> Self {
-        Console { reader, options, host: None }
+    /// A console on that store, or on the server that reads one.
+    pub fn new(source: impl Into<Box<dyn Source>>, options: Options) -> Self {
+        Console { source: source.into(), options, host: None }
     }
 
     /// Limits the tables to one host, by its name or machine id, as `use HOST` does.
     pub fn use_host(&mut self, name: &str) -> Result<(), HuntError> {
-        self.host = Some(self.reader.use_host(name)?.name);
+        self.host = Some(self.source.use_host(name)?.name);
         Ok(())
     }
 
@@ -129,7 +129,7 @@ impl Console {
                 self.answer(&[&title], rows, vertical, out)?;
             }
             Word::ShowHosts => {
-                let hosts = self.reader.hosts()?;
+                let hosts = self.source.hosts()?;
                 let rows = hosts.iter().map(|h| vec![Cell::Text(&h.name), Cell::Text(&h.machine_id)]);
                 self.answer(&["Database", "machineid"], rows, vertical, out)?;
             }
@@ -145,7 +145,7 @@ impl Console {
             }
             Word::Use(name) => self.use_host(name)?,
             Word::UseAll => {
-                self.reader.use_all()?;
+                self.source.use_all()?;
                 self.host = None;
             }
             Word::Help => out.write_all(client::HELP.as_bytes()).map_err(HuntError::Output)?,
@@ -159,14 +159,14 @@ impl Console {
         if let Some(host) = &self.host {
             return Ok(host.clone());
         }
-        let mut hosts = self.reader.hosts()?;
+        let mut hosts = self.source.hosts()?;
         Ok(if hosts.len() == 1 { hosts.remove(0).name } else { "luarm".to_owned() })
     }
 
     fn query(&mut self, sql: &str, vertical: bool, out: &mut dyn Write) -> Result<Outcome, HuntError> {
         let begun = Instant::now();
         let mut printer = print::printer(self.format(vertical), out, self.options.terminal);
-        let rows = self.reader.query(sql, &mut *printer)?;
+        let rows = self.source.query(sql, &mut *printer)?;
         printer.finish(rows, begun.elapsed()).map_err(HuntError::Output)?;
         Ok(Outcome::Continue)
     }

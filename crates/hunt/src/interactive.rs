@@ -23,7 +23,7 @@ impl Console {
         let terminal = |e: ReadlineError| HuntError::Terminal(e.to_string());
         let config = Config::builder().max_history_size(10_000).map_err(terminal)?.build();
         let mut editor: Editor<Completion, FileHistory> = Editor::with_config(config).map_err(terminal)?;
-        let hosts = self.reader.hosts()?.into_iter().map(|h| h.name).collect();
+        let hosts = self.source.hosts()?.into_iter().map(|h| h.name).collect();
         editor.set_helper(Some(Completion { hosts }));
         let history = history_file();
         if let Some(path) = &history {
@@ -34,8 +34,8 @@ impl Console {
         // Between prompts Ctrl-C is a signal, and ends the query that runs; at a prompt it is a key.
         let mut signals = Signals::new([SIGINT]).map_err(HuntError::Input)?;
         let handle = signals.handle();
-        let interrupt = self.reader.interrupt();
-        let watch = thread::spawn(move || signals.forever().for_each(|_| interrupt.interrupt()));
+        let interrupt = self.source.interrupter();
+        let watch = thread::spawn(move || signals.forever().for_each(|_| interrupt()));
         println!("Type help for help, quit to leave. Statements end with ; or \\G.");
         let result = self.converse(&mut editor);
         handle.close();

@@ -1,7 +1,7 @@
 //! The SQL console: what the analyst types, and how answers look.
 //!
 //! It looks as the seed's console does (the `mysql` client's): statements end with `;`, `\g` or `\G`; answers are boxes with
-//! `N rows in set (0.00 sec)` beneath. Nothing here can write: the reader refuses (`luarm_store::Reader`).
+//! `N rows in set (0.00 sec)` beneath. Nothing here can write: the source refuses (`luarm_store::Source`).
 
 mod client;
 mod complete;

@@ -10,9 +10,9 @@
 //! server has last, and goes on with the next one: what was sent twice the server stores once.
 
 mod backoff;
-mod connect;
+pub(crate) mod connect;
 mod courier;
-mod join;
+pub(crate) mod join;
 mod outbox;
 
 pub use self::{

@@ -110,7 +110,8 @@ impl Authority {
         tls::fingerprint(&self.certificate)
     }
 
-    /// A certificate for the public key in a host's request. Nothing else of the request is used.
+    /// A certificate for the public key in a host's or an analyst's request. Nothing else of the request is used. An analyst has a
+    /// [`luarm_store::analyst_id`] where a host has its machine id.
     pub fn sign(
         &self,
         request: &[u8],
@@ -122,8 +123,12 @@ impl Authority {
             .map_err(|e| LinkError::Request(e.to_string()))?;
         let failed = |e| LinkError::certificate("sign a certificate", e);
         let mut params = params(name, lifetime)?;
-        let machine = format!("urn:luarm:machine:{machine_id}");
-        params.subject_alt_names = vec![SanType::URI(machine.try_into().map_err(failed)?)];
+        let urn = if machine_id.starts_with(&luarm_store::analyst_id("")) {
+            format!("{}{machine_id}", tls::URN)
+        } else {
+            format!("{}machine:{machine_id}", tls::URN)
+        };
+        params.subject_alt_names = vec![SanType::URI(urn.try_into().map_err(failed)?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let expires = Time(params.not_after.unix_timestamp() * 1_000_000);
         let certificate = params.signed_by(&request.public_key, &self.issuer).map_err(failed)?;

@@ -47,6 +47,25 @@ pub enum LinkError {
         /// The data directory.
         data: PathBuf,
     },
+    /// No analyst has joined with this directory.
+    #[error("no analyst has joined a server with {}: get a token there with luarm enroll token --analyst NAME, then run luarm enroll join https://SERVER:PORT --token TOKEN --data {}", data.display(), data.display())]
+    NoAnalyst {
+        /// The data directory.
+        data: PathBuf,
+    },
+    /// An analyst's certificate has expired.
+    #[error(
+        "the certificate of {name} expired at {expires} UTC: join again with a new token (luarm enroll token --analyst {name} on the server)"
+    )]
+    AnalystExpired {
+        /// When.
+        expires: luarm_schema::Time,
+        /// The analyst's name.
+        name: String,
+    },
+    /// The operating system does not give what is needed to speak to a server.
+    #[error("cannot speak to a server: {0}")]
+    System(io::Error),
     /// This directory belongs to another server's history.
     #[error("{} delivers to another server's authority: its spool cannot go on here; use another --data, or remove {} and {}", data.display(), data.join("agent").display(), data.join("spool.db").display())]
     OtherServer {
@@ -76,6 +95,19 @@ pub enum LinkError {
         /// What was given.
         name: String,
     },
+    /// Not a name for an analyst.
+    #[error(
+        "{name:?} is no name for an analyst: 1 to 48 letters, digits, '.', '-' and '_', beginning with a letter or digit"
+    )]
+    AnalystName {
+        /// What was given.
+        name: String,
+    },
+    /// An analyst cannot be limited to hosts here.
+    #[error(
+        "a SQLite store, which has no accounts, cannot keep an analyst to some hosts: leave out --host, or use a MariaDB or PostgreSQL store"
+    )]
+    Unlimited,
     /// Not a machine id.
     #[error("{machine_id:?} is no machine id: 32 hexadecimal digits")]
     MachineId {

@@ -1,4 +1,5 @@
-//! What a host keeps of its enrolment: `DIR/agent`, with `agent.key`, `agent.pem`, `ca.pem` and `agent.json`.
+//! What a host keeps of its enrolment: `DIR/agent`, with `agent.pem` (certificate and key), `ca.pem` and `agent.json`. What an analyst keeps: the same
+//! in `DIR/analyst`.
 
 use std::path::{Path, PathBuf};
 
@@ -14,8 +15,35 @@ use crate::{LinkError, authority, files, tls, token::Fingerprint};
 
 const ADVICE: &str = "join again with a new token";
 
-/// A host's certificate and key, and the server that they are for.
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Delivering.
+    Agent,
+    /// Asking.
+    Analyst,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Agent => "agent",
+            Kind::Analyst => "analyst",
+        }
+    }
+
+    fn directory(self, data: &Path) -> PathBuf {
+        data.join(self.name())
+    }
+
+    fn file(self, data: &Path, extension: &str) -> PathBuf {
+        self.directory(data).join(format!("{}.{extension}", self.name()))
+    }
+}
+
+/// A host's or an analyst's certificate and key, and the server that they are for.
 pub struct Identity {
+    kind: Kind,
     authority: CertificateDer<'static>,
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
@@ -25,9 +53,9 @@ pub struct Identity {
 /// What the files do not say by themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
-    /// The name under which the server knows this host.
+    /// The name under which the server knows this host or analyst.
     pub name: String,
-    /// The machine id that it enrolled with.
+    /// The machine id that a host enrolled with.
     pub machine_id: String,
     /// The server that it joined.
     pub server: String,
@@ -41,7 +69,12 @@ pub struct Facts {
 
 /// Where a host's identity is kept in a data directory.
 pub fn directory(data: &Path) -> PathBuf {
-    data.join("agent")
+    Kind::Agent.directory(data)
+}
+
+/// Whether an analyst has joined with this data directory.
+pub fn is_analysts(data: &Path) -> bool {
+    Kind::Analyst.file(data, "json").exists()
 }
 
 /// Where a host's spool is kept in a data directory.
@@ -57,45 +90,54 @@ impl Identity {
 
     /// The identity of the data directory, if the host has joined.
     pub fn find(data: &Path) -> Result<Option<Self>, LinkError> {
-        let directory = directory(data);
-        let damaged = |name: &str, detail: String| LinkError::Damaged {
-            path: directory.join(name),
+        Self::find_as(data, Kind::Agent)
+    }
+
+    /// The identity of that kind in the data directory, if there is one.
+    pub(crate) fn find_as(data: &Path, kind: Kind) -> Result<Option<Self>, LinkError> {
+        let damaged = |path: &Path, detail: String| LinkError::Damaged {
+            path: path.to_owned(),
             detail,
             advice: ADVICE,
         };
-        let Some(facts) = files::read(&directory.join("agent.json"))? else {
+        let path = kind.file(data, "json");
+        let Some(facts) = files::read(&path)? else {
             return Ok(None);
         };
-        let facts: Facts =
-            serde_json::from_slice(&facts).map_err(|e| damaged("agent.json", e.to_string()))?;
-        let read = |name: &str| {
-            let content = files::read(&directory.join(name))?;
-            content.ok_or_else(|| damaged(name, "it is missing".to_owned()))
+        let facts: Facts = serde_json::from_slice(&facts).map_err(|e| damaged(&path, e.to_string()))?;
+        let read = |path: &Path| {
+            let content = files::read(path)?;
+            content.ok_or_else(|| damaged(path, "it is missing".to_owned()))
         };
-        let certificate = |name: &str| {
-            CertificateDer::from_pem_slice(&read(name)?).map_err(|e| damaged(name, e.to_string()))
+        let certificate = |path: &Path| {
+            CertificateDer::from_pem_slice(&read(path)?).map_err(|e| damaged(path, e.to_string()))
         };
-        let (authority, certificate) = (certificate("ca.pem")?, certificate("agent.pem")?);
-        let key = PrivateKeyDer::from_pem_slice(&read("agent.pem")?)
-            .map_err(|e| damaged("agent.pem", e.to_string()))?;
-        Ok(Some(Identity { authority, certificate, key, facts }))
+        let own = kind.file(data, "pem");
+        let (authority, certificate) =
+            (certificate(&kind.directory(data).join("ca.pem"))?, certificate(&own)?);
+        let key = PrivateKeyDer::from_pem_slice(&read(&own)?).map_err(|e| damaged(&own, e.to_string()))?;
+        Ok(Some(Identity { kind, authority, certificate, key, facts }))
     }
 
     /// Keeps a new certificate and its key, in one file, so that the two always belong together.
     pub(crate) fn save(
-        data: &Path,
+        (data, kind): (&Path, Kind),
         authority: &CertificateDer<'static>,
         (certificate, key): (&[u8], &KeyPair),
         facts: &Facts,
     ) -> Result<Self, LinkError> {
-        let directory = directory(data);
         let both = pem("CERTIFICATE", certificate) + &key.serialize_pem();
-        files::write(&directory.join("ca.pem"), pem("CERTIFICATE", authority).as_bytes())?;
-        files::write(&directory.join("agent.pem"), both.as_bytes())?;
-        let json =
-            serde_json::to_vec_pretty(facts).map_err(|e| LinkError::certificate("write agent.json", e))?;
-        files::write(&directory.join("agent.json"), &json)?;
-        Self::load(data)
+        files::write(&kind.directory(data).join("ca.pem"), pem("CERTIFICATE", authority).as_bytes())?;
+        files::write(&kind.file(data, "pem"), both.as_bytes())?;
+        let json = serde_json::to_vec_pretty(facts)
+            .map_err(|e| LinkError::certificate("write what was joined", e))?;
+        files::write(&kind.file(data, "json"), &json)?;
+        Self::find_as(data, kind)?.ok_or_else(|| LinkError::NotJoined { data: data.to_owned() })
+    }
+
+    /// What it is for.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The rest of what is known.
@@ -136,12 +178,12 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-/// The key with which this host asks for its first certificate: made once and kept, so that a token that was used but whose answer got lost is
+/// The key with which a host or an analyst asks for its first certificate: made once and kept, so that a token that was used but whose answer got lost is
 /// good for this host still.
-pub(crate) fn first_key(data: &Path) -> Result<(KeyPair, Vec<u8>), LinkError> {
-    let path = directory(data).join("join.key");
+pub(crate) fn first_key(data: &Path, kind: Kind) -> Result<(KeyPair, Vec<u8>), LinkError> {
+    let path = kind.directory(data).join("join.key");
     files::directory(data)?;
-    files::directory(&directory(data))?;
+    files::directory(&kind.directory(data))?;
     if let Some(content) = files::read(&path)?
         && let Ok(key) = KeyPair::from_pem(&String::from_utf8_lossy(&content))
     {
@@ -154,8 +196,8 @@ pub(crate) fn first_key(data: &Path) -> Result<(KeyPair, Vec<u8>), LinkError> {
 }
 
 /// The first certificate is there: the next one is for another key.
-pub(crate) fn forget_first_key(data: &Path) -> Result<(), LinkError> {
-    let path = directory(data).join("join.key");
+pub(crate) fn forget_first_key(data: &Path, kind: Kind) -> Result<(), LinkError> {
+    let path = kind.directory(data).join("join.key");
     std::fs::remove_file(&path).map_err(|source| LinkError::File { action: "remove", path, source })
 }
 

@@ -12,6 +12,13 @@ pub const MOST_BYTES: usize = 32 << 20;
 /// The most bytes that may travel for one batch.
 pub const MOST_PACKED: usize = 12 << 20;
 
+/// The most bytes that a statement may have.
+pub const MOST_QUESTION: usize = 1 << 20;
+/// The most bytes that a row of an answer may have.
+pub const MOST_ROW: usize = 8 << 20;
+/// The most bytes that a part of an answer may have: what is sent together, and a row that is as long as it may be.
+pub(crate) const MOST_ANSWER: usize = MOST_ROW + (1 << 20);
+
 /// zstd's quickest level that still looks for matches in earnest.
 const LEVEL: i32 = 3;
 

@@ -1,19 +1,24 @@
-//! The server: takes batches from hosts, each into its own history, and signs certificates.
+//! The server: takes batches from hosts, each into its own history, answers analysts, and signs certificates.
 //!
 //! ```text
-//! accept ──▶ handshake ──▶ gRPC ──▶ deliver ──▶ backend ──▶ store
-//!  bounded    512, 10 s     bounded   one stream   a few threads that block
-//!                           messages  for each host
+//! accept ──▶ handshake ──▶ gRPC ─┬▶ deliver ──▶ backend ──▶ store
+//!  bounded    512, 10 s  bounded │  one stream   a few threads that block
+//!                       messages │  for each host
+//!                                └▶ inquiry ──▶ answer ◀── store, by connections that only read
+//!                                   few at once  a thread each
 //! ```
 //!
 //! It has no state but what is in the store: several servers may share one. Nothing that one peer does holds up another: handshakes, strangers and the
 //! connections of one host have places of their own, and who comes when all are taken takes the place of the oldest.
 
 mod accept;
+mod answer;
 mod backend;
 mod connection;
 mod deliver;
+mod desk;
 mod examine;
+mod inquiry;
 mod pending;
 mod places;
 mod refusal;
@@ -27,17 +32,19 @@ use std::{
 };
 
 use luarm_schema::Time;
-use luarm_store::{Registry, StoreUrl};
+use luarm_store::{Registry, Scope, StoreUrl, analyst_id};
 use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
 use tonic::transport::Server as Grpc;
 
-pub use self::refusal::Refusals;
-use self::{backend::Backend, service::Service};
+use self::{backend::Backend, desk::Desk, service::Service};
+pub use self::{desk::Answering, refusal::Refusals};
 use crate::{
     LinkError,
     authority::{self, Authority},
     files, packed,
-    proto::{delivery_server::DeliveryServer, enrolment_server::EnrolmentServer},
+    proto::{
+        delivery_server::DeliveryServer, enrolment_server::EnrolmentServer, inquiry_server::InquiryServer,
+    },
     tls,
     token::Token,
 };
@@ -62,8 +69,10 @@ pub struct Config {
     pub store: StoreUrl,
     /// Where to listen.
     pub listen: SocketAddr,
-    /// How long a host's certificate is good.
+    /// How long a host's or an analyst's certificate is good.
     pub lifetime: Duration,
+    /// How analysts are answered.
+    pub answering: Answering,
 }
 
 /// A running server.
@@ -86,7 +95,7 @@ impl Server {
         let listening = |source| LinkError::Listen { address: config.listen.to_string(), source };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
-            .max_blocking_threads(32)
+            .max_blocking_threads(64)
             .thread_name("server")
             .enable_all()
             .build()
@@ -94,7 +103,8 @@ impl Server {
         let listener = runtime.block_on(TcpListener::bind(config.listen)).map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
         let (stop, stopping) = watch::channel(false);
-        let service = Service::new(Arc::clone(&backend), Arc::clone(&refusals), stopping.clone());
+        let desk = Arc::new(Desk::new(&config.store, config.answering.clone()));
+        let service = Service::new(Arc::clone(&backend), Arc::clone(&refusals), desk, stopping.clone());
         let incoming = {
             let _inside = runtime.enter();
             accept::start(listener, tls, Arc::clone(&refusals), stopping.clone())
@@ -110,6 +120,10 @@ impl Server {
             .http2_keepalive_timeout(Some(KEEPALIVE))
             .http2_max_header_list_size(16 << 10)
             .add_service(EnrolmentServer::new(Arc::clone(&service)).max_decoding_message_size(ENVELOPE))
+            .add_service(
+                InquiryServer::new(Arc::clone(&service))
+                    .max_decoding_message_size(packed::MOST_QUESTION + ENVELOPE),
+            )
             .add_service(
                 DeliveryServer::new(service).max_decoding_message_size(packed::MOST_PACKED + ENVELOPE),
             )
@@ -161,7 +175,7 @@ async fn renew_own(backend: Arc<Backend>, own: Arc<accept::Own>) {
     }
 }
 
-/// Makes a token. It is kept in the store, if one is known, else in the data directory, where the server finds it when it starts.
+/// Makes a token for a host. It is kept in the store, if one is known, else in the data directory, where the server finds it when it starts.
 pub fn make_token(
     data: &Path,
     store: Option<&StoreUrl>,
@@ -171,21 +185,55 @@ pub fn make_token(
     if let Some(host) = host {
         examine::host_name(host)?;
     }
-    let authority = Authority::load(data)?;
-    let token = Token::new(authority.fingerprint())?;
+    let token = Token::new(Authority::load(data)?.fingerprint())?;
+    keep_token(data, store, &token, host.map(str::to_owned), None, lifetime)?;
+    Ok(token)
+}
+
+/// Makes a token for an analyst, who may see the rows of these hosts. It is kept as a host's is.
+pub fn make_analyst_token(
+    data: &Path,
+    store: Option<&StoreUrl>,
+    (analyst, scope): (&str, &Scope),
+    lifetime: Duration,
+) -> Result<Token, LinkError> {
+    examine::analyst_name(analyst)?;
+    if let Scope::Hosts(hosts) = scope {
+        hosts.iter().try_for_each(|host| examine::host_name(host))?;
+        if matches!(store, Some(StoreUrl::Sqlite(_))) {
+            return Err(LinkError::Unlimited);
+        }
+    }
+    let token = Token::new(Authority::load(data)?.fingerprint())?.for_analyst();
+    keep_token(data, store, &token, Some(analyst_id(analyst)), Some(scope), lifetime)?;
+    Ok(token)
+}
+
+fn keep_token(
+    data: &Path,
+    store: Option<&StoreUrl>,
+    token: &Token,
+    name: Option<String>,
+    scope: Option<&Scope>,
+    lifetime: Duration,
+) -> Result<(), LinkError> {
     let now = Time::now();
     let lifetime = i64::try_from(lifetime.as_micros()).unwrap_or(i64::MAX);
     let kept = luarm_store::Token {
         id: token.id(),
         hash: token.hash(),
         expires: Time(now.0.saturating_add(lifetime)),
-        name: host.map(str::to_owned),
+        name,
     };
-    match store {
-        Some(store) => Registry::open(store)?.add_token(&kept, now)?,
-        None => pending::keep(data, &kept)?,
+    let Some(store) = store else {
+        return pending::keep(data, &kept, scope);
+    };
+    let mut registry = Registry::open(store)?;
+    registry.add_token(&kept, now)?;
+    if let Some(scope) = scope {
+        registry.set_scope(&kept.id, scope)?;
     }
-    Ok(token)
+    Ok(())
 }
 
 /// Revokes the certificates of a host, by its name or machine id. `Err` with the known names if there is no such host.
@@ -194,6 +242,15 @@ pub fn revoke(store: &StoreUrl, host: &str) -> Result<Result<u64, Vec<String>>, 
     match registry.revoke(host, Time::now())? {
         Some(revoked) => Ok(Ok(revoked)),
         None => Ok(Err(registry.names()?)),
+    }
+}
+
+/// Revokes the certificates of an analyst. `Err` with the known names if there is no such analyst.
+pub fn revoke_analyst(store: &StoreUrl, analyst: &str) -> Result<Result<u64, Vec<String>>, LinkError> {
+    let mut registry = Registry::open(store)?;
+    match registry.revoke(&analyst_id(analyst), Time::now())? {
+        Some(revoked) => Ok(Ok(revoked)),
+        None => Ok(Err(registry.analysts()?)),
     }
 }
 

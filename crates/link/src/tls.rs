@@ -20,6 +20,15 @@ use crate::{LinkError, token::Fingerprint};
 /// HTTP/2, which gRPC is spoken over.
 const ALPN: &[u8] = b"h2";
 
+/// How the name in a client's certificate begins that says what the client is.
+pub(crate) const URN: &str = "urn:luarm:";
+
+/// Whether a certificate that our authority signed is an analyst's. Nothing else in it can hold these words: names have no colon.
+pub(crate) fn is_analyst(certificate: &CertificateDer<'_>) -> bool {
+    let mark = format!("{URN}{}", luarm_store::analyst_id(""));
+    certificate.windows(mark.len()).any(|window| window == mark.as_bytes())
+}
+
 /// The crypto provider of this process.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: std::sync::OnceLock<Arc<CryptoProvider>> = std::sync::OnceLock::new();

@@ -1,4 +1,4 @@
-//! Enrolment tokens: `luarm1.ID.SECRET.AUTHORITY`.
+//! Enrolment tokens: `luarm1.ID.SECRET.AUTHORITY`, and `luarm1-analyst.ID.SECRET.AUTHORITY` for analysts.
 //!
 //! The store knows the public part and a digest of the secret. The last part is the fingerprint of the server's certificate authority: by it the
 //! host knows the server before it says anything.
@@ -12,6 +12,8 @@ use subtle::ConstantTimeEq;
 use crate::{LinkError, tls};
 
 const PREFIX: &str = "luarm1";
+/// So that whoever joins knows what as; the server goes by what it knows of the token.
+const ANALYST: &str = "luarm1-analyst";
 
 /// SHA-256 of a certificate in DER.
 pub type Fingerprint = [u8; 32];
@@ -22,15 +24,26 @@ pub struct Token {
     id: [u8; 9],
     secret: [u8; 32],
     authority: Fingerprint,
+    analyst: bool,
 }
 
 impl Token {
     /// A new token for the authority of that fingerprint.
     pub fn new(authority: Fingerprint) -> Result<Self, LinkError> {
-        let mut token = Token { id: [0; 9], secret: [0; 32], authority };
+        let mut token = Token { id: [0; 9], secret: [0; 32], authority, analyst: false };
         tls::random(&mut token.id)?;
         tls::random(&mut token.secret)?;
         Ok(token)
+    }
+
+    /// The same, for an analyst.
+    pub fn for_analyst(self) -> Self {
+        Token { analyst: true, ..self }
+    }
+
+    /// Whether it is for an analyst.
+    pub fn is_for_analyst(&self) -> bool {
+        self.analyst
     }
 
     /// The public part.
@@ -59,7 +72,8 @@ impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [id, secret, authority] =
             [&self.id[..], &self.secret, &self.authority].map(|part| BASE64.encode(part));
-        write!(f, "{PREFIX}.{id}.{secret}.{authority}")
+        let prefix = if self.analyst { ANALYST } else { PREFIX };
+        write!(f, "{prefix}.{id}.{secret}.{authority}")
     }
 }
 
@@ -74,11 +88,13 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, LinkError> {
         let mut parts = text.trim().split('.');
-        if parts.next() != Some(PREFIX) {
-            return Err(LinkError::Token("it does not begin with luarm1."));
-        }
-        let token =
-            Token { id: part(parts.next())?, secret: part(parts.next())?, authority: part(parts.next())? };
+        let analyst = match parts.next() {
+            Some(PREFIX) => false,
+            Some(ANALYST) => true,
+            _ => return Err(LinkError::Token("it does not begin with luarm1")),
+        };
+        let (id, secret) = (part(parts.next())?, part(parts.next())?);
+        let token = Token { id, secret, authority: part(parts.next())?, analyst };
         if parts.next().is_some() {
             return Err(LinkError::Token("something follows it"));
         }
@@ -108,6 +124,8 @@ mod tests {
         assert_eq!((same.id(), same.hash(), same.authority()), (token.id(), token.hash(), [7; 32]));
         assert!(same.is(&token.hash()));
         assert!(!same.is(&Token::new([7; 32]).unwrap().hash()) && !same.is(""));
+        let analyst: Token = token.clone().for_analyst().to_string().parse().unwrap();
+        assert!(analyst.is_for_analyst() && !same.is_for_analyst() && analyst.id() == token.id());
         assert!(!format!("{token:?}").contains(text.split('.').nth(2).unwrap()));
     }
 

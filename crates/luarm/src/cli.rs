@@ -1,9 +1,14 @@
 //! The command line, as `luarm --help` shows it.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
-use luarm_store::StoreUrl;
+use luarm_link::{agent::ServerUrl, analyst::Remote, identity};
+use luarm_store::{Reader, Source, StoreUrl};
 
 use crate::{
     command::{agent, doctor, enroll, run, server, sql, status, sync},
@@ -56,6 +61,72 @@ impl Place {
     pub(crate) fn locate(self, config: &Config) -> Located {
         config.locate(self.data, self.store)
     }
+}
+
+/// Whom to ask: a store, or a server that reads its own for analysts.
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
+    /// Data directory; one that an analyst has joined a server with stands for that server [default: /var/lib/luarm; where there is no store, the
+    /// directory that an analyst joins with by default]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Store: sqlite:PATH, mysql://… or postgres://… [default: luarm.db in the data directory]
+    #[arg(long, value_name = "URL", conflicts_with = "server")]
+    pub store: Option<StoreUrl>,
+    /// Ask this server, as https://HOST:PORT, with the certificate of an analyst in the data directory [default: the one that was joined]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<ServerUrl>,
+}
+
+/// Where the answers come from.
+#[derive(Debug)]
+pub(crate) enum Answering {
+    /// A store, and perhaps a recorder on the data directory.
+    Store(Located),
+    /// A server, with the certificate in this directory.
+    Server(Option<ServerUrl>, PathBuf),
+}
+
+impl Asked {
+    /// Who answers, by these options and the configuration.
+    pub(crate) fn locate(self, config: &Config) -> Answering {
+        let Asked { data, store, server } = self;
+        let joined = |data: &Path| identity::is_analysts(data);
+        if server.is_some() {
+            let data = data.or_else(|| config.data.clone().filter(|data| joined(data)));
+            return Answering::Server(server, data.or_else(analyst_data).unwrap_or_default());
+        }
+        let named = store.is_some() || (config.store.is_some() && data.is_none());
+        let located = config.locate(data.clone(), store);
+        if named {
+            return Answering::Store(located);
+        }
+        if joined(&located.data) {
+            return Answering::Server(None, located.data);
+        }
+        let nothing = data.is_none() && config.data.is_none() && !located.data.join("luarm.db").exists();
+        match analyst_data().filter(|data| nothing && joined(data)) {
+            Some(data) => Answering::Server(None, data),
+            None => Answering::Store(located),
+        }
+    }
+}
+
+impl Answering {
+    /// Opens it.
+    pub(crate) fn open(&self) -> anyhow::Result<Box<dyn Source>> {
+        Ok(match self {
+            Answering::Store(located) => Box::new(Reader::open(&located.store)?),
+            Answering::Server(url, data) => Box::new(Remote::open(url.clone(), data)?),
+        })
+    }
+}
+
+/// Where an analyst's certificate is by default: `$XDG_STATE_HOME/luarm`, or the same below `~/.local/state`.
+pub(crate) fn analyst_data() -> Option<PathBuf> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    Some(state.join("luarm"))
 }
 
 /// Runs the command that was asked for.

@@ -73,6 +73,20 @@ pub(crate) struct Config {
     /// `--keep`
     #[serde(deserialize_with = "parsed")]
     pub keep: Option<Keep>,
+    /// `--read-store`
+    #[serde(deserialize_with = "parsed")]
+    pub read_store: Option<StoreUrl>,
+    /// `--host-store`
+    #[serde(deserialize_with = "host_stores")]
+    pub host_store: Option<Vec<HostStore>>,
+    /// `--query-time`
+    #[serde(deserialize_with = "parsed")]
+    pub query_time: Option<Lifetime>,
+    /// `--query-rows`
+    pub query_rows: Option<u64>,
+    /// `--queries`
+    #[serde(deserialize_with = "parsed")]
+    pub queries: Option<Queries>,
     /// `--server`
     pub server: Option<Vec<String>>,
     /// `--spool-limit`
@@ -253,6 +267,39 @@ impl FromStr for Keep {
     }
 }
 
+/// A host, and the store by an account that sees only it: `HOST=URL`.
+#[derive(Debug, Clone)]
+pub(crate) struct HostStore(pub (String, StoreUrl));
+
+impl FromStr for HostStore {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((host, url)) if !host.is_empty() => {
+                let url = url.parse().map_err(|error: luarm_store::StoreError| error.to_string())?;
+                Ok(Self((host.to_owned(), url)))
+            }
+            _ => Err("write HOST=URL: the name of a host, and a store".to_owned()),
+        }
+    }
+}
+
+/// How many questions of one analyst may be answered at the same time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Queries(pub usize);
+
+impl FromStr for Queries {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(number @ 1..=16) => Ok(Self(number)),
+            _ => Err(format!("{text:?} is not a number from 1 to 16")),
+        }
+    }
+}
+
 /// Where files are digested when they were changed: an absolute path, in which a component `*` stands for every directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DigestPlace(pub PathBuf);
@@ -329,6 +376,12 @@ fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Diges
     texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect::<Result<_, _>>().map(Some)
 }
 
+/// Reads hosts and their stores by the parser that the command line uses.
+fn host_stores<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<HostStore>>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect::<Result<_, _>>().map(Some)
+}
+
 /// Reads a value by the parser that the command line uses; numbers need no quotes.
 fn parsed<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -387,6 +440,8 @@ mod tests {
         assert!(config.listen.is_some() && config.certificates.is_some());
         assert!(config.keep.is_some());
         assert!(config.server.is_some() && config.spool_limit.is_some());
+        assert!(config.read_store.is_some() && config.host_store.is_some() && config.query_time.is_some());
+        assert!(config.query_rows.is_some() && config.queries.is_some());
         assert!(data.is_some() && store.is_some() && sensor.is_some() && memory_limit.is_some());
         assert!(ring.is_some() && timeout.is_some() && host.is_some() && format.is_some() && log.is_some());
         let default: Vec<PathBuf> = luarm_sensor::ebpf::QUIET.iter().map(PathBuf::from).collect();

@@ -326,6 +326,12 @@ pub enum QueryError {
         /// The host.
         name: String,
     },
+    /// The one who answers goes no further for this analyst.
+    #[error("{0}")]
+    Limit(String),
+    /// The server that was asked refused, or could not be reached.
+    #[error("{0}")]
+    Server(String),
     /// Interrupted by the user.
     #[error("Query interrupted")]
     Interrupted,

@@ -6,7 +6,7 @@
 //! - [`Writer`] appends batches: each is stored wholly, durably and once, or not at all.
 //! - [`Ledger`] does so for many hosts: a server's way in. [`Registry`] knows which hosts may.
 //! - [`Spool`] keeps an agent's batches until its server has them.
-//! - [`Reader`] answers queries and cannot write, whatever the statement.
+//! - [`Reader`] answers queries and cannot write, whatever the statement. [`Source`] is its face, which a server far away may have as well.
 //! - [`Owner`] makes accounts and views on a server, and drops what is older than it is to be kept.
 
 mod error;
@@ -18,6 +18,7 @@ mod query;
 mod reader;
 mod registry;
 mod remote;
+mod source;
 mod sqlite;
 mod url;
 mod writer;
@@ -27,7 +28,8 @@ pub use ledger::Ledger;
 pub use owner::{Account, Dropped, Owner};
 pub use query::{Cell, Host, RowSink};
 pub use reader::{Interrupt, Reader};
-pub use registry::{Certified, Claim, Registry, Token};
+pub use registry::{Certified, Claim, Registry, Scope, Token, analyst_id};
+pub use source::Source;
 pub use sqlite::{Parcel, Spool};
 pub use url::StoreUrl;
 pub use writer::{Appended, HostIdentity, Refused, Writer};

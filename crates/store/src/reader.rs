@@ -10,6 +10,9 @@ use crate::{
     sqlite,
 };
 
+/// Bytes of the longest value that a query makes of a file's.
+const LONGEST: usize = 256 << 20;
+
 /// The one who asks. It cannot write, whatever the statement, and does not stop a writer.
 ///
 /// It blocks, and must not be called from within an asynchronous task.
@@ -54,10 +57,33 @@ impl fmt::Debug for Interrupt {
 impl Reader {
     /// Opens the store for reading; recorders and servers may write it meanwhile.
     pub fn open(url: &StoreUrl) -> Result<Self, StoreError> {
+        Self::open_bounded(url, LONGEST)
+    }
+
+    /// The same for somebody who is not to use up this process's memory: no value of an answer has more bytes (in a file), or no row (on MariaDB and
+    /// MySQL). PostgreSQL's client takes what the engine sends, up to a gigabyte for a row.
+    pub fn open_bounded(url: &StoreUrl, longest: usize) -> Result<Self, StoreError> {
         Ok(Reader(match url {
-            StoreUrl::Sqlite(path) => Engine::Sqlite(Box::new(sqlite::Reader::open(path)?)),
+            StoreUrl::Sqlite(path) => Engine::Sqlite(Box::new(sqlite::Reader::open(path, longest)?)),
+            StoreUrl::Mysql(_) if longest < LONGEST => {
+                Engine::Mysql(Box::new(Asker::open(&url.with_longest_packet(longest))?))
+            }
             StoreUrl::Mysql(_) => Engine::Mysql(Box::new(Asker::open(url)?)),
             StoreUrl::Postgres(_) => Engine::Postgres(Box::new(Asker::open(url)?)),
+        }))
+    }
+
+    /// Opens the views of one host on a server's database, by an account that may see nothing else ([`crate::Account::Analyst`] with a host): then it is the
+    /// engine that keeps a query to them. An account that may see more is refused. A value or row as in [`Reader::open_bounded`].
+    pub fn open_host(url: &StoreUrl, longest: usize) -> Result<Self, StoreError> {
+        Ok(Reader(match url {
+            StoreUrl::Sqlite(_) => {
+                return Err(StoreError::OnlyServers { url: url.clone(), what: "an account for one host" });
+            }
+            StoreUrl::Mysql(_) => {
+                Engine::Mysql(Box::new(Asker::open_host(&url.with_longest_packet(longest))?))
+            }
+            StoreUrl::Postgres(_) => Engine::Postgres(Box::new(Asker::open_host(url)?)),
         }))
     }
 

@@ -1,4 +1,4 @@
-//! Who may deliver: enrolment tokens, names of hosts and their certificates, in tables beside the evidence.
+//! Who may deliver and who may ask: enrolment tokens, names of hosts and analysts and their certificates, in tables beside the evidence.
 //!
 //! They are in the store, not in a server's directory, so that several servers on one store agree: a token is good once, whichever of them
 //! it is shown to, and a revocation holds for all of them at once. They are no tables of the schema: hosts cannot deliver rows of them, and those who ask the
@@ -6,28 +6,33 @@
 //!
 //! The SQL is plain enough for every engine; what differs between them is behind [`RegistrySql`].
 
+mod analyst;
+
 use std::fmt;
 
 use luarm_schema::Time;
 
+pub use self::analyst::{Scope, analyst_id};
 use crate::{
     StoreError, StoreUrl, mysql::Mysql, postgres::Postgres, remote::RemoteRegistry, sqlite::SqliteRegistry,
 };
 
 /// The tables, without what an engine adds to each. A host keeps its name for ever, because its history stands under it.
-pub(crate) const TABLES: [&str; 3] = [
+pub(crate) const TABLES: [&str; 4] = [
     "CREATE TABLE IF NOT EXISTS luarm_token (id VARCHAR(64) NOT NULL PRIMARY KEY, hash VARCHAR(64) NOT NULL, expires BIGINT NOT NULL, \
      name VARCHAR(255), usedby VARCHAR(64))",
     "CREATE TABLE IF NOT EXISTS luarm_enrolled (machineid VARCHAR(64) NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL UNIQUE)",
     "CREATE TABLE IF NOT EXISTS luarm_certificate (fingerprint VARCHAR(64) NOT NULL PRIMARY KEY, machineid VARCHAR(64) NOT NULL, \
      publickey VARCHAR(64) NOT NULL, issued BIGINT NOT NULL, expires BIGINT NOT NULL, revoked BIGINT)",
+    "CREATE TABLE IF NOT EXISTS luarm_scope (subject VARCHAR(64) NOT NULL, host VARCHAR(64) NOT NULL, PRIMARY KEY (subject, host))",
 ];
 
 /// What a server's account needs of each.
-pub(crate) const RIGHTS: [(&str, &str); 3] = [
+pub(crate) const RIGHTS: [(&str, &str); 4] = [
     ("luarm_token", "SELECT, INSERT, UPDATE (usedby), DELETE"),
     ("luarm_enrolled", "SELECT, INSERT, DELETE"),
     ("luarm_certificate", "SELECT, INSERT, UPDATE (revoked)"),
+    ("luarm_scope", "SELECT, INSERT, DELETE"),
 ];
 
 /// What an engine has to do for the registry. Placeholders are `?`.
@@ -70,18 +75,18 @@ pub struct Token {
     pub hash: String,
     /// Until when it is good.
     pub expires: Time,
-    /// The one host that may use it, where it is for one.
+    /// The one host that may use it, where it is for one, or the [`analyst_id`] of an analyst.
     pub name: Option<String>,
 }
 
-/// A host's certificate as the store knows it.
+/// A certificate as the store knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certified {
     /// SHA-256 of the certificate in DER, in hexadecimal.
     pub fingerprint: String,
-    /// The host's machine id.
+    /// The host's machine id, or the [`analyst_id`] of an analyst.
     pub machine_id: String,
-    /// The host's name.
+    /// The host's name; again that id of an analyst.
     pub name: String,
     /// SHA-256 of its public key, in hexadecimal.
     pub public_key: String,
@@ -127,6 +132,7 @@ impl Registry {
     pub fn add_token(&mut self, token: &Token, now: Time) -> Result<(), StoreError> {
         const WEEK: i64 = 7 * 86_400_000_000;
         self.sql.change("DELETE FROM luarm_token WHERE expires < ?", &[Int(now.0 - WEEK)])?;
+        self.forget_scopes()?;
         let name = token.name.as_deref().map_or(Parameter::Null, Text);
         let values = [Text(&token.id), Text(&token.hash), Int(token.expires.0), name];
         self.sql.insert("luarm_token", "id, hash, expires, name", &values).map(|_| ())
@@ -223,8 +229,7 @@ impl Registry {
         Ok(Some(good as u64))
     }
 
-    /// The names of all hosts that were enrolled, in order.
-    pub fn names(&mut self) -> Result<Vec<String>, StoreError> {
+    fn enrolled(&mut self) -> Result<Vec<String>, StoreError> {
         let rows = self.sql.ask("SELECT name FROM luarm_enrolled ORDER BY name", &[])?;
         Ok(rows.into_iter().flatten().flatten().collect())
     }

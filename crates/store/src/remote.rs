@@ -27,7 +27,7 @@ pub(crate) use asker::{Asker, Cancel};
 pub(crate) use connection::{CONNECTING, Connection, Keeping};
 pub(crate) use deliveries::Deliveries;
 pub(crate) use enrolment::RemoteRegistry;
-pub(crate) use failure::{Class, Failure};
+pub(crate) use failure::{Class, Failure, TOO_LONG};
 pub(crate) use places::make_all as places_of_all;
 pub(crate) use schema::make_routine;
 pub(crate) use session::{Datum, Session, StreamError, is_loopback};

@@ -33,6 +33,18 @@ impl StoreUrl {
         }
     }
 
+    /// The same URL with a limit to what the client takes of a server at once, unless it has one.
+    pub(crate) fn with_longest_packet(&self, bytes: usize) -> Self {
+        const PARAMETER: &str = "max_allowed_packet=";
+        match self {
+            StoreUrl::Mysql(url) if !url.contains(PARAMETER) => {
+                let mark = if url.contains('?') { '&' } else { '?' };
+                StoreUrl::Mysql(format!("{url}{mark}{PARAMETER}{bytes}"))
+            }
+            other => other.clone(),
+        }
+    }
+
     /// The whole URL, password included, of a server's database; empty for a file.
     pub(crate) fn secret(&self) -> &str {
         match self {

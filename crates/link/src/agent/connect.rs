@@ -56,7 +56,7 @@ impl fmt::Display for ServerUrl {
 }
 
 /// Connects, within ten seconds.
-pub(super) async fn connect(url: &ServerUrl, tls: ClientConfig) -> Result<Channel, LinkError> {
+pub(crate) async fn connect(url: &ServerUrl, tls: ClientConfig) -> Result<Channel, LinkError> {
     let unreachable = |detail: String| LinkError::Unreachable { url: url.to_string(), detail };
     // TLS is the connector's business: to the channel the scheme says nothing of it.
     let endpoint = Endpoint::from_shared(url.to_string().replacen("https", "http", 1))
@@ -83,7 +83,7 @@ pub(super) async fn connect(url: &ServerUrl, tls: ClientConfig) -> Result<Channe
 }
 
 /// The innermost cause, which says most.
-pub(super) fn cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn cause(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

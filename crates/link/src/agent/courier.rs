@@ -10,6 +10,7 @@ use std::{
 
 use luarm_schema::Time;
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, watch},
     time::{sleep, timeout},
 };
@@ -26,7 +27,7 @@ use crate::{
     LinkError,
     identity::Identity,
     packed,
-    proto::{Hello, PackedBatch, Parcel, Receipt, delivery_client::DeliveryClient, parcel::What},
+    proto::{Hello, PackedBatch, Parcel, Receipt, Synced, delivery_client::DeliveryClient, parcel::What},
 };
 
 /// Batches that may be on their way at once, and bytes of them.
@@ -45,6 +46,11 @@ pub trait Events: Send {
     fn delivered(&mut self, id: i64);
     /// The server's engine refused so many rows of a table for what is in them.
     fn refused(&mut self, table: &str, count: u32);
+    /// The server asks for everything that has happened on this host: `done` is to be called, from whichever thread, once it is delivered. Dropping it says that
+    /// it will not be.
+    fn sync(&mut self, done: Box<dyn FnOnce() + Send>) {
+        drop(done);
+    }
 }
 
 /// How the connection is.
@@ -332,7 +338,7 @@ impl Round {
             tokio::select! {
                 receipt = receipts.message() => {
                     let receipt = receipt.map_err(|status| refused(url, &status))?;
-                    let Some(Receipt { stored, refused }) = receipt else {
+                    let Some(Receipt { stored, refused, sync }) = receipt else {
                         let detail = "it ended the connection".to_owned();
                         return Err(LinkError::Unreachable { url: url.to_string(), detail }.into());
                     };
@@ -351,6 +357,9 @@ impl Round {
                         self.events.refused(&rows.table, rows.count);
                     }
                     self.delivered(stored)?;
+                    if sync != 0 {
+                        self.sync(sync, sender);
+                    }
                 }
                 () = self.outbox.filled(), if under_way.len() < WINDOW && bytes < WINDOW_BYTES => {}
                 () = told(&mut stopping), if stopping.borrow().is_none() => {}
@@ -364,6 +373,19 @@ impl Round {
                 self.renew(url, channel.clone()).await;
             }
         }
+    }
+
+    /// The server asks for everything. It is told when it has it, if the connection lasts so long.
+    fn sync(&mut self, number: u64, sender: &mpsc::Sender<Parcel>) {
+        let (runtime, sender) = (Handle::current(), sender.downgrade());
+        self.events.sync(Box::new(move || {
+            runtime.spawn(async move {
+                if let Some(sender) = sender.upgrade() {
+                    // A connection that ended has nobody to tell.
+                    let _ = sender.send(Parcel { what: Some(What::Synced(Synced { number })) }).await;
+                }
+            });
+        }));
     }
 
     /// Another certificate. Should it fail, there is time to try again.

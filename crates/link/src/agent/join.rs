@@ -10,7 +10,7 @@ use tonic::{Request, Status, transport::Channel};
 use super::connect::{self, ServerUrl};
 use crate::{
     LinkError, authority,
-    identity::{self, Facts, Identity},
+    identity::{self, Facts, Identity, Kind},
     proto::{Certificate, JoinRequest, RenewRequest, enrolment_client::EnrolmentClient},
     tls,
     token::Token,
@@ -32,7 +32,18 @@ pub fn join(
     {
         return Err(LinkError::OtherServer { data: data.to_owned() });
     }
-    let (key, request) = identity::first_key(data)?;
+    join_as(Kind::Agent, url, token, data, (name, machine_id))
+}
+
+/// Joins as a host or an analyst.
+pub(crate) fn join_as(
+    kind: Kind,
+    url: &ServerUrl,
+    token: &Token,
+    data: &Path,
+    (name, machine_id): (&str, &str),
+) -> Result<Facts, LinkError> {
+    let (key, request) = identity::first_key(data, kind)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -44,6 +55,7 @@ pub fn join(
             request,
             name: name.to_owned(),
             machine_id: machine_id.to_owned(),
+            analyst: kind == Kind::Analyst,
         });
         request.set_timeout(PATIENCE);
         let reply = EnrolmentClient::new(channel).join(request).await;
@@ -64,13 +76,13 @@ pub fn join(
         issued: Time::now().0,
         expires: certificate.expires,
     };
-    keep(data, &certificate, &key, &facts)?;
-    identity::forget_first_key(data)?;
+    keep((data, kind), &certificate, &key, &facts)?;
+    identity::forget_first_key(data, kind)?;
     Ok(facts)
 }
 
 /// Gets another certificate, for a new key, and keeps both.
-pub(super) async fn renew(
+pub(crate) async fn renew(
     url: &ServerUrl,
     channel: Channel,
     identity: &Identity,
@@ -86,19 +98,24 @@ pub(super) async fn renew(
         return Err(LinkError::Refused { url: url.to_string(), message });
     }
     let facts = Facts { issued: Time::now().0, expires: certificate.expires, ..identity.facts().clone() };
-    keep(data, &certificate, &key, &facts)
+    keep((data, identity.kind()), &certificate, &key, &facts)
 }
 
-fn keep(data: &Path, certificate: &Certificate, key: &KeyPair, facts: &Facts) -> Result<Identity, LinkError> {
+fn keep(
+    place: (&Path, Kind),
+    certificate: &Certificate,
+    key: &KeyPair,
+    facts: &Facts,
+) -> Result<Identity, LinkError> {
     let authority = CertificateDer::from(certificate.authority.clone());
-    let identity = Identity::save(data, &authority, (&certificate.certificate, key), facts)?;
+    let identity = Identity::save(place, &authority, (&certificate.certificate, key), facts)?;
     // A certificate that does not fit the key, or is none, shows now.
     identity.tls()?;
     Ok(identity)
 }
 
 /// What the server said, or what became of the connection meanwhile.
-pub(super) fn refused(url: &ServerUrl, status: &Status) -> LinkError {
+pub(crate) fn refused(url: &ServerUrl, status: &Status) -> LinkError {
     let url = url.to_string();
     match std::error::Error::source(status) {
         Some(error) => LinkError::Unreachable { url, detail: connect::cause(error) },

@@ -87,9 +87,13 @@ pub(super) fn start(
                         return refusals.count("handshake-timeout", &address.ip(), "no handshake in time");
                     }
                 };
-                let certificates = stream.get_ref().1.peer_certificates();
-                let fingerprint = certificates.and_then(<[_]>::first).map(|c| hex(&tls::fingerprint(c)));
-                let kind = fingerprint.clone().map_or(Kind::Stranger, Kind::Host);
+                let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let fingerprint = certificate.map(|c| hex(&tls::fingerprint(c)));
+                let kind = match (fingerprint.clone(), certificate) {
+                    (Some(fingerprint), Some(c)) if tls::is_analyst(c) => Kind::Analyst(fingerprint),
+                    (Some(fingerprint), _) => Kind::Host(fingerprint),
+                    (None, _) => Kind::Stranger,
+                };
                 let place = places.take(kind);
                 let connection = Connection::new(stream, Peer { address, fingerprint }, place);
                 // Nobody takes it when the server has stopped.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use luarm_schema::Time;
-use luarm_store::{Certified, Claim, HostIdentity, Ledger, Parcel, Registry, StoreUrl};
+use luarm_store::{Certified, Claim, HostIdentity, Ledger, Parcel, Registry, Scope, StoreUrl, analyst_id};
 use tonic::Code;
 
 use super::{Config, examine, pending, refusal::Refusal};
@@ -83,6 +83,27 @@ impl Backend {
 
     /// The host of that certificate, if it is good now.
     pub(super) fn host(&self, fingerprint: &str) -> Result<Certified, Refusal> {
+        let certified = self.certified(fingerprint)?;
+        if certified.analyst().is_some() {
+            let message = "this certificate is an analyst's, who can only ask";
+            return Err(Refusal::new("analyst", Code::PermissionDenied, message));
+        }
+        Ok(certified)
+    }
+
+    /// The analyst of that certificate, if it is good now, and whose rows he may see.
+    pub(super) fn analyst(&self, fingerprint: &str) -> Result<(String, Scope), Refusal> {
+        let certified = self.certified(fingerprint)?;
+        let Some(name) = certified.analyst() else {
+            let message = "this certificate is a host's, which can only deliver: an analyst has one of his own (luarm enroll token --analyst NAME)";
+            return Err(Refusal::new("no-analyst", Code::PermissionDenied, message));
+        };
+        let scope = lock(&self.registry).scope(&certified.machine_id).map_err(|e| Refusal::store(&e))?;
+        Ok((name.to_owned(), scope))
+    }
+
+    /// Who has that certificate, if it is good now.
+    pub(super) fn certified(&self, fingerprint: &str) -> Result<Certified, Refusal> {
         let certified = lock(&self.registry).certificate(fingerprint).map_err(|e| Refusal::store(&e))?;
         let Some(certified) = certified else {
             let message = "this certificate is not known here: join again with a new token";
@@ -125,7 +146,7 @@ impl Backend {
                 None => tables.push(RefusedRows { table: row.table.to_owned(), count: 1 }),
             }
         }
-        Ok(Receipt { stored: batch.id, refused: tables })
+        Ok(Receipt { stored: batch.id, refused: tables, sync: 0 })
     }
 
     /// Makes the first certificate of a host, against a token.
@@ -133,6 +154,16 @@ impl Backend {
         let now = Time::now();
         let token: Token = request.token.parse().map_err(link)?;
         let kept = self.good_token(&token, now)?;
+        if kept.analyst().is_some() != request.analyst {
+            let message = match request.analyst {
+                true => "this token is for a host, not for an analyst",
+                false => "this token is for an analyst, not for a host",
+            };
+            return Err(Refusal::new("token-kind", Code::InvalidArgument, message));
+        }
+        if let Some(analyst) = kept.analyst() {
+            return self.join_analyst(&request.request, (&kept, analyst), now);
+        }
         let name = kept.name.as_deref().unwrap_or(&request.name);
         examine::host_name(name).map_err(link)?;
         examine::machine_id(&request.machine_id).map_err(link)?;
@@ -145,8 +176,7 @@ impl Backend {
         let mut registry = lock(&self.registry);
         // Bound to this key from here on: should anything below fail, the host can try again with it, and nobody else.
         if !registry.use_token(&token.id(), &key).map_err(failed)? {
-            let message = "this token was used before: ask for another";
-            return Err(Refusal::new("token-used", Code::PermissionDenied, message));
+            return Err(used());
         }
         let denied = |message: String| Err(Refusal::new("claimed", Code::AlreadyExists, message));
         let again = format!(
@@ -192,6 +222,37 @@ impl Backend {
         Ok(JoinReply { certificate: Some(self.answer(&signed)), name, stored })
     }
 
+    /// Makes a certificate of an analyst, against a token that was made for him. Those that he had are worth nothing from then on.
+    fn join_analyst(
+        &self,
+        request: &[u8],
+        (kept, analyst): (&luarm_store::Token, &str),
+        now: Time,
+    ) -> Result<JoinReply, Refusal> {
+        examine::analyst_name(analyst).map_err(link)?;
+        let id = analyst_id(analyst);
+        let signed = self.authority.sign(request, (&id, &id), self.lifetime).map_err(link)?;
+        let failed = |error| Refusal::store(&error);
+        let mut registry = lock(&self.registry);
+        if !registry.use_token(&kept.id, &hex(&signed.key)).map_err(failed)? {
+            return Err(used());
+        }
+        if registry.claim(&id, &id).map_err(failed)? != Claim::Granted {
+            registry.revoke(&id, now).map_err(failed)?;
+        }
+        let scope = registry.scope(&kept.id).map_err(failed)?;
+        registry.set_scope(&id, &scope).map_err(failed)?;
+        self.note(&mut registry, &signed, (&id, &id), now)?;
+        drop(registry);
+        match &scope {
+            Scope::All => tracing::info!("the analyst {analyst} joined, and may see all hosts"),
+            Scope::Hosts(hosts) => {
+                tracing::info!("the analyst {analyst} joined, and may see {}", hosts.join(", "));
+            }
+        }
+        Ok(JoinReply { certificate: Some(self.answer(&signed)), name: analyst.to_owned(), stored: 0 })
+    }
+
     /// The token as it was made, if it is good.
     fn good_token(&self, token: &Token, now: Time) -> Result<luarm_store::Token, Refusal> {
         let failed = |error| Refusal::store(&error);
@@ -216,9 +277,9 @@ impl Backend {
         Ok(kept)
     }
 
-    /// Makes another certificate for the host that calls.
+    /// Makes another certificate for the host or analyst that calls.
     pub(super) fn renew(&self, fingerprint: &str, request: &[u8]) -> Result<Certificate, Refusal> {
-        let host = self.host(fingerprint)?;
+        let host = self.certified(fingerprint)?;
         let name = (host.name.as_str(), host.machine_id.as_str());
         let signed = self.authority.sign(request, name, self.lifetime).map_err(link)?;
         self.note(&mut lock(&self.registry), &signed, name, Time::now())?;
@@ -251,6 +312,11 @@ impl Backend {
             expires: signed.expires.0,
         }
     }
+}
+
+fn used() -> Refusal {
+    let message = "this token was used before: ask for another";
+    Refusal::new("token-used", Code::PermissionDenied, message)
 }
 
 fn unpacking(error: &UnpackError) -> Refusal {

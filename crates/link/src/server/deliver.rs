@@ -21,22 +21,42 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at whether the certificate of a silent stream was revoked. One that delivers is looked at with each batch.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// The one stream of each host.
+/// Wishes of one host that may wait: as many as there can be questions, and some that nobody waits for any more.
+const WISHES: usize = 64;
+
+/// The wish that everything that happened on a host be delivered: told when it is, dropped when it will not be.
+pub(super) type Wish = oneshot::Sender<()>;
+
+/// The one stream of each host, by machine id.
 #[derive(Debug, Default)]
-pub(super) struct Streams(Mutex<HashMap<String, oneshot::Sender<()>>>);
+pub(super) struct Streams(Mutex<HashMap<String, Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    over: oneshot::Sender<()>,
+    wishes: mpsc::Sender<Wish>,
+}
 
 impl Streams {
     /// The newest stream of a host is its stream: the one before it may be a connection that died without a word.
-    fn enter(&self, machine_id: &str) -> oneshot::Receiver<()> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(machine_id.to_owned(), sender);
-        receiver
+    fn enter(&self, host: &Certified) -> (oneshot::Receiver<()>, mpsc::Receiver<Wish>) {
+        let ((over, told), (wishes, wished)) = (oneshot::channel(), mpsc::channel(WISHES));
+        let entry = Entry { name: host.name.clone(), over, wishes };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(host.machine_id.clone(), entry);
+        (told, wished)
+    }
+
+    /// The hosts that deliver now: machine id, name, and where to leave a wish.
+    pub(super) fn delivering(&self) -> Vec<(String, String, mpsc::Sender<Wish>)> {
+        let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.iter().map(|(id, entry)| (id.clone(), entry.name.clone(), entry.wishes.clone())).collect()
     }
 
     /// Forgets a stream whose receiver is closed, unless another one is the host's by now.
     fn leave(&self, machine_id: &str) {
         let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if streams.get(machine_id).is_some_and(oneshot::Sender::is_closed) {
+        if streams.get(machine_id).is_some_and(|entry| entry.over.is_closed()) {
             streams.remove(machine_id);
         }
     }
@@ -50,8 +70,8 @@ pub(super) async fn run(
     mut batches: Streaming<Message>,
     receipts: mpsc::Sender<Result<Receipt, Status>>,
 ) {
-    let mut over = service.streams.enter(&host.machine_id);
-    let ended = serve(&service, &fingerprint, &host, &mut batches, &receipts, &mut over).await;
+    let (mut over, mut wishes) = service.streams.enter(&host);
+    let ended = serve(&service, &fingerprint, &host, &mut batches, &receipts, (&mut over, &mut wishes)).await;
     over.close();
     service.streams.leave(&host.machine_id);
     if let Err(status) = ended {
@@ -66,7 +86,7 @@ async fn serve(
     host: &Certified,
     batches: &mut Streaming<Message>,
     receipts: &mpsc::Sender<Result<Receipt, Status>>,
-    over: &mut oneshot::Receiver<()>,
+    (over, wishes): (&mut oneshot::Receiver<()>, &mut mpsc::Receiver<Wish>),
 ) -> Result<(), Status> {
     let refuse = |refusal| service.refusals.refuse(&host.name, refusal);
     let unsound = |message: &str| Refusal::new("unsound", Code::InvalidArgument, message);
@@ -74,12 +94,15 @@ async fn serve(
     let hello = hello.map_err(|_| Status::deadline_exceeded("no hello came"))?;
     match received(hello).map_err(refuse)? {
         Some(What::Hello(_)) => {}
-        Some(What::Batch(_)) => return Err(refuse(unsound("a batch came before the hello"))),
+        Some(What::Batch(_) | What::Synced(_)) => {
+            return Err(refuse(unsound("a batch came before the hello")));
+        }
         None => return Ok(()),
     }
     let asked = host.clone();
-    let stored = service.block(move |backend| backend.last_batch(&asked)).await.map_err(refuse)?;
-    give(receipts, Receipt { stored, refused: Vec::new() }).await?;
+    let mut stored = service.block(move |backend| backend.last_batch(&asked)).await.map_err(refuse)?;
+    give(receipts, Receipt { stored, ..Receipt::default() }).await?;
+    let (mut wished, mut number) = (HashMap::<u64, Wish>::new(), 0);
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stopping = service.stopping.clone();
@@ -88,6 +111,15 @@ async fn serve(
             message = batches.message() => message,
             _ = &mut *over => return Err(Status::aborted("another connection of this host took over")),
             () = told(&mut stopping) => return Err(Status::unavailable("the server is stopping")),
+            Some(wish) = wishes.recv() => {
+                wished.retain(|_, wish| !wish.is_closed());
+                if wished.len() < WISHES {
+                    number += 1;
+                    wished.insert(number, wish);
+                    give(receipts, Receipt { stored, sync: number, ..Receipt::default() }).await?;
+                }
+                continue;
+            }
             _ = looks.tick() => {
                 let asked = fingerprint.to_owned();
                 service.block(move |backend| backend.host(&asked)).await.map_err(refuse)?;
@@ -96,6 +128,13 @@ async fn serve(
         };
         let batch = match received(message).map_err(refuse)? {
             Some(What::Batch(batch)) => batch,
+            Some(What::Synced(synced)) => {
+                if let Some(wish) = wished.remove(&synced.number) {
+                    // Whoever wished it may have gone.
+                    let _ = wish.send(());
+                }
+                continue;
+            }
             Some(What::Hello(_)) => return Err(refuse(unsound("a second hello came"))),
             None => return Ok(()),
         };
@@ -110,12 +149,13 @@ async fn serve(
             })
             .await
             .map_err(refuse)?;
+        stored = receipt.stored.max(stored);
         give(receipts, receipt).await?;
     }
 }
 
 /// Waits until the server is told to stop.
-async fn told(stopping: &mut watch::Receiver<bool>) {
+pub(super) async fn told(stopping: &mut watch::Receiver<bool>) {
     // Whoever could tell is gone: the server ends.
     let _ = stopping.wait_for(|stop| *stop).await;
 }

@@ -22,6 +22,16 @@ pub(crate) fn host_name(name: &str) -> Result<(), LinkError> {
     }
 }
 
+/// Whether an analyst may have that name: a plain one, too, and short enough that it can stand as an id.
+pub(crate) fn analyst_name(name: &str) -> Result<(), LinkError> {
+    const LONGEST: usize = 48;
+    if name.len() <= LONGEST && host_name(name).is_ok() {
+        Ok(())
+    } else {
+        Err(LinkError::AnalystName { name: name.chars().take(LONGEST_NAME).collect() })
+    }
+}
+
 /// Whether that is a machine id as machine-id(5) describes it.
 pub(crate) fn machine_id(machine_id: &str) -> Result<(), LinkError> {
     if machine_id.len() == 32 && machine_id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use luarm_schema::Time;
-use luarm_store::{Registry, Token};
+use luarm_store::{Registry, Scope, Token};
 use serde::{Deserialize, Serialize};
 
 use crate::{LinkError, authority, files};
@@ -17,6 +17,9 @@ struct Kept {
     hash: String,
     expires: i64,
     name: Option<String>,
+    /// The hosts that an analyst may see, if not all.
+    #[serde(default)]
+    hosts: Option<Vec<String>>,
 }
 
 fn directory(data: &Path) -> PathBuf {
@@ -24,9 +27,13 @@ fn directory(data: &Path) -> PathBuf {
 }
 
 /// Keeps a token for the next server.
-pub(super) fn keep(data: &Path, token: &Token) -> Result<(), LinkError> {
+pub(super) fn keep(data: &Path, token: &Token, scope: Option<&Scope>) -> Result<(), LinkError> {
     let Token { id, hash, expires, name } = token.clone();
-    let kept = Kept { id, hash, expires: expires.0, name };
+    let hosts = match scope {
+        Some(Scope::Hosts(hosts)) => Some(hosts.clone()),
+        Some(Scope::All) | None => None,
+    };
+    let kept = Kept { id, hash, expires: expires.0, name, hosts };
     let json = serde_json::to_vec(&kept).map_err(|e| LinkError::certificate("write a token", e))?;
     let directory = directory(data);
     files::directory(&directory)?;
@@ -44,11 +51,15 @@ pub(super) fn import(data: &Path, registry: &mut Registry) -> Result<(), LinkErr
             continue;
         }
         let Some(json) = files::read(&path)? else { continue };
-        let Ok(Kept { id, hash, expires, name }) = serde_json::from_slice(&json) else {
+        let Ok(Kept { id, hash, expires, name, hosts }) = serde_json::from_slice(&json) else {
             tracing::warn!("{} is no token, and is passed over", path.display());
             continue;
         };
-        registry.add_token(&Token { id, hash, expires: Time(expires), name }, Time::now())?;
+        let token = Token { id, hash, expires: Time(expires), name };
+        registry.add_token(&token, Time::now())?;
+        if token.analyst().is_some() {
+            registry.set_scope(&token.id, &hosts.map_or(Scope::All, Scope::Hosts))?;
+        }
         std::fs::remove_file(&path).map_err(|source| LinkError::File {
             action: "remove",
             path: path.clone(),

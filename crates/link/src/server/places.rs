@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Stranger,
     /// The host with the certificate of that fingerprint.
     Host(String),
+    /// The analyst with the certificate of that fingerprint, who may have several consoles.
+    Analyst(String),
 }
 
 impl Kind {
@@ -27,6 +29,7 @@ impl Kind {
             Kind::Handshake => 512,
             Kind::Stranger => 64,
             Kind::Host(_) => 4,
+            Kind::Analyst(_) => 32,
         }
     }
 }

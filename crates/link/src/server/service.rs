@@ -11,11 +11,13 @@ use super::{
     backend::Backend,
     connection::Peer,
     deliver::{self, Streams},
+    desk::Desk,
+    inquiry,
     refusal::{Refusal, Refusals},
 };
 use crate::proto::{
-    Certificate, JoinReply, JoinRequest, Parcel, Receipt, RenewRequest, delivery_server::Delivery,
-    enrolment_server::Enrolment,
+    Answer, Certificate, JoinReply, JoinRequest, Parcel, Question, Receipt, RenewRequest,
+    delivery_server::Delivery, enrolment_server::Enrolment, inquiry_server::Inquiry,
 };
 
 /// Receipts that may wait for a peer to read them.
@@ -27,6 +29,7 @@ pub(super) struct Service {
     pub(super) refusals: Arc<Refusals>,
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) streams: Arc<Streams>,
+    pub(super) desk: Arc<Desk>,
     /// As many batches are unpacked and stored at the same time, so that memory is bounded.
     pub(super) writing: Arc<Semaphore>,
 }
@@ -35,10 +38,11 @@ impl Service {
     pub(super) fn new(
         backend: Arc<Backend>,
         refusals: Arc<Refusals>,
+        desk: Arc<Desk>,
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
         let writing = Arc::new(Semaphore::new(backend.writers() + 1));
-        Arc::new(Service { backend, refusals, stopping, streams: Arc::default(), writing })
+        Arc::new(Service { backend, refusals, stopping, streams: Arc::default(), desk, writing })
     }
 
     /// Does something that blocks.
@@ -51,7 +55,11 @@ impl Service {
     }
 
     /// Who calls: the certificate of the connection says it, and nothing else.
-    async fn caller<T>(self: &Arc<Self>, request: &Request<T>) -> Result<(String, Certified), Status> {
+    async fn caller<T, C: Send + 'static>(
+        self: &Arc<Self>,
+        request: &Request<T>,
+        known: fn(&Backend, &str) -> Result<C, Refusal>,
+    ) -> Result<(String, C), Status> {
         let peer = peer(request)?;
         let Some(fingerprint) = peer.fingerprint.clone() else {
             let message = "this call needs a certificate: luarm enroll join gets one";
@@ -59,8 +67,8 @@ impl Service {
             return Err(self.refusals.refuse(&peer.address.ip(), refusal));
         };
         let asked = fingerprint.clone();
-        match self.block(move |backend| backend.host(&asked)).await {
-            Ok(host) => Ok((fingerprint, host)),
+        match self.block(move |backend| known(backend, &asked)).await {
+            Ok(caller) => Ok((fingerprint, caller)),
             Err(refusal) => Err(self.refusals.refuse(&peer.address.ip(), refusal)),
         }
     }
@@ -82,7 +90,7 @@ impl Enrolment for Arc<Service> {
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<Certificate>, Status> {
-        let (fingerprint, host) = self.caller(&request).await?;
+        let (fingerprint, host): (_, Certified) = self.caller(&request, Backend::certified).await?;
         let request = request.into_inner().request;
         match self.block(move |backend| backend.renew(&fingerprint, &request)).await {
             Ok(certificate) => Ok(Response::new(certificate)),
@@ -99,10 +107,26 @@ impl Delivery for Arc<Service> {
         &self,
         request: Request<Streaming<Parcel>>,
     ) -> Result<Response<Self::DeliverStream>, Status> {
-        let (fingerprint, host) = self.caller(&request).await?;
+        let (fingerprint, host) = self.caller(&request, Backend::host).await?;
         let (receipts, answers) = mpsc::channel(RECEIPTS);
         let delivering = deliver::run(Arc::clone(self), fingerprint, host, request.into_inner(), receipts);
         tokio::spawn(delivering);
         Ok(Response::new(ReceiverStream::new(answers)))
+    }
+}
+
+#[tonic::async_trait]
+impl Inquiry for Arc<Service> {
+    type AskStream = ReceiverStream<Result<Answer, Status>>;
+
+    async fn ask(&self, request: Request<Question>) -> Result<Response<Self::AskStream>, Status> {
+        let (fingerprint, (name, scope)) = self.caller(&request, Backend::analyst).await?;
+        let address = peer(&request)?.address;
+        let place = self.desk.enter(&name, &scope).map_err(|refusal| self.refusals.refuse(&name, refusal))?;
+        // One part that waits to be sent, while the next is gathered.
+        let (answers, stream) = mpsc::channel(1);
+        let asker = inquiry::Asker { name, address, fingerprint, scope };
+        tokio::spawn(inquiry::run(Arc::clone(self), asker, request.into_inner(), place, answers));
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

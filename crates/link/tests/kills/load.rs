@@ -121,6 +121,7 @@ fn serving() {
         store: StoreUrl::parse(&std::env::var("LUARM_TEST_STORE").unwrap()).unwrap(),
         listen,
         lifetime: Duration::from_secs(3600),
+        answering: server::Answering::default(),
     };
     let _server = Server::start(&config).unwrap();
     println!("\nready");

@@ -30,6 +30,7 @@ async fn a_token_is_good_once() {
         request: request(&rcgen::KeyPair::generate().unwrap()),
         name: "third".to_owned(),
         machine_id: third.machine_id.clone(),
+        analyst: false,
     };
     let status = client.enrolment.join(request).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied, "{status}");
@@ -94,6 +95,7 @@ async fn hostile_names_are_refused_and_touch_nothing() {
             request: request(&rcgen::KeyPair::generate().unwrap()),
             name: name.to_owned(),
             machine_id: "0".repeat(32),
+            analyst: false,
         };
         let status = client.enrolment.join(request).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{name:?}: {status}");
@@ -104,17 +106,19 @@ async fn hostile_names_are_refused_and_touch_nothing() {
             request: request(&rcgen::KeyPair::generate().unwrap()),
             name: "x".to_owned(),
             machine_id: machine_id.to_owned(),
+            analyst: false,
         };
         assert_eq!(client.enrolment.join(request).await.unwrap_err().code(), Code::InvalidArgument);
     }
     for csr in [vec![], vec![0x30; 100], vec![0xff; 60 << 10]] {
         let (token, name) = (scene.token(None).to_string(), "x".to_owned());
-        let request = JoinRequest { token, request: csr, name, machine_id: "0".repeat(32) };
+        let request = JoinRequest { token, request: csr, name, machine_id: "0".repeat(32), analyst: false };
         assert_eq!(client.enrolment.join(request).await.unwrap_err().code(), Code::InvalidArgument);
     }
     // Nor does a stranger get a large message in.
     let (token, name) = (scene.token(None).to_string(), "x".to_owned());
-    let request = JoinRequest { token, request: vec![0xff; 1 << 20], name, machine_id: "0".repeat(32) };
+    let request =
+        JoinRequest { token, request: vec![0xff; 1 << 20], name, machine_id: "0".repeat(32), analyst: false };
     assert_eq!(client.enrolment.join(request).await.unwrap_err().code(), Code::OutOfRange);
     assert_eq!(scene.batches(&host), 1);
 }

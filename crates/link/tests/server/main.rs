@@ -4,5 +4,6 @@
 mod connections;
 mod deliveries;
 mod enrolment;
+mod inquiry;
 mod intruder;
 mod scene;

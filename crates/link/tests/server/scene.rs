@@ -11,20 +11,21 @@ use std::{
 use hyper_util::rt::TokioIo;
 use luarm_link::{
     agent::{self, ServerUrl},
+    analyst,
     authority::Authority,
     identity, packed,
     proto::{
         Hello, PackedBatch, Parcel as Message, Receipt, delivery_client::DeliveryClient,
-        enrolment_client::EnrolmentClient, parcel::What,
+        enrolment_client::EnrolmentClient, inquiry_client::InquiryClient, parcel::What,
     },
-    server::{self, Server},
+    server::{self, Answering, Server},
     token::Token,
 };
 use luarm_schema::{
     Batch, Row, Time,
     tables::{BatchInfo, HostInfo, RenameInfo},
 };
-use luarm_store::{Cell, Parcel, Reader, RowSink, StoreUrl};
+use luarm_store::{Cell, Parcel, Reader, RowSink, Scope, StoreUrl};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
@@ -61,9 +62,13 @@ impl Scene {
     }
 
     pub(crate) fn with_certificates_for(lifetime: Duration) -> Self {
+        Self::with(lifetime, Answering::default())
+    }
+
+    pub(crate) fn with(lifetime: Duration, answering: Answering) -> Self {
         let directory = tempfile::tempdir().unwrap();
         Authority::init(&directory.path().join("server"), &[]).unwrap();
-        let server = start(directory.path(), lifetime);
+        let server = start(directory.path(), lifetime, answering);
         Scene { address: server.address(), server: Some(server), directory }
     }
 
@@ -92,6 +97,15 @@ impl Scene {
         let host = self.stranger(name);
         self.join_with(&host, &self.token(None)).unwrap();
         host
+    }
+
+    /// An analyst of that name, who may see all hosts; in a directory of that name.
+    pub(crate) fn analyst(&self, name: &str) -> PathBuf {
+        let (data, store) = (self.path(name), self.store());
+        let token =
+            server::make_analyst_token(&self.data(), Some(&store), (name, &Scope::All), HOUR).unwrap();
+        beside(|| analyst::join(&self.url(), &token, &data).unwrap());
+        data
     }
 
     /// A host that has not joined.
@@ -177,12 +191,13 @@ fn store(directory: &Path) -> StoreUrl {
     StoreUrl::Sqlite(directory.join("store.db"))
 }
 
-pub(crate) fn start(directory: &Path, lifetime: Duration) -> Server {
+pub(crate) fn start(directory: &Path, lifetime: Duration, answering: Answering) -> Server {
     let config = server::Config {
         data: directory.join("server"),
         store: store(directory),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         lifetime,
+        answering,
     };
     beside(|| Server::start(&config).unwrap())
 }
@@ -198,7 +213,8 @@ pub(crate) fn tls(authority: &Path, host: Option<&Path>) -> ClientConfig {
     let mut config = match host {
         None => config.with_no_client_auth(),
         Some(data) => {
-            let file = data.join("agent/agent.pem");
+            let (agent, analyst) = (data.join("agent/agent.pem"), data.join("analyst/analyst.pem"));
+            let file = if agent.exists() { agent } else { analyst };
             let certificate = CertificateDer::from_pem_file(&file).unwrap();
             config
                 .with_client_auth_cert(vec![certificate], PrivateKeyDer::from_pem_file(&file).unwrap())
@@ -215,9 +231,10 @@ pub(crate) async fn handshake(address: SocketAddr, config: ClientConfig) -> io::
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// Both services over one connection.
+/// All services over one connection.
 pub(crate) struct Client {
     pub(crate) delivery: DeliveryClient<Channel>,
+    pub(crate) inquiry: InquiryClient<Channel>,
     pub(crate) enrolment: EnrolmentClient<Channel>,
 }
 
@@ -233,6 +250,7 @@ pub(crate) async fn connect(
     let channel = endpoint.connect_with_connector(connector).await?;
     Ok(Client {
         delivery: DeliveryClient::new(channel.clone()).max_encoding_message_size(usize::MAX),
+        inquiry: InquiryClient::new(channel.clone()).max_encoding_message_size(usize::MAX),
         enrolment: EnrolmentClient::new(channel).max_encoding_message_size(usize::MAX),
     })
 }

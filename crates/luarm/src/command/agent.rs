@@ -2,7 +2,11 @@
 
 use std::{
     process::ExitCode,
-    sync::{Arc, PoisonError, mpsc},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
     time::Duration,
 };
 
@@ -20,11 +24,14 @@ use crate::{
     config::{Config, SpoolLimit},
     control::{self, LinkVitals},
     data_dir::DataDir,
-    pipeline::{self, Backlog, Destination, Event, Keeper, Room},
+    pipeline::{self, Destination, Event, Keeper, Probe, Room},
 };
 
 /// How long an agent that was told to stop goes on delivering. What is not delivered is in the spool.
 const GRACE: Duration = Duration::from_secs(5);
+/// The server's wishes for everything that are fulfilled at the same time, and how long one is tried.
+const MOST_SYNCING: usize = 16;
+const LONGEST_SYNC: Duration = Duration::from_secs(600);
 
 /// Record this host and deliver what is recorded to its server, until SIGTERM or SIGINT
 ///
@@ -80,7 +87,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
             .min(usize::try_from(limit / 16).unwrap_or(usize::MAX)),
     };
     let pipeline = pipeline::start(&plan, facts, destination, &events)?;
-    let told = Told(pipeline.probe().backlog);
+    let told = Told { probe: Arc::new(pipeline.probe()), syncing: Arc::default() };
     let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
     let courier = Courier::start(
         agent::Plan { data: data.clone(), servers, version: env!("CARGO_PKG_VERSION") },
@@ -173,16 +180,38 @@ impl Keeper for Spooling {
 }
 
 /// Tells whoever waits for it what the server has.
-struct Told(Arc<Backlog>);
+struct Told {
+    probe: Arc<Probe>,
+    /// How many of the server's wishes for everything are being fulfilled.
+    syncing: Arc<AtomicUsize>,
+}
 
 impl agent::Events for Told {
     fn delivered(&mut self, id: i64) {
-        self.0.delivered(id);
+        self.probe.backlog.delivered(id);
     }
 
     fn refused(&mut self, table: &str, count: u32) {
         if let Some(table) = luarm_schema::table(table) {
-            self.0.refuse(std::iter::repeat_n(table.name, count as usize));
+            self.probe.backlog.refuse(std::iter::repeat_n(table.name, count as usize));
+        }
+    }
+
+    fn sync(&mut self, done: Box<dyn FnOnce() + Send>) {
+        if self.syncing.fetch_add(1, Relaxed) >= MOST_SYNCING {
+            self.syncing.fetch_sub(1, Relaxed);
+            return;
+        }
+        let (probe, syncing) = (Arc::clone(&self.probe), Arc::clone(&self.syncing));
+        let spawned = std::thread::Builder::new().name("sync".to_owned()).spawn(move || {
+            let settled = control::settle(&probe, LONGEST_SYNC);
+            syncing.fetch_sub(1, Relaxed);
+            if settled {
+                done();
+            }
+        });
+        if spawned.is_err() {
+            self.syncing.fetch_sub(1, Relaxed);
         }
     }
 }

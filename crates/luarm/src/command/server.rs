@@ -1,4 +1,4 @@
-//! `luarm server`: takes what agents deliver into one store; what its owner does to the store.
+//! `luarm server`: takes what agents deliver into one store, and answers analysts out of it; what its owner does to the store.
 
 mod grant;
 mod retain;
@@ -11,18 +11,19 @@ use luarm_link::{
     server::{self, Server},
 };
 use luarm_sensor::HostFacts;
+use luarm_store::StoreUrl;
 
 use super::run::catch_signals;
 use crate::{
     cli::Place,
-    config::{Config, Lifetime},
+    config::{Config, HostStore, Lifetime, Queries},
     pipeline::Event,
 };
 
 /// Where agents expect a server.
 const PORT: u16 = 7467;
 
-/// Serve agents, until SIGTERM or SIGINT: take what they deliver into the store
+/// Serve agents and analysts, until SIGTERM or SIGINT: take what agents deliver into the store, answer what analysts ask
 ///
 /// `luarm server init` has made its certificate authority before. Prints one line beginning `luarm: serving` on standard error once it accepts. On
 /// SIGTERM or SIGINT it finishes the batches at hand. Several servers may share one store.
@@ -36,9 +37,49 @@ pub(crate) struct Options {
     /// Address and port to listen at [default: `[::]:7467`]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// How long the certificate of a host is good; it gets another one by itself before, such as 90d, 12h or 30s [default: 90d]
+    /// How long the certificate of a host or an analyst is good; it gets another one by itself before, such as 90d, 12h or 30s [default: 90d]
     #[arg(long, value_name = "TIME")]
     certificates: Option<Lifetime>,
+    #[command(flatten)]
+    answering: Answers,
+}
+
+/// How analysts are answered
+#[derive(Debug, Args)]
+struct Answers {
+    /// The store as analysts are to read it: the same database, by an account that can only select [default: the store, in transactions that only
+    /// read]
+    #[arg(long, value_name = "URL")]
+    read_store: Option<StoreUrl>,
+    /// For analysts who are limited to hosts (luarm enroll token --analyst NAME --host HOST): the same database by an account that can only select from the
+    /// views of this host, as HOST=URL; repeat it for more. On MariaDB and MySQL the URL names the host's own database (HOST_all)
+    #[arg(long, value_name = "HOST=URL")]
+    host_store: Vec<HostStore>,
+    /// The longest that a question of an analyst may take, taking the answer included, such as 90s or 15m [default: 10m]
+    #[arg(long, value_name = "TIME")]
+    query_time: Option<Lifetime>,
+    /// The most rows of an answer to an analyst [default: 50000000]
+    #[arg(long, value_name = "ROWS")]
+    query_rows: Option<u64>,
+    /// How many questions of one analyst may be answered at the same time, of 16 in all [default: 4]
+    #[arg(long, value_name = "NUMBER")]
+    queries: Option<Queries>,
+}
+
+impl Answers {
+    fn limits(self, config: &Config) -> server::Answering {
+        let default = server::Answering::default();
+        server::Answering {
+            store: self.read_store.or_else(|| config.read_store.clone()),
+            hosts: match self.host_store.is_empty() {
+                true => config.host_store.iter().flatten().cloned().map(|host| host.0).collect(),
+                false => self.host_store.into_iter().map(|host| host.0).collect(),
+            },
+            time: self.query_time.or(config.query_time).map_or(default.time, |time| time.0),
+            rows: self.query_rows.or(config.query_rows).unwrap_or(default.rows),
+            at_once: self.queries.or(config.queries).map_or(default.at_once, |queries| queries.0),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -98,6 +139,7 @@ fn serve(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
         store: located.store.clone(),
         listen: options.listen.or(config.listen).unwrap_or(any),
         lifetime: options.certificates.or(config.certificates).unwrap_or_default().0,
+        answering: options.answering.limits(config),
     })?;
     server::remember_store(&located.data, &located.store)?;
     eprintln!("luarm: serving at {} into {}", server.address(), located.store);

@@ -1,4 +1,4 @@
-//! `luarm sql`: asks the store, in SQL.
+//! `luarm sql`: asks the store, or a server that reads it, in SQL.
 
 use std::{
     io::{self, BufWriter, IsTerminal},
@@ -7,9 +7,8 @@ use std::{
 
 use clap::Args;
 use luarm_hunt::{Console, Format, Outcome};
-use luarm_store::Reader;
 
-use crate::{cli::Place, config::Config};
+use crate::{cli::Asked, config::Config};
 
 /// Ask the recorded history in SQL; it only reads, whatever the statement
 ///
@@ -18,7 +17,7 @@ use crate::{cli::Place, config::Config};
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    place: Place,
+    asked: Asked,
     /// Limit the tables to this host, by name or machine id [default: all hosts in the store]
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
@@ -31,11 +30,11 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
-    let located = options.place.locate(config);
+    let source = options.asked.locate(config).open()?;
     let format = options.format.or(config.format).unwrap_or_default();
     let stdout = io::stdout();
     let terminal = stdout.is_terminal();
-    let mut console = Console::new(Reader::open(&located.store)?, luarm_hunt::Options { format, terminal });
+    let mut console = Console::new(source, luarm_hunt::Options { format, terminal });
     if let Some(host) = options.host.as_ref().or(config.host.as_ref()) {
         console.use_host(host)?;
     }

@@ -13,10 +13,10 @@ use luarm_link::{
     identity::{self, Identity},
 };
 use luarm_schema::Time;
-use luarm_store::{Cell, Reader, RowSink, StoreUrl};
+use luarm_store::{Cell, RowSink, Source, StoreUrl};
 
 use crate::{
-    cli::Place,
+    cli::{Answering, Asked},
     config::{Config, Located},
     control::{self, ControlError, LinkVitals, Vitals},
 };
@@ -29,7 +29,7 @@ const DAY: i64 = 86_400_000_000;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    place: Place,
+    asked: Asked,
     /// table, vertical, csv, json or jsonl [default: table]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
@@ -37,18 +37,20 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
     let format = options.format.or(config.format).unwrap_or_default();
-    let located = options.place.locate(config);
+    let asked = options.asked.locate(config);
     let mut report = Report::default();
-    if report.recorder(&located) || report.agent(&located)? {
+    if let Answering::Store(located) = &asked
+        && (report.recorder(located) || report.agent(located)?)
+    {
         report.print(format)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut reader = Reader::open(&located.store)?;
-    for host in reader.hosts()? {
-        report.host(&mut reader, &host.name, host.number).with_context(|| format!("host {}", host.name))?;
+    let mut source = asked.open()?;
+    for host in source.hosts()? {
+        report.host(&mut *source, &host.name, host.number).with_context(|| format!("host {}", host.name))?;
     }
-    report.tables(&mut reader)?;
-    report.number(None, "store", "bytes", reader.size());
+    report.tables(&mut *source)?;
+    report.number(None, "store", "bytes", source.size()?);
     report.print(format)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -171,17 +173,17 @@ impl Report {
         }
     }
 
-    fn host(&mut self, reader: &mut Reader, name: &str, number: i64) -> anyhow::Result<()> {
+    fn host(&mut self, source: &mut dyn Source, name: &str, number: i64) -> anyhow::Result<()> {
         let host = Some(name);
         let boot = "SELECT machineid, os, kernel, arch, boottime, agentversion FROM hostinfo";
-        for row in rows(reader, &format!("{boot} WHERE host = {number} ORDER BY bootentity DESC LIMIT 1"))? {
+        for row in rows(source, &format!("{boot} WHERE host = {number} ORDER BY bootentity DESC LIMIT 1"))? {
             let items = ["machine id", "system", "kernel", "architecture", "booted", "luarm"];
             for (item, value) in items.into_iter().zip(row) {
                 self.add(host, "host", item, value);
             }
         }
         let batch = "SELECT batchid, created, lastevent FROM batchinfo";
-        for row in rows(reader, &format!("{batch} WHERE host = {number} ORDER BY batchid DESC LIMIT 1"))? {
+        for row in rows(source, &format!("{batch} WHERE host = {number} ORDER BY batchid DESC LIMIT 1"))? {
             for (item, value) in ["last batch", "stored", "complete until"].into_iter().zip(row) {
                 self.add(host, "host", item, value);
             }
@@ -189,17 +191,17 @@ impl Report {
         let open = "SELECT class, state || CASE sensor WHEN 'none' THEN '' ELSE ' by ' || sensor END || coalesce(': ' || reason, '') \
                     FROM coverageinfo";
         for row in
-            rows(reader, &format!("{open} WHERE host = {number} AND destroyed IS NULL ORDER BY class"))?
+            rows(source, &format!("{open} WHERE host = {number} AND destroyed IS NULL ORDER BY class"))?
         {
             self.named(host, "coverage", row);
         }
         let lost = "SELECT class || ' ' || cause, sum(count) FROM lossinfo";
-        for row in rows(reader, &format!("{lost} WHERE host = {number} GROUP BY 1 ORDER BY 1"))? {
+        for row in rows(source, &format!("{lost} WHERE host = {number} GROUP BY 1 ORDER BY 1"))? {
             self.named(host, "lost", row);
         }
         let day = Time(Time::now().0 - DAY);
         let recent = format!("{lost} WHERE host = {number} AND until >= '{day}' GROUP BY 1 ORDER BY 1");
-        for row in rows(reader, &recent)? {
+        for row in rows(source, &recent)? {
             self.named(host, "lost in the last day", row);
         }
         Ok(())
@@ -213,8 +215,8 @@ impl Report {
         }
     }
 
-    fn tables(&mut self, reader: &mut Reader) -> anyhow::Result<()> {
-        for (table, rows) in reader.row_counts()? {
+    fn tables(&mut self, source: &mut dyn Source) -> anyhow::Result<()> {
+        for (table, rows) in source.row_counts()? {
             self.add(None, "rows", table, Value::Number(rows));
         }
         Ok(())
@@ -250,8 +252,8 @@ impl RowSink for Collected {
     }
 }
 
-fn rows(reader: &mut Reader, query: &str) -> anyhow::Result<Vec<Vec<Value>>> {
+fn rows(source: &mut dyn Source, query: &str) -> anyhow::Result<Vec<Vec<Value>>> {
     let mut collected = Collected::default();
-    reader.query(query, &mut collected)?;
+    source.query(query, &mut collected)?;
     Ok(collected.0)
 }

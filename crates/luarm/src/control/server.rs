@@ -131,40 +131,40 @@ fn converse(stream: &UnixStream, room: &Room) -> io::Result<String> {
         (Some("status"), None, None) => Ok(serde_json::to_string(&room.vitals())?),
         (Some("sync"), Some(milliseconds), None) => {
             let timeout = milliseconds.parse().map(Duration::from_millis).map_err(io::Error::other)?;
-            Ok(if room.sync(timeout.min(LONGEST_SYNC)) { "ok" } else { "timeout" }.to_owned())
+            Ok(if settle(&room.probe, timeout.min(LONGEST_SYNC)) { "ok" } else { "timeout" }.to_owned())
         }
         _ => Err(io::Error::other("write: sync MILLISECONDS, or status")),
     }
 }
 
-impl Room {
-    /// Waits until everything that happened before now is stored; false when the time is up.
-    fn sync(&self, timeout: Duration) -> bool {
-        let until = Instant::now() + timeout;
-        let (done, stored) = mpsc::channel();
-        // They do not say how far they have got: what they deliver is in the queue before the instant that is asked for.
-        self.probe.drain_surroundings();
-        self.probe.ask(Ask {
-            wanted: Wanted::Before(clock::now()),
-            point: Point::Delivered,
-            until: Some(until),
-            errand: Box::new(move || {
-                let _ = done.send(());
-            }),
-        });
-        loop {
-            // Asked after the ask is in place, so that what the sensor sends wakes the recorder to it.
-            self.probe.drain();
-            let left = until.saturating_duration_since(Instant::now());
-            if stored.recv_timeout(left.min(AGAIN)).is_ok() {
-                return true;
-            }
-            if left.is_zero() {
-                return false;
-            }
+/// Waits until everything that happened before now is stored; false when the time is up.
+pub(crate) fn settle(probe: &Probe, timeout: Duration) -> bool {
+    let until = Instant::now() + timeout;
+    let (done, stored) = mpsc::channel();
+    // They do not say how far they have got: what they deliver is in the queue before the instant that is asked for.
+    probe.drain_surroundings();
+    probe.ask(Ask {
+        wanted: Wanted::Before(clock::now()),
+        point: Point::Delivered,
+        until: Some(until),
+        errand: Box::new(move || {
+            let _ = done.send(());
+        }),
+    });
+    loop {
+        // Asked after the ask is in place, so that what the sensor sends wakes the recorder to it.
+        probe.drain();
+        let left = until.saturating_duration_since(Instant::now());
+        if stored.recv_timeout(left.min(AGAIN)).is_ok() {
+            return true;
+        }
+        if left.is_zero() {
+            return false;
         }
     }
+}
 
+impl Room {
     fn vitals(&self) -> Vitals {
         let meters = &self.probe.meters;
         let rates = meters.rates();

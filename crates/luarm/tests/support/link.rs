@@ -12,6 +12,7 @@ use super::{Launch, Log, Recording, Row, complaint, luarm, number, program, sql_
 pub struct Site {
     directory: PathBuf,
     address: String,
+    store: String,
 }
 
 /// A running server; killed when it goes out of scope.
@@ -25,10 +26,15 @@ pub struct Server {
 impl Site {
     /// A server's directory with an authority, and a port for it.
     pub fn new(directory: &Path) -> Self {
+        Self::into_store(directory, format!("sqlite:{}", directory.join("store.db").display()))
+    }
+
+    /// The same with its store elsewhere.
+    pub fn into_store(directory: &Path, store: String) -> Self {
         // The port stays its own: nothing else listens between two starts but for a short while.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let site = Self { directory: directory.to_owned(), address };
+        let site = Self { directory: directory.to_owned(), address, store };
         let output = luarm(&["server", "init", "--data", site.data().to_str().unwrap()]);
         assert!(output.status.success(), "{}", complaint(&output));
         site
@@ -40,7 +46,7 @@ impl Site {
 
     /// The URL of the store.
     pub fn store(&self) -> String {
-        format!("sqlite:{}", self.directory.join("store.db").display())
+        self.store.clone()
     }
 
     /// The URL of the server.

@@ -4,7 +4,7 @@ use mysql_async::{DriverError, Error, UrlError};
 
 use crate::{
     error::Trouble,
-    remote::{Class, Failure, tls},
+    remote::{Class, Failure, TOO_LONG, tls},
 };
 
 /// What is said of a node of a Galera cluster that does not belong to the majority, or has not caught up with it.
@@ -30,6 +30,9 @@ impl From<Error> for Failure {
                 | DriverError::MysqlOldPasswordDisabled
                 | DriverError::CleartextPluginDisabled),
             ) => Failure::trouble(Trouble::Setting, error),
+            Error::Io(error) if error.to_string().contains("larger than max_allowed_packet") => {
+                Failure::trouble(Trouble::Lost, TOO_LONG)
+            }
             error => tls::failure(&error).unwrap_or_else(|| Failure::trouble(Trouble::Lost, error)),
         }
     }

@@ -10,7 +10,7 @@ use luarm_schema::{Dialect, TABLES};
 use tokio::runtime::Builder;
 
 use super::{
-    Class, Connection, Failure, Keeping, Session, StreamError,
+    Class, Connection, Failure, Keeping, Session, StreamError, TOO_LONG,
     guard::{self, Found, Syntax},
     places,
     registry::{self, Known},
@@ -31,6 +31,8 @@ pub(crate) struct Asker<S: Session> {
     place: Option<String>,
     /// Whether the present session looks there.
     settled: bool,
+    /// The one host that the account may see.
+    own: Option<Host>,
     cancel: Cancel<S>,
 }
 
@@ -83,7 +85,17 @@ impl<S: Session> Asker<S> {
     pub(crate) fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         let connection = Connection::open(url, Keeping::Reading)?;
         let cancel = Cancel(Arc::new(Mutex::new(Running { cancel: None, wanted: false })));
-        Ok(Asker { connection, place: None, settled: false, cancel })
+        Ok(Asker { connection, place: None, settled: false, own: None, cancel })
+    }
+
+    /// Opens the views of one host, by an account that may see nothing else: the engine, and no text of a query, keeps it to them.
+    pub(crate) fn open_host(url: &StoreUrl) -> Result<Self, StoreError> {
+        let mut connection = Connection::<S>::open(url, Keeping::OneHost)?;
+        let found = async |session: &mut S| one_host(session, url.secret()).await;
+        let found = connection.with(Some(LIMIT), found).map_err(|f| f.of("find the one host in", url))?;
+        let cancel = Cancel(Arc::new(Mutex::new(Running { cancel: None, wanted: false })));
+        let (place, own) = found;
+        Ok(Asker { connection, place: Some(place), settled: false, own: Some(own), cancel })
     }
 
     /// Asks one statement; see [`crate::Reader::query`].
@@ -128,12 +140,28 @@ impl<S: Session> Asker<S> {
 
     /// The audited computers in the store, in the order of their numbers.
     pub(crate) fn hosts(&mut self) -> Result<Vec<Host>, QueryError> {
+        if let Some(own) = &self.own {
+            return Ok(vec![own.clone()]);
+        }
         let known = self.known()?.into_iter();
         Ok(known.map(|k| Host { number: k.host, name: k.name, machine_id: k.machine_id }).collect())
     }
 
     /// How many rows each table has; an estimate of the engine's where there are many.
     pub(crate) fn row_counts(&mut self) -> Result<Vec<(&'static str, i64)>, QueryError> {
+        if self.own.is_some() {
+            self.settle()?;
+            let counted = async |session: &mut S| {
+                let mut counts = Vec::with_capacity(TABLES.len());
+                for table in TABLES {
+                    let rows = session.ask(&format!("SELECT count(*) FROM {}", table.name), &[]).await?;
+                    counts.push((table.name, number(&rows)));
+                }
+                Ok::<_, Failure>(counts)
+            };
+            let counted = self.connection.with(Some(LIMIT), counted);
+            return counted.map_err(|failure| self.query_error(failure));
+        }
         self.own(async |session: &mut S| {
             let mut counts = Vec::with_capacity(TABLES.len());
             for table in TABLES {
@@ -144,13 +172,9 @@ impl<S: Session> Asker<S> {
                     _ => "SELECT CAST(greatest(sum(c.reltuples), 0) AS bigint) FROM pg_catalog.pg_partition_tree(to_regclass('luarm.' || ?)) p \
                           JOIN pg_catalog.pg_class c ON c.oid = p.relid WHERE p.isleaf",
                 };
-                let number = async |session: &mut S, sql: &str, texts: &[&str]| {
-                    let rows = session.ask(sql, texts).await?;
-                    Ok::<_, Failure>(rows.first().and_then(|r| r.first()).and_then(super::Datum::int).unwrap_or(0))
-                };
-                let mut count = number(session, estimate, &[&stored]).await?;
+                let mut count = number(&session.ask(estimate, &[&stored]).await?);
                 if count < COUNTED {
-                    count = number(session, &format!("SELECT count(*) FROM {}", table.name), &[]).await?;
+                    count = number(&session.ask(&format!("SELECT count(*) FROM {}", table.name), &[]).await?);
                 }
                 counts.push((table.name, count));
             }
@@ -160,6 +184,13 @@ impl<S: Session> Asker<S> {
 
     /// From now on the tables hold only what this host recorded; named by its name or machine id.
     pub(crate) fn use_host(&mut self, name: &str) -> Result<Host, QueryError> {
+        if let Some(own) = &self.own {
+            if own.name == name || own.machine_id == name {
+                return Ok(own.clone());
+            }
+            let known = format!("{:?} ({})", own.name, own.machine_id);
+            return Err(QueryError::NoHost { name: name.to_owned(), known });
+        }
         let known = self.known()?;
         let mut named = known.iter().filter(|h| h.name == name || h.machine_id == name);
         let (Some(host), None) = (named.next(), named.next()) else {
@@ -179,6 +210,9 @@ impl<S: Session> Asker<S> {
 
     /// From now on the tables hold what all hosts recorded.
     pub(crate) fn use_all(&mut self) -> Result<(), QueryError> {
+        if self.own.is_some() {
+            return Ok(());
+        }
         self.place = None;
         self.settled = false;
         self.settle()
@@ -186,6 +220,9 @@ impl<S: Session> Asker<S> {
 
     /// Bytes that the store takes on disk, as the engine tells; 0 where it does not.
     pub(crate) fn size(&mut self) -> u64 {
+        if self.own.is_some() {
+            return 0;
+        }
         let sql = match S::DIALECT {
             Dialect::Mysql => {
                 "SELECT CAST(sum(data_length + index_length) AS SIGNED) FROM information_schema.tables \
@@ -228,6 +265,7 @@ impl<S: Session> Asker<S> {
     fn query_error(&self, failure: Failure) -> QueryError {
         match failure.class {
             Class::Interrupted => QueryError::Interrupted,
+            Class::Trouble(Trouble::Lost) if failure.detail == TOO_LONG => QueryError::Limit(failure.detail),
             Class::Trouble(Trouble::ReadOnly | Trouble::Forbidden) => QueryError::Refused(failure.detail),
             Class::Trouble(Trouble::Missing) | Class::Row | Class::Doubled | Class::Exists | Class::Other => {
                 QueryError::Statement(failure.detail)
@@ -235,4 +273,46 @@ impl<S: Session> Asker<S> {
             Class::Trouble(_) => QueryError::Store(failure.of("ask", &self.connection.url)),
         }
     }
+}
+
+/// The number in an answer of one value.
+fn number(rows: &[Vec<super::Datum>]) -> i64 {
+    rows.first().and_then(|row| row.first()).and_then(super::Datum::int).unwrap_or(0)
+}
+
+/// The one place with all tables that this account may see, and whose it is.
+async fn one_host<S: Session>(session: &mut S, url: &str) -> Result<(String, Host), Failure> {
+    let sql = match S::DIALECT {
+        Dialect::Mysql => "SELECT schema_name FROM information_schema.schemata",
+        _ => "SELECT nspname::text FROM pg_catalog.pg_namespace WHERE has_schema_privilege(oid, 'USAGE')",
+    };
+    let seen = session.ask(sql, &[]).await?;
+    let seen: Vec<&str> = seen.iter().filter_map(|row| row.first()?.text()).collect();
+    let mut places = seen.iter().filter(|name| name.ends_with(places::ALL));
+    let first = places.next().filter(|_| places.next().is_none());
+    let stranger = |place: &str, name: &str| match S::DIALECT {
+        Dialect::Mysql => {
+            name != place && name != "information_schema" && Some(name) != place.strip_suffix(places::ALL)
+        }
+        _ => name == "luarm",
+    };
+    let Some(place) = first.filter(|place| !seen.iter().any(|name| stranger(place, name))) else {
+        let detail =
+            "the account may see something else than one host: `luarm server grant` makes one for a host";
+        return Err(Failure::trouble(Trouble::Setting, detail));
+    };
+    session.look_at(url, Some(place)).await?;
+    let sql = "SELECT host, hostname, machineid FROM hostinfo ORDER BY batch DESC, bootentity DESC LIMIT 1";
+    let rows = session.ask(sql, &[]).await?;
+    let host = rows.first().and_then(|row| match row.as_slice() {
+        [number, name, machine_id] => Some(Host {
+            number: number.int()?,
+            name: name.text()?.to_owned(),
+            machine_id: machine_id.text()?.to_owned(),
+        }),
+        _ => None,
+    });
+    let host =
+        host.ok_or_else(|| Failure::trouble(Trouble::Missing, "the host has delivered nothing yet"))?;
+    Ok(((*place).to_owned(), host))
 }

@@ -30,7 +30,7 @@ impl<S: Session> RemoteRegistry<S> {
     pub(crate) fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         let mut connection = Connection::open(url, Keeping::Appending)?;
         let made = async |session: &mut S| {
-            if session.ask("SELECT count(*) FROM luarm_certificate", &[]).await.is_ok() {
+            if session.ask("SELECT count(*) FROM luarm_scope", &[]).await.is_ok() {
                 return Ok(());
             }
             for statement in create(S::DIALECT) {

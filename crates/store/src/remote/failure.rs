@@ -19,6 +19,9 @@ pub(crate) enum Class {
     Other,
 }
 
+/// What is said of a row that is longer than [`crate::Reader::open_bounded`] lets it be. The connection is of no use then: the rest is on its way.
+pub(crate) const TOO_LONG: &str = "a row of the answer is longer than can be taken here";
+
 /// An engine's error.
 #[derive(Debug)]
 pub(crate) struct Failure {

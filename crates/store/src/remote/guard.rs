@@ -88,13 +88,22 @@ impl<'a> Words<'a> {
         self.skip(end);
     }
 
+    /// `--` begins a comment; in MySQL only before a blank: without one it is two signs.
+    fn begins_line_comment(&self) -> bool {
+        let Some(after) = self.rest.strip_prefix("--") else {
+            return false;
+        };
+        let blank = |c: char| c.is_ascii_whitespace() || c.is_ascii_control();
+        self.dialect == Syntax::Postgres || after.chars().next().is_none_or(blank)
+    }
+
     fn next(&mut self) -> Option<Token<'a>> {
         loop {
             let first = self.rest.chars().next()?;
             let mysql = self.dialect == Syntax::Mysql;
             match first {
                 c if c.is_whitespace() => self.skip(c.len_utf8()),
-                '-' if self.rest.starts_with("--") => self.skip_line(),
+                '-' if self.begins_line_comment() => self.skip_line(),
                 '#' if mysql => self.skip_line(),
                 '/' if self.rest.starts_with("/*") => {
                     if mysql && (self.rest.starts_with("/*!") || self.rest.starts_with("/*M!")) {
@@ -205,10 +214,11 @@ mod tests {
             "select $a$ $$ into $a$",
             "select /* /* */ into */ 1",
             "select E'\\' into '",
+            "select 1--1 into",
         ] {
             assert!(matches!(check(sql, Syntax::Postgres), Ok(Found::Statement)), "{sql}");
         }
-        for sql in ["", " \n", "-- only words", "/* nothing */"] {
+        for sql in ["", " \n", "--", "--\t", "-- only words", "/* nothing */"] {
             assert!(matches!(check(sql, Syntax::Mysql), Ok(Found::Nothing)), "{sql}");
         }
     }
@@ -224,6 +234,8 @@ mod tests {
             "select 1 /*M! into outfile '/tmp/x' */",
             "select 1 into outfile '/tmp/x'",
             "select 'a\\'' into dumpfile '/tmp/x'",
+            "select 1--1 into outfile '/tmp/x'",
+            "select 1--\u{a0}1 into outfile '/tmp/x'",
             "select 1 INTO @x",
             "do sleep(1)",
             "(delete from x)",

@@ -40,12 +40,12 @@ const PRAGMAS_VALUE: [&str; 11] = [
 /// Functions that reach beyond the database, or take pointers.
 const FUNCTIONS_DENIED: [&str; 5] = ["load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"];
 
-/// Closes what a query never needs.
-pub(super) fn restrict(conn: &Connection) -> rusqlite::Result<()> {
+/// Closes what a query never needs, and values of more than `longest` bytes.
+pub(super) fn restrict(conn: &Connection, longest: usize) -> rusqlite::Result<()> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     for (limit, value) in [
-        (Limit::SQLITE_LIMIT_LENGTH, 256 << 20),
+        (Limit::SQLITE_LIMIT_LENGTH, i32::try_from(longest).unwrap_or(i32::MAX)),
         (Limit::SQLITE_LIMIT_SQL_LENGTH, 1 << 20),
         (Limit::SQLITE_LIMIT_ATTACHED, 0),
         (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),

@@ -20,6 +20,7 @@ const BUSY: Duration = Duration::from_secs(5);
 pub(crate) struct Reader {
     conn: Connection,
     path: PathBuf,
+    longest: usize,
     /// The file is read as if nobody could write it, because this user cannot make the files through which readers and writers agree.
     immutable: bool,
     /// The host that the tables are limited to.
@@ -46,11 +47,12 @@ impl fmt::Debug for Interrupt {
 
 impl Reader {
     /// Opens the store for reading; a recorder may write it meanwhile.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    /// No value of an answer has more bytes than `longest`.
+    pub(crate) fn open(path: &Path, longest: usize) -> Result<Self, StoreError> {
         let path = path.to_owned();
-        let (conn, immutable) = open_for_reading(&path)?;
+        let (conn, immutable) = open_for_reading(&path, longest)?;
         let interrupt = Interrupt(Arc::new(Mutex::new(conn.get_interrupt_handle())));
-        Ok(Reader { conn, path, immutable, host: None, interrupt })
+        Ok(Reader { conn, path, longest, immutable, host: None, interrupt })
     }
 
     /// Asks one statement; the answer goes to the sink as it comes. Returns the number of rows.
@@ -162,7 +164,7 @@ impl Reader {
         if !self.immutable || has_no_log(&self.path) {
             return Ok(());
         }
-        let (conn, immutable) = open_for_reading(&self.path)?;
+        let (conn, immutable) = open_for_reading(&self.path, self.longest)?;
         *self.interrupt.0.lock().unwrap_or_else(PoisonError::into_inner) = conn.get_interrupt_handle();
         (self.conn, self.immutable) = (conn, immutable);
         self.limit_to(self.host)
@@ -176,7 +178,7 @@ impl fmt::Debug for Reader {
 }
 
 /// Opens, and says whether as immutable.
-fn open_for_reading(path: &Path) -> Result<(Connection, bool), StoreError> {
+fn open_for_reading(path: &Path, longest: usize) -> Result<(Connection, bool), StoreError> {
     match fs::metadata(path) {
         Ok(meta) if meta.is_file() => {}
         Ok(_) => return Err(StoreError::NotFile { path: path.to_owned() }),
@@ -185,7 +187,7 @@ fn open_for_reading(path: &Path) -> Result<(Connection, bool), StoreError> {
         }
         Err(source) => return Err(StoreError::File { action: "open", path: path.to_owned(), source }),
     }
-    let detail = match connect(path, false) {
+    let detail = match connect(path, longest, false) {
         Err(StoreError::ReadOnly { detail, .. }) => detail,
         other => return other.map(|conn| (conn, false)),
     };
@@ -193,7 +195,7 @@ fn open_for_reading(path: &Path) -> Result<(Connection, bool), StoreError> {
     if !has_no_log(path) {
         return Err(StoreError::NeedsRecovery { path: path.to_owned(), detail });
     }
-    match connect(path, true) {
+    match connect(path, longest, true) {
         Err(StoreError::ReadOnly { .. }) => {
             let source = io::Error::from(io::ErrorKind::PermissionDenied);
             Err(StoreError::File { action: "read", path: path.to_owned(), source })
@@ -202,13 +204,13 @@ fn open_for_reading(path: &Path) -> Result<(Connection, bool), StoreError> {
     }
 }
 
-fn connect(path: &Path, immutable: bool) -> Result<Connection, StoreError> {
+fn connect(path: &Path, longest: usize, immutable: bool) -> Result<Connection, StoreError> {
     let failed = |e| StoreError::from_open(path, e);
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let mut conn = Connection::open_with_flags(open::uri(path, immutable), flags).map_err(failed)?;
     conn.busy_timeout(BUSY).map_err(failed)?;
-    guard::restrict(&conn).map_err(failed)?;
+    guard::restrict(&conn, longest).map_err(failed)?;
     if !open::is_ours(&conn, path)? {
         return Err(StoreError::Foreign { path: path.to_owned(), detail: "it has no tables".to_owned() });
     }

@@ -2,7 +2,7 @@
 
 use luarm_schema::End;
 use luarm_store::{
-    Certified, Claim, HostIdentity, Ledger, QueryError, Reader, Registry, StoreUrl, Token, Writer,
+    Certified, Claim, HostIdentity, Ledger, QueryError, Reader, Registry, Scope, StoreUrl, Token, Writer,
 };
 
 use super::{asked, opened};
@@ -159,5 +159,22 @@ pub(super) fn registered(url: &StoreUrl) -> Vec<String> {
     ] {
         assert!(matches!(ask(&mut reader, query), Err(QueryError::Refused(_))), "{query}");
     }
+    // Analysts stand apart from hosts of the same name, and see what was said and nothing else.
+    let id = luarm_store::analyst_id("alpha");
+    assert_eq!(registry.claim(&id, &id).unwrap(), Claim::Granted);
+    assert_eq!(registry.analysts().unwrap(), ["alpha"]);
+    assert_eq!(registry.scope(&id).unwrap(), Scope::Hosts(vec![]));
+    let some = Scope::Hosts(vec!["alpha".to_owned(), "beta".to_owned()]);
+    for scope in [&some, &Scope::All, &some] {
+        registry.set_scope(&id, scope).unwrap();
+        assert_eq!(registry.scope(&id).unwrap(), *scope);
+    }
+    // A token's is forgotten with the token.
+    for (id, known) in [("new", true), ("a", false)] {
+        registry.set_scope(id, &Scope::All).unwrap();
+        registry.add_token(&token("newer", month), at(month)).unwrap();
+        assert_eq!(registry.scope(id).unwrap() == Scope::All, known, "{id}");
+    }
+    assert_eq!(registry.scope(&id).unwrap(), some);
     registry.names().unwrap()
 }
