@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     client::{ControlError, status, sync},
-    server::{Identity, serve},
+    server::{Identity, Instance, resident, serve},
 };
 
 /// How a running recorder is.

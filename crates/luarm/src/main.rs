@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod data_dir;
 mod log;
+mod metrics;
 mod pipeline;
 mod sensor;
 mod size;

@@ -223,6 +223,12 @@ impl Registry {
         Ok(Some(good as u64))
     }
 
+    /// The names of all hosts that have a certificate that was not revoked, in order.
+    pub fn trusted(&mut self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT DISTINCT h.name FROM luarm_enrolled h JOIN luarm_certificate c ON c.machineid = h.machineid WHERE c.revoked IS NULL ORDER BY h.name";
+        Ok(self.sql.ask(sql, &[])?.into_iter().flatten().flatten().collect())
+    }
+
     /// The names of all hosts that were enrolled, in order.
     pub fn names(&mut self) -> Result<Vec<String>, StoreError> {
         let rows = self.sql.ask("SELECT name FROM luarm_enrolled ORDER BY name", &[])?;

@@ -50,6 +50,21 @@ pub(super) struct Place {
 }
 
 impl Places {
+    /// How many places of each kind are taken: handshakes, strangers, hosts.
+    pub(super) fn taken(&self) -> [usize; 3] {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = [0; 3];
+        for (kind, places) in &state.taken {
+            let n = match kind {
+                Kind::Handshake => 0,
+                Kind::Stranger => 1,
+                Kind::Host(_) => 2,
+            };
+            taken[n] += places.len();
+        }
+        taken
+    }
+
     /// Takes a place. What is received, or the end of it, says that somebody else has it now.
     pub(super) fn take(self: &Arc<Self>, kind: Kind) -> (Place, oneshot::Receiver<()>) {
         let (sender, receiver) = oneshot::channel();
@@ -92,6 +107,7 @@ mod tests {
             .map(|(_, cut)| cut.try_recv() == Err(oneshot::error::TryRecvError::Closed))
             .collect();
         assert_eq!(gone, [true, false, false, false, false]);
+        assert_eq!(places.taken(), [0, 0, 5]);
         drop(taken.remove(1));
         let _next = places.take(host("a"));
         assert_eq!(taken[1].1.try_recv(), Err(oneshot::error::TryRecvError::Empty));

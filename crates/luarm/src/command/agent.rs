@@ -18,8 +18,9 @@ use luarm_store::StoreError;
 use super::run::{Watch, catch_signals};
 use crate::{
     config::{Config, SpoolLimit},
-    control::{self, LinkVitals},
+    control::{self, Instance, LinkVitals},
     data_dir::DataDir,
+    metrics,
     pipeline::{self, Backlog, Destination, Event, Keeper, Room},
 };
 
@@ -89,8 +90,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         Box::new(told),
     )?;
     let state = courier.state();
-    let _server = control::serve(
-        &dir,
+    let instance = Instance::new(
         pipeline.probe(),
         control::Identity {
             host: pipeline.host.clone(),
@@ -102,7 +102,10 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
                 vitals(&outbox, state, limit)
             })),
         },
-    )?;
+    );
+    let address = options.watch.metrics.as_ref().or(config.metrics.as_ref());
+    let _metrics = metrics::serve(address, Arc::clone(&instance) as _)?;
+    let _server = control::serve(&dir, instance)?;
     for event in happened {
         match event {
             Event::Ready => eprintln!(

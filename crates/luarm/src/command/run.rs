@@ -20,8 +20,9 @@ use crate::{
     FAILED,
     cli::Place,
     config::{Config, DigestLimit, DigestPlace, MemoryLimit, RingSize},
-    control,
+    control::{self, Instance},
     data_dir::DataDir,
+    metrics::{self, Address},
     pipeline::{self, Destination, Event, Plan, Room},
     sensor::{Choice, Policy},
 };
@@ -62,6 +63,10 @@ pub(crate) struct Watch {
     /// Largest file or image that is digested [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
     digest_limit: Option<DigestLimit>,
+    /// Serve figures for Prometheus (GET /metrics) and whether all is well (GET /health) over HTTP at this address and port, or socket: 127.0.0.1:7468 or
+    /// unix:/PATH. Whoever reaches it can read them [default: not at all]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<Address>,
 }
 
 impl Watch {
@@ -101,8 +106,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         backlog: pipeline::backlog_bytes(plan.memory_limit),
     };
     let pipeline = pipeline::start(&plan, facts, destination, &events)?;
-    let _server = control::serve(
-        &dir,
+    let instance = Instance::new(
         pipeline.probe(),
         control::Identity {
             host: pipeline.host.clone(),
@@ -111,7 +115,10 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
             memory_limit: plan.memory_limit,
             link: None,
         },
-    )?;
+    );
+    let address = options.watch.metrics.as_ref().or(config.metrics.as_ref());
+    let _metrics = metrics::serve(address, Arc::clone(&instance) as _)?;
+    let _server = control::serve(&dir, instance)?;
     for event in happened {
         match event {
             Event::Ready => eprintln!(

@@ -13,6 +13,7 @@ use super::run::catch_signals;
 use crate::{
     cli::Place,
     config::{Config, Lifetime},
+    metrics::{self, Address},
     pipeline::Event,
 };
 
@@ -36,6 +37,10 @@ pub(crate) struct Options {
     /// How long the certificate of a host is good; it gets another one by itself before, such as 90d, 12h or 30s [default: 90d]
     #[arg(long, value_name = "TIME")]
     certificates: Option<Lifetime>,
+    /// Serve figures for Prometheus (GET /metrics) and whether all is well (GET /health) over HTTP at this address and port, or socket: 127.0.0.1:7468 or
+    /// unix:/PATH. Whoever reaches it can read them [default: not at all]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<Address>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,6 +97,10 @@ fn serve(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
         listen: options.listen.or(config.listen).unwrap_or(any),
         lifetime: options.certificates.or(config.certificates).unwrap_or_default().0,
     })?;
+    let _metrics = match options.metrics.as_ref().or(config.metrics.as_ref()) {
+        Some(address) => metrics::serve(Some(address), server.monitor()?)?,
+        None => None,
+    };
     server::remember_store(&located.data, &located.store)?;
     eprintln!("luarm: serving at {} into {}", server.address(), located.store);
     for event in happened {

@@ -12,6 +12,7 @@ use super::{Launch, Log, Recording, Row, complaint, luarm, number, program, sql_
 pub struct Site {
     directory: PathBuf,
     address: String,
+    store: Option<String>,
 }
 
 /// A running server; killed when it goes out of scope.
@@ -28,10 +29,16 @@ impl Site {
         // The port stays its own: nothing else listens between two starts but for a short while.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let site = Self { directory: directory.to_owned(), address };
+        let site = Self { directory: directory.to_owned(), address, store: None };
         let output = luarm(&["server", "init", "--data", site.data().to_str().unwrap()]);
         assert!(output.status.success(), "{}", complaint(&output));
         site
+    }
+
+    /// With another store than a file of its own.
+    pub fn into_store(mut self, url: &str) -> Self {
+        self.store = Some(url.to_owned());
+        self
     }
 
     pub fn data(&self) -> PathBuf {
@@ -40,7 +47,8 @@ impl Site {
 
     /// The URL of the store.
     pub fn store(&self) -> String {
-        format!("sqlite:{}", self.directory.join("store.db").display())
+        let own = || format!("sqlite:{}", self.directory.join("store.db").display());
+        self.store.clone().unwrap_or_else(own)
     }
 
     /// The URL of the server.
