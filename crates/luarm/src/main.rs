@@ -11,6 +11,7 @@ mod log;
 mod metrics;
 mod pipeline;
 mod sensor;
+mod service;
 mod size;
 
 use std::process::ExitCode;

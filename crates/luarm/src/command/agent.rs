@@ -22,6 +22,7 @@ use crate::{
     data_dir::DataDir,
     metrics,
     pipeline::{self, Backlog, Destination, Event, Keeper, Room},
+    service,
 };
 
 /// How long an agent that was told to stop goes on delivering. What is not delivered is in the spool.
@@ -108,16 +109,17 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let _server = control::serve(&dir, instance)?;
     for event in happened {
         match event {
-            Event::Ready => eprintln!(
-                "luarm: recording {} with {}, delivering to {} — see luarm status --data {}",
+            Event::Ready => service::ready(&format!(
+                "recording {} with {}, delivering to {} — see luarm status --data {}",
                 pipeline.host,
                 pipeline.sensor,
                 names.join(" or "),
                 data.display()
-            ),
+            )),
             Event::Stop | Event::Ended => break,
         }
     }
+    service::stopping();
     pipeline.stop()?;
     courier.stop(GRACE);
     Ok(ExitCode::SUCCESS)

@@ -25,6 +25,7 @@ use crate::{
     metrics::{self, Address},
     pipeline::{self, Destination, Event, Plan, Room},
     sensor::{Choice, Policy},
+    service,
 };
 
 /// Record this host until SIGTERM or SIGINT
@@ -121,16 +122,17 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let _server = control::serve(&dir, instance)?;
     for event in happened {
         match event {
-            Event::Ready => eprintln!(
-                "luarm: recording {} with {} into {} — ask it: {}",
+            Event::Ready => service::ready(&format!(
+                "recording {} with {} into {} — ask it: {}",
                 pipeline.host,
                 pipeline.sensor,
                 located.store,
                 invitation(&located.arguments)
-            ),
+            )),
             Event::Stop | Event::Ended => break,
         }
     }
+    service::stopping();
     pipeline.stop()?;
     Ok(ExitCode::SUCCESS)
 }

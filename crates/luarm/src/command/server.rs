@@ -13,8 +13,10 @@ use super::run::catch_signals;
 use crate::{
     cli::Place,
     config::{Config, Lifetime},
+    log,
     metrics::{self, Address},
     pipeline::Event,
+    service,
 };
 
 /// Where agents expect a server.
@@ -70,11 +72,11 @@ fn init(init: Init, config: &Config) -> anyhow::Result<ExitCode> {
     let data = config.locate(init.data, None).data;
     let names = if init.name.is_empty() { own_name() } else { init.name };
     Authority::init(&data, &names)?;
-    eprintln!(
-        "luarm: the authority is in {}; keep a copy of it in a safe place. Next: luarm server --data {}",
+    log::announce(&format!(
+        "the authority is in {}; keep a copy of it in a safe place. Next: luarm server --data {}",
         authority::directory(&data).display(),
         data.display()
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -102,12 +104,13 @@ fn serve(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
         None => None,
     };
     server::remember_store(&located.data, &located.store)?;
-    eprintln!("luarm: serving at {} into {}", server.address(), located.store);
+    service::ready(&format!("serving at {} into {}", server.address(), located.store));
     for event in happened {
         if event == Event::Stop {
             break;
         }
     }
+    service::stopping();
     tracing::info!("stopping");
     let refusals = server.refusals();
     server.stop();
