@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod control;
 mod data_dir;
+mod launcher;
 mod log;
 mod metrics;
 mod pipeline;

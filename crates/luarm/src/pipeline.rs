@@ -37,6 +37,7 @@ use self::{
 };
 use crate::{
     data_dir::DataDir,
+    launcher::Launcher,
     sensor::{self, Choice, Policy},
 };
 
@@ -177,9 +178,10 @@ pub(crate) fn backlog_bytes(memory_limit: usize) -> usize {
     (memory_limit / 4).min(16 << 20)
 }
 
-/// Starts recording. Events go to `events`.
+/// Starts recording, the sensor by the launcher. Events go to `events`.
 pub(crate) fn start(
     plan: &Plan,
+    launcher: &Launcher,
     facts: HostFacts,
     destination: Destination,
     events: &Sender<Event>,
@@ -196,8 +198,9 @@ pub(crate) fn start(
         clock_offset: clock::offset(),
         hosts_file: Some("/etc/hosts".into()),
     });
+    let (choice, ring, policy) = (plan.choice, plan.ring, plan.policy.clone());
     let sensor::Started { sensor, surroundings, consumer, name } =
-        sensor::start(plan.choice, plan.ring, &plan.policy)?;
+        launcher.launch(move || sensor::start(choice, ring, &policy))??;
     let backlog = Arc::new(Backlog::new(backlog, last, delivered));
     let meters = Arc::new(Meters::default());
     let (asks, asked) = mpsc::channel();

@@ -5,6 +5,7 @@
 mod support;
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader},
     os::unix::{fs::MetadataExt, net::UnixDatagram},
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use support::{complaint, link::Site, program, skip};
+use support::{Launch, complaint, http, link::Site, luarm, program, sensors, skip};
 
 /// Each unit and what `systemd-analyze security` may say of its exposure at most, in tenths. What records runs as root, in the host's mount namespace.
 const UNITS: [(&str, u32); 3] =
@@ -183,4 +184,138 @@ fn the_journal_has_priorities_and_nobody_else() {
     );
     let init = ["server", "init", "--data", data];
     assert!(said(&init, true).starts_with("<5>luarm: the authority is in "));
+}
+
+/// What a unit's line `key=` lists, all such lines together.
+fn listed(unit: &str, key: &str) -> Vec<String> {
+    let text = fs::read_to_string(packaging().join("systemd").join(unit)).unwrap();
+    let values = text.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    values.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+/// The system calls of a set (`@system-service`) or of that name.
+fn calls(name: &str) -> BTreeSet<String> {
+    if !name.starts_with('@') {
+        return BTreeSet::from([name.to_owned()]);
+    }
+    let output =
+        Command::new("systemd-analyze").args(["syscall-filter", "--no-pager", name]).output().unwrap();
+    assert!(output.status.success(), "{name}: {}", complaint(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let names = text.lines().skip(1).map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    names.flat_map(calls).collect()
+}
+
+/// What a unit lets pass: allowed first, then taken away again.
+fn allowed(unit: &str) -> BTreeSet<String> {
+    let mut allowed = BTreeSet::new();
+    for name in listed(unit, "SystemCallFilter") {
+        match name.strip_prefix('~') {
+            Some(name) => allowed.retain(|call| !calls(name).contains(call)),
+            None => allowed.extend(calls(&name)),
+        }
+    }
+    allowed
+}
+
+/// The unit forbids nothing of what strace has written down.
+fn forbids_nothing(unit: &str, trace: &Path) {
+    let (calls, families) = (allowed(unit), listed(unit, "RestrictAddressFamilies"));
+    let text = fs::read_to_string(trace).unwrap();
+    // Before it is replaced by the program it is strace's own child.
+    let mut seen = BTreeSet::new();
+    for line in text.lines() {
+        let Some((call, arguments)) =
+            line.split_once(' ').and_then(|(_, rest)| rest.trim_start().split_once('('))
+        else {
+            continue;
+        };
+        if !call.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
+            continue;
+        }
+        // SQLite gives files to the owner of the store, as root only: the server is not.
+        if unit == "luarm-server.service" && call == "fchown" {
+            continue;
+        }
+        seen.insert(call);
+        assert!(calls.contains(call), "{unit} forbids {line}");
+        if call == "socket" || call == "socketpair" {
+            let family = arguments.split(',').next().unwrap();
+            assert!(families.iter().any(|known| known == family), "{unit} forbids {line}");
+        }
+        // See systemd.exec(5), MemoryDenyWriteExecute= and RestrictNamespaces=.
+        let executable = arguments.contains("PROT_EXEC");
+        assert!(!(call == "mmap" && executable && arguments.contains("PROT_WRITE")), "{unit} forbids {line}");
+        assert!(!(call == "mprotect" && executable), "{unit} forbids {line}");
+        assert!(call != "setns" || arguments.contains("CLONE_NEWNET"), "{unit} forbids {line}");
+    }
+    assert!(seen.contains("openat") && seen.contains("futex"), "{seen:?}");
+}
+
+/// Waits until everything can be queried; not under strace, as [`Recording::sync`](support::Recording::sync) would.
+fn sync(data: &Path) {
+    let output = luarm(&["sync", "--timeout", "60", "--data", data.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", complaint(&output));
+}
+
+#[test]
+fn units_forbid_nothing_that_is_done() {
+    if Command::new("strace").arg("--version").output().is_err()
+        || Command::new("systemd-analyze").arg("--version").output().is_err()
+    {
+        return skip("needs strace and systemd-analyze");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let trace = |name: &str| directory.path().join(name);
+    // Strace is the grandchild, and the program the child, which gets the signals.
+    let strace = |path: &Path| {
+        ["strace", "-D", "-f", "-qq", "-e", "signal=none", "-s", "0", "-o", path.to_str().unwrap()]
+            .map(str::to_owned)
+    };
+    for sensor in sensors() {
+        let path = trace(sensor);
+        let prefix = strace(&path);
+        let prefix: Vec<_> = prefix.iter().map(String::as_str).collect();
+        let recording = Launch::on(&trace(&format!("{sensor}-data")))
+            .with(&["--sensor", sensor, "--metrics", "127.0.0.1:0"])
+            .under(&prefix)
+            .start();
+        let mut other = Command::new("unshare").args(["--user", "--net", "sleep", "1000"]).spawn().unwrap();
+        http::get(&http::address(&recording.wait_for("metrics and health are served at")), "/metrics");
+        sync(recording.data());
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(recording.stop().success());
+        forbids_nothing("luarm.service", &path);
+    }
+    let site = Site::new(directory.path());
+    let served = trace("server.trace");
+    let mut server = Command::new("strace")
+        .args(&strace(&served)[1..])
+        .arg(program())
+        .args(["server", "--data", site.data().to_str().unwrap(), "--store", &site.store()])
+        .args(["--listen", site.url().trim_start_matches("https://"), "--metrics", "127.0.0.1:0"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It is there when somebody can join.
+    let data = trace("penguin");
+    let token = site.token(&[]);
+    let deadline = std::time::Instant::now() + Duration::from_secs(90);
+    while !site.try_join(&data, "penguin", &token).status.success() {
+        assert!(std::time::Instant::now() < deadline && server.try_wait().unwrap().is_none(), "no server");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let delivering = trace("agent.trace");
+    let prefix = strace(&delivering);
+    let prefix: Vec<_> = prefix.iter().map(String::as_str).collect();
+    let agent = Launch::agent(&data).with(&["--sensor", "poll"]).under(&prefix).start();
+    sync(agent.data());
+    assert!(agent.stop().success());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&server), rustix::process::Signal::TERM)
+        .unwrap();
+    assert!(server.wait().unwrap().success());
+    forbids_nothing("luarm-agent.service", &delivering);
+    forbids_nothing("luarm-server.service", &served);
 }

@@ -37,7 +37,7 @@ impl Duty {
             Duty::Polling => looking.union(CapabilitySet::SYS_ADMIN),
             Duty::Surroundings => looking,
             Duty::Keeping => CapabilitySet::empty(),
-            Duty::KeepingForOthers => CapabilitySet::DAC_OVERRIDE,
+            Duty::KeepingForOthers => CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::CHOWN),
             Duty::Attaching => reading
                 .union(CapabilitySet::BPF)
                 .union(CapabilitySet::PERFMON)
@@ -45,6 +45,13 @@ impl Duty {
                 .union(CapabilitySet::SYS_ADMIN)
                 // To give up the others in the bounding set as well.
                 .union(CapabilitySet::SETPCAP),
+        }
+    }
+
+    /// As [`keep_to`](Self::keep_to); where that cannot be done it is said, because recording is worth more than giving up what one may do.
+    pub fn settle(self) {
+        if let Err(error) = self.keep_to() {
+            tracing::warn!("capabilities that are not needed cannot be given up: {error}");
         }
     }
 

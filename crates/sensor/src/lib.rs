@@ -2,6 +2,7 @@
 //!
 //! Only this crate reads the kernel and /proc.
 
+pub mod capability;
 pub mod clock;
 pub mod condition;
 mod digest;

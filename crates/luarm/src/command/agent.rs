@@ -20,6 +20,7 @@ use crate::{
     config::{Config, SpoolLimit},
     control::{self, Instance, LinkVitals},
     data_dir::DataDir,
+    launcher::Launcher,
     metrics,
     pipeline::{self, Backlog, Destination, Event, Keeper, Room},
     service,
@@ -53,6 +54,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let data = config.locate(options.data, None).data;
     let identity = Identity::load(&data)?;
     let dir = DataDir::hold(&data)?;
+    let launcher = Launcher::part(&data, None)?;
     let (events, happened) = mpsc::channel();
     catch_signals(events.clone())?;
     let plan = options.watch.plan(config);
@@ -81,7 +83,8 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         backlog: pipeline::backlog_bytes(plan.memory_limit)
             .min(usize::try_from(limit / 16).unwrap_or(usize::MAX)),
     };
-    let pipeline = pipeline::start(&plan, facts, destination, &events)?;
+    let pipeline = pipeline::start(&plan, &launcher, facts, destination, &events)?;
+    drop(launcher);
     let told = Told(pipeline.probe().backlog);
     let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
     let courier = Courier::start(

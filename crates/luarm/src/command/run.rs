@@ -22,6 +22,7 @@ use crate::{
     config::{Config, DigestLimit, DigestPlace, MemoryLimit, RingSize},
     control::{self, Instance},
     data_dir::DataDir,
+    launcher::Launcher,
     metrics::{self, Address},
     pipeline::{self, Destination, Event, Plan, Room},
     sensor::{Choice, Policy},
@@ -93,6 +94,7 @@ impl Watch {
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
     let located = options.place.locate(config);
     let dir = DataDir::hold(&located.data)?;
+    let launcher = Launcher::part(&located.data, Some(&located.store))?;
     let (events, happened) = mpsc::channel();
     catch_signals(events.clone())?;
     let plan = options.watch.plan(config);
@@ -106,7 +108,8 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         room: Box::new(|| Room::Enough),
         backlog: pipeline::backlog_bytes(plan.memory_limit),
     };
-    let pipeline = pipeline::start(&plan, facts, destination, &events)?;
+    let pipeline = pipeline::start(&plan, &launcher, facts, destination, &events)?;
+    drop(launcher);
     let instance = Instance::new(
         pipeline.probe(),
         control::Identity {

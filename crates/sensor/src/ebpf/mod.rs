@@ -45,7 +45,9 @@ use reader::Reader;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
-    RingFill, Sensor, clock,
+    RingFill, Sensor,
+    capability::Duty,
+    clock,
     observation::{BootNs, Coverage, Observation},
     queue::Producer,
 };
@@ -171,6 +173,8 @@ pub fn start(config: EbpfConfig, producer: Producer) -> Result<Box<dyn Sensor>, 
                 Ok(attached) => attached,
                 Err(e) => return drop(ready.send(Err(e))),
             };
+            // Before the threads that digest are started.
+            Duty::Watching.settle();
             let outcome = Reader::new(&attached, &producer, &thread_wake, thread_fills).map(|mut reader| {
                 drop(ready.send(Ok(())));
                 reader.run(&thread_stopping);
