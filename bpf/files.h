@@ -142,8 +142,7 @@ static __always_inline u32 put_file_path(struct file_record *f, struct path *pat
 {
 	struct walk w = { .scratch = SCRATCH_FILE, .start = start, .limit = PATH_LIMIT, .rooted = -1 };
 
-	w.dentry = BPF_CORE_READ(path, dentry);
-	w.mount = mount_of(BPF_CORE_READ(path, mnt));
+	stand_at(&w, BPF_CORE_READ(path, dentry), mount_of(BPF_CORE_READ(path, mnt)));
 	w.root = BPF_CORE_READ(task, fs, root.dentry);
 	bpf_loop(PATH_DEPTH, rooted_step, &w, 0);
 	u32 len = end_walk(&w);
@@ -351,7 +350,7 @@ static __always_inline void forget_access(u64 address)
 	tell_end(r, bpf_map_lookup_elem(&accesses, &r->key), &e);
 }
 
-/* A function of its own, with room of its own: that of one program is 512 bytes with all whom it calls, and Linux 6.1 counts generously. */
+/* A function of its own, with room of its own on the stack, as those in contents.h. */
 __attribute__((noinline)) int finish_access(u64 address, u64 of, u32 exits)
 {
 	struct file *file = (struct file *)of;
@@ -376,11 +375,17 @@ __attribute__((noinline)) int finish_access(u64 address, u64 of, u32 exits)
 	struct access *a = bpf_map_lookup_elem(&accesses, &r->key);
 
 	if (e.modified && (!a || r->h.at - a->content >= TELL_AGAIN)) {
-		struct content c = { .file = address, .size = e.size, .mtime = e.mtime, .ctime = e.ctime, .key = r->key };
+		struct content_record *c = (struct content_record *)scratch(SCRATCH_FILE);
 
 		if (a)
 			a->content = r->h.at;
-		tell_content(&c);
+		if (!c)
+			return 0;
+		c->key = r->key;
+		c->size = e.size;
+		c->mtime = e.mtime;
+		c->ctime = e.ctime;
+		tell_content(address);
 	}
 	tell_end(r, a, &e);
 	return 0;
@@ -416,21 +421,10 @@ static __always_inline void again(struct access *a, struct access_key *key, u64 
 	give(r, sizeof(*r), CLASS_FILE);
 }
 
-/* A file was opened: what is to be told of it is left in the call; false for nothing. */
-static __always_inline bool has_opened(struct call *c, u32 flags)
+/* A file was opened of which policy wants to know: what is to be told of it is left in the call; false for nothing. */
+static __always_inline bool begins(struct call *c, struct file *file, struct inode *inode, u32 mode, u32 flags, u64 now)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct file *file = file_at(c->fd);
-
-	if (!file)
-		return false;
-	u32 mode = BPF_CORE_READ(file, f_mode);
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-
-	u64 address = (u64)file, now = bpf_ktime_get_boot_ns();
-
-	if (mode & FMODE_PATH || !inode || !is_told(task, file, inode, mode, now))
-		return false;
+	u64 address = (u64)file;
 	struct opened o = {};
 
 	c->access = c->flags = 0;
@@ -444,7 +438,7 @@ static __always_inline bool has_opened(struct call *c, u32 flags)
 		c->flags |= FILE_TRUNCATED;
 	if (flags & O_CLOEXEC)
 		c->flags |= FILE_CLOEXEC;
-	fill_image(&o.key.image, task);
+	fill_image(&o.key.image, bpf_get_current_task_btf());
 	o.key.inode = BPF_CORE_READ(inode, i_ino);
 	o.key.dev = BPF_CORE_READ(inode, i_sb, s_dev);
 	/* Numbers of inodes are used again at once, and snapshots share them: there the kernel has another inode at another address. */
@@ -471,6 +465,22 @@ static __always_inline bool has_opened(struct call *c, u32 flags)
 	c->file = address;
 	c->which = o.key.which;
 	return true;
+}
+
+/* The same of any file, by the call's descriptor. */
+static __always_inline bool has_opened(struct call *c, u32 flags)
+{
+	struct file *file = file_at(c->fd);
+
+	if (!file)
+		return false;
+	u32 mode = BPF_CORE_READ(file, f_mode);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	u64 now = bpf_ktime_get_boot_ns();
+
+	if (mode & FMODE_PATH || !inode || !is_told(bpf_get_current_task_btf(), file, inode, mode, now))
+		return false;
+	return begins(c, file, inode, mode, flags, now);
 }
 
 /* A call that opens a file, with its name and its flags. */

@@ -88,9 +88,38 @@ static __always_inline bool put_noted(struct walk *w, const void *name)
 	return true;
 }
 
+/* `copy_component`, for notes. */
+__attribute__((noinline)) int copy_noted(u64 dentry, u64 name, u32 sequence, u32 length, u32 offset)
+{
+	const u32 start = sizeof(struct file_record);
+	long n = 0;
+
+	if (length == NOTE_LONG) {
+		struct long_note *note = noted_long();
+
+		if (note)
+			n = bpf_probe_read_kernel_str(&note->room[start + WITHIN(offset, LONG_NOTE_MASK)], NAME_SIZE,
+						      (const void *)name);
+	} else {
+		struct note *note = noted();
+
+		if (note)
+			n = bpf_probe_read_kernel_str(&note->room[start + WITHIN(offset, NOTE_MASK)], NAME_SIZE,
+						      (const void *)name);
+	}
+	if (has_changed(dentry, sequence))
+		return CHANGED;
+	return n < 0 ? 0 : n;
+}
+
+static __always_inline int put_noted_name(struct walk *w, struct component *c)
+{
+	return copy_noted((u64)w->dentry, (u64)c->name, c->sequence, w->scratch, w->start + w->at);
+}
+
 static long note_step(u32 turn, struct walk *w)
 {
-	return climb(w, put_noted, true);
+	return climb(w, put_noted_name, true);
 }
 
 /* What a hook was given: addresses of the kernel's. */
@@ -106,8 +135,7 @@ struct subject {
 static __always_inline bool fill_path(struct walk *w, u64 dentry, u64 mount, u32 length, u32 at)
 {
 	*w = (struct walk){ .scratch = length, .start = at, .rooted = -1 };
-	w->dentry = (struct dentry *)dentry;
-	w->mount = mount_of((struct vfsmount *)mount);
+	stand_at(w, (struct dentry *)dentry, mount_of((struct vfsmount *)mount));
 	w->root = BPF_CORE_READ(bpf_get_current_task_btf(), fs, root.dentry);
 	w->limit = length == NOTE_LONG ? PATH_LIMIT : NOTE_MASK - at;
 	bpf_loop(PATH_DEPTH, note_step, w, 0);

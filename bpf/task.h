@@ -191,6 +191,7 @@ static __always_inline u64 ctime(struct inode *inode)
 struct walk {
 	struct dentry *dentry;
 	struct mount *mount;
+	struct dentry *top;	/* the root of this mount */
 	struct kernfs_node *node;
 	u32 scratch, start, at, limit;
 	bool whole;
@@ -237,43 +238,113 @@ __attribute__((noinline)) int is_root(u64 address)
 	return inum && inum != MNT_NS_ANON_INO;
 }
 
-/* One step up; `put` writes a component. */
-static __always_inline long climb(struct walk *w, bool (*put)(struct walk *w, const void *name), bool rooted)
+static __always_inline void stand_at(struct walk *w, struct dentry *dentry, struct mount *mount)
+{
+	w->dentry = dentry;
+	w->mount = mount;
+	w->top = BPF_CORE_READ(mount, mnt.mnt_root);
+}
+
+/* A name, and what it is in. The sequence is odd while the kernel changes them, and another one afterwards. */
+struct component {
+	struct dentry *parent;
+	const unsigned char *name;
+	u32 sequence;
+};
+
+/* One reading where a dentry begins with these, the sequence in front: wherever the kernel was not built to shuffle its structures. */
+static __always_inline struct component component_of(struct dentry *dentry)
+{
+	const u32 sequence = bpf_core_field_offset(struct dentry, d_seq.seqcount.sequence);
+	const u32 parent = bpf_core_field_offset(struct dentry, d_parent);
+	const u32 name = bpf_core_field_offset(struct dentry, d_name.name);
+	struct component c;
+	u64 begin[8];
+
+	if (sequence < parent && sequence < name && parent < sizeof(begin) && name < sizeof(begin)) {
+		bpf_probe_read_kernel(begin, sizeof(begin), dentry);
+		c.sequence = *(u32 *)((void *)begin + sequence);
+		c.parent = *(struct dentry **)((void *)begin + parent);
+		c.name = *(const unsigned char **)((void *)begin + name);
+	} else {
+		c.sequence = BPF_CORE_READ(dentry, d_seq.seqcount.sequence);
+		c.parent = BPF_CORE_READ(dentry, d_parent);
+		c.name = BPF_CORE_READ(dentry, d_name.name);
+	}
+	return c;
+}
+
+/* Whether a component is another by now, or was about to be when it was read; without a branch, each of which doubles what the verifier has to look at. */
+static __always_inline u32 has_changed(u64 dentry, u32 sequence)
+{
+	return (BPF_CORE_READ((struct dentry *)dentry, d_seq.seqcount.sequence) ^ sequence) | (sequence & 1);
+}
+
+#define CHANGED (-1)
+
+/* Writes the name of a component: how many bytes, 0 for none, or CHANGED. Global, so that the verifier looks at it once and not for each step. */
+__attribute__((noinline)) int copy_component(u64 dentry, u64 name, u32 sequence, u32 which, u32 offset)
+{
+	struct scratch *s = scratch(which);
+
+	if (!s)
+		return 0;
+	long n = bpf_probe_read_kernel_str(&s->room[inside(offset)], NAME_SIZE, (const void *)name);
+
+	if (has_changed(dentry, sequence))
+		return CHANGED;
+	return n < 0 ? 0 : n;
+}
+
+static __always_inline int put_name(struct walk *w, struct component *c)
+{
+	return copy_component((u64)w->dentry, (u64)c->name, c->sequence, w->scratch, w->start + w->at);
+}
+
+/*
+ * One step up; `put` writes a component. A name that changes meanwhile takes another turn: the kernel is done with it after a few, or the path ends there
+ * as one that did not fit.
+ */
+static __always_inline long climb(struct walk *w, int (*put)(struct walk *w, struct component *c), bool rooted)
 {
 	struct dentry *dentry = w->dentry;
 	struct mount *mount = w->mount;
-	struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
 
 	if (rooted && dentry == w->root)
 		w->rooted = w->at;
-	if (dentry == BPF_CORE_READ(mount, mnt.mnt_root)) {
+	if (dentry == w->top) {
 		struct mount *above = BPF_CORE_READ(mount, mnt_parent);
 
 		if (above == mount || !above) {
 			w->whole = true;
 			return 1;
 		}
-		w->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-		w->mount = above;
+		stand_at(w, BPF_CORE_READ(mount, mnt_mountpoint), above);
 		return 0;
 	}
-	if (!put(w, BPF_CORE_READ(dentry, d_name.name)))
+	struct component c = component_of(dentry);
+	int n = put(w, &c);
+
+	if (n == CHANGED)
+		return 0;
+	if (n <= 0 || w->at + n > w->limit)
 		return 1;
+	w->at = inside(w->at + n);
 	/* Without a parent and not a root: a file that never had a name, like a memfd. What the kernel calls it stood there. */
-	w->whole = dentry == parent;
-	w->dentry = parent;
+	w->whole = dentry == c.parent;
+	w->dentry = c.parent;
 	return w->whole;
 }
 
 static long path_step(u32 turn, struct walk *w)
 {
-	return climb(w, put_component, false);
+	return climb(w, put_name, false);
 }
 
 /* The same where it matters what of the path lies below the process's root. */
 static long rooted_step(u32 turn, struct walk *w)
 {
-	return climb(w, put_component, true);
+	return climb(w, put_name, true);
 }
 
 static long cgroup_step(u32 turn, struct walk *w)
@@ -325,9 +396,9 @@ static __always_inline u32 end_walk(struct walk *w)
  */
 __attribute__((noinline)) u32 write_path(u64 dentry, u64 mnt, u32 which, u32 start)
 {
-	struct walk w = { .scratch = which, .start = start, .limit = 4096, .dentry = (struct dentry *)dentry };
+	struct walk w = { .scratch = which, .start = start, .limit = 4096 };
 
-	w.mount = (struct mount *)(mnt - bpf_core_field_offset(struct mount, mnt));
+	stand_at(&w, (struct dentry *)dentry, (struct mount *)(mnt - bpf_core_field_offset(struct mount, mnt)));
 	bpf_loop(PATH_DEPTH, path_step, &w, 0);
 	return end_walk(&w);
 }

@@ -66,9 +66,16 @@ static __always_inline bool is_left(struct file *file, u32 own)
 	return !d.found;
 }
 
-static __always_inline void answer(struct io_kiocb *req, s32 result, bool untold, struct file *file)
+/*
+ * Functions of their own, one after the other, each with room of its own on the stack: that of one program is 512 bytes with all whom it calls, and
+ * Linux 6.1 counts generously. Requests and files are numbers to them: global functions do not take what the verifier knows more of.
+ */
+
+/* What became of a request; `of`: the file that it was about, or none. */
+__attribute__((noinline)) int answer(u64 request, s32 result, u32 untold, u64 of)
 {
-	struct answer_record r = { .h = header(KIND_FILE_ANSWER), .request = (u64)req };
+	struct answer_record r = { .h = header(KIND_FILE_ANSWER), .request = request };
+	struct file *file = (struct file *)of;
 
 	r.result = result < 0 ? -result : 0;
 	r.untold = untold;
@@ -77,22 +84,45 @@ static __always_inline void answer(struct io_kiocb *req, s32 result, bool untold
 		r.dev = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
 	}
 	give(&r, sizeof(r), CLASS_FILE);
+	return 0;
+}
+
+/* Whether policy wants it told that this file was opened. */
+__attribute__((noinline)) int is_open_told(u64 address)
+{
+	struct file *file = (struct file *)address;
+	u32 mode = BPF_CORE_READ(file, f_mode);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+
+	return !(mode & FMODE_PATH) && inode &&
+	       is_told(bpf_get_current_task_btf(), file, inode, mode, bpf_ktime_get_boot_ns());
+}
+
+/* `begins`, of the call that is staged. */
+__attribute__((noinline)) int open_begins(u64 address, u32 flags)
+{
+	struct file *file = (struct file *)address;
+	struct call *c = staged();
+
+	if (!c)
+		return 0;
+	return begins(c, file, BPF_CORE_READ(file, f_inode), BPF_CORE_READ(file, f_mode), flags, bpf_ktime_get_boot_ns());
 }
 
 /* A request has opened a file that its process has by a descriptor. */
-static __always_inline int open_done(struct io_kiocb *req, s32 fd)
+__attribute__((noinline)) int open_done(u64 request, s32 fd)
 {
-	struct io_open *open = (void *)req;
+	struct io_open *open = (struct io_open *)request;
+	u64 file = (u64)file_of(fd);
 	struct call *c = stage(FILE_OPEN, 0);
 
 	if (!c)
 		return 0;
 	c->fd = fd;
-	c->request = (u64)req;
-	if (has_opened(c, BPF_CORE_READ(open, how.flags)))
+	c->request = request;
+	if (file && is_open_told(file) && open_begins(file, BPF_CORE_READ(open, how.flags)))
 		return tell_file(c);
-	answer(req, 0, true, file_of(fd));
-	return 0;
+	return answer(request, 0, true, file);
 }
 
 /* Opens of a batch whose descriptor was closed, or is about to be, within the same batch: they have been told of. */
@@ -124,8 +154,9 @@ static long find_open(u32 turn, struct batch *b)
 }
 
 /* Before a descriptor is closed: who got it in the same batch would not find its file any more when the batch is done. */
-static __always_inline void tell_early(struct io_kiocb *req, s32 fd)
+__attribute__((noinline)) int tell_early(u64 request, s32 fd)
 {
+	struct io_kiocb *req = (struct io_kiocb *)request;
 	struct io_ring_ctx *ring = BPF_CORE_READ(req, ctx);
 	struct batch b = { .result = fd };
 	u8 one = 1;
@@ -135,59 +166,68 @@ static __always_inline void tell_early(struct io_kiocb *req, s32 fd)
 	u64 key = (u64)b.found;
 
 	if (!key)
-		return;
+		return 0;
 	bpf_map_update_elem(&told_early, &key, &one, BPF_ANY);
-	open_done((struct io_kiocb *)key, fd);
+	return open_done(key, fd);
 }
 
-/* The address alone: functions of their own do not take what the verifier knows more of. */
-static __always_inline u64 plain(struct io_kiocb *req)
+/* The address alone of what the verifier knows more of. */
+static __always_inline u64 plain(void *object)
 {
 	u64 address = 0;
 
-	bpf_probe_read_kernel(&address, sizeof(address), &req);
+	bpf_probe_read_kernel(&address, sizeof(address), &object);
 	return address;
 }
 
-/* Functions of their own, with room of their own: that of one program is 512 bytes with all whom it calls, and Linux 6.1 counts generously. */
-__attribute__((noinline)) int close_asked(u64 request)
+/* A request will close this descriptor: the file, if the access to it ends with that and nothing more will be heard of it. */
+__attribute__((noinline)) u64 closes_unheard(u64 request, u32 fd)
 {
 	struct io_kiocb *req = (struct io_kiocb *)request;
-	struct io_close *close = (void *)req;
-	u64 key = (u64)req;
+	struct file *file = file_of(fd);
+	u64 key = request, address = (u64)file;
+
+	if (!file || !bpf_map_lookup_elem(&opened, &address))
+		return 0;
+	if (BPF_CORE_READ(req, flags) & REQUEST_SILENT)
+		return is_left(file, fd) ? address : 0;
+	bpf_map_update_elem(&closes, &key, &address, BPF_ANY);
+	return 0;
+}
+
+/* A request has closed a descriptor: the file, if the access to it has ended with that. */
+__attribute__((noinline)) u64 has_closed(u64 request, s32 result)
+{
+	u64 key = request, *known = bpf_map_lookup_elem(&closes, &key);
+
+	if (!known)
+		return 0;
+	u64 address = *known;
+
+	bpf_map_delete_elem(&closes, &key);
+	/* The kernel gives the file back only when this task is through with its requests. */
+	return result == 0 && is_left((struct file *)address, NO_DESCRIPTOR) ? address : 0;
+}
+
+__attribute__((noinline)) int close_asked(u64 request)
+{
+	struct io_close *close = (struct io_close *)request;
 
 	if (BPF_CORE_READ(close, file_slot))
 		return 0;
 	u32 fd = BPF_CORE_READ(close, fd);
-	struct file *file = file_of(fd);
-	u64 address = (u64)file;
 
-	if (!file)
-		return 0;
-	tell_early(req, fd);
-	if (!bpf_map_lookup_elem(&opened, &address))
-		return 0;
-	if (!(BPF_CORE_READ(req, flags) & REQUEST_SILENT))
-		bpf_map_update_elem(&closes, &key, &address, BPF_ANY);
-	else if (is_left(file, fd))
-		end_access(address, file, false);
-	return 0;
+	tell_early(request, fd);
+	u64 address = closes_unheard(request, fd);
+
+	return address ? finish_access(address, address, false) : 0;
 }
 
-static __always_inline void close_done(struct io_kiocb *req, s32 result)
+__attribute__((noinline)) int close_done(u64 request, s32 result)
 {
-	u64 key = (u64)req, *known = bpf_map_lookup_elem(&closes, &key);
+	u64 address = has_closed(request, result);
 
-	if (!known)
-		return;
-	u64 address = *known;
-
-	bpf_map_delete_elem(&closes, &key);
-	struct file *file = (struct file *)address;
-
-	/* The kernel gives the file back only when this task is through with its requests. */
-	if (result == 0 && is_left(file, NO_DESCRIPTOR))
-		end_access(address, file, false);
+	return address ? finish_access(address, address, false) : 0;
 }
 
 SEC("tp_btf/io_uring_submit_req")
@@ -233,24 +273,37 @@ __attribute__((noinline)) int connection_done(u64 request, u32 opcode, s32 resul
 	return connected(result, BPF_CORE_READ(req, file), (u64)BPF_CORE_READ(connect, addr));
 }
 
-static __always_inline int done(struct io_kiocb *req)
+/* Something was done to a file that the request has at hand. */
+__attribute__((noinline)) int change_done(u64 request, u32 operation, s32 result)
 {
+	struct io_kiocb *req = (struct io_kiocb *)request;
+	struct call *c = stage(operation, result);
+
+	if (!c)
+		return 0;
+	c->file = (u64)BPF_CORE_READ(req, file);
+	c->fd = -1;
+	c->request = request;
+	return c->file ? tell_file(c) : 0;
+}
+
+__attribute__((noinline)) int done(u64 request)
+{
+	struct io_kiocb *req = (struct io_kiocb *)request;
+	struct io_open *open = (struct io_open *)request;
 	u8 opcode = BPF_CORE_READ(req, opcode);
 
 	if (!is_one_of(ANSWERING, opcode))
 		return 0;
-	struct io_open *open = (void *)req;
 	s32 result = BPF_CORE_READ(req, cqe.res);
-	u64 key = (u64)req;
-	struct call *c;
+	u64 key = request;
 
 	switch (opcode) {
 	case IORING_OP_CLOSE:
-		close_done(req, result);
-		return 0;
+		return close_done(request, result);
 	case IORING_OP_ACCEPT:
 	case IORING_OP_CONNECT:
-		return connection_done(plain(req), opcode, result);
+		return connection_done(request, opcode, result);
 	case IORING_OP_OPENAT:
 	case IORING_OP_OPENAT2:
 		if (!bpf_map_delete_elem(&told_early, &key))
@@ -258,27 +311,24 @@ static __always_inline int done(struct io_kiocb *req)
 		/* Without a descriptor, or when it is closed again already, its name is all there is. */
 		if (result < 0 || BPF_CORE_READ(open, file_slot) || !file_of(result))
 			break;
-		return open_done(req, result);
+		return open_done(request, result);
 	case IORING_OP_FSETXATTR:
+		if (is_worth(result))
+			return change_done(request, FILE_XATTR, result);
+		break;
 	case IORING_OP_FTRUNCATE:
-		if (!is_worth(result))
-			break;
-		c = stage(opcode == IORING_OP_FTRUNCATE ? FILE_TRUNCATE : FILE_XATTR, result);
-		if (!c)
-			return 0;
-		c->file = (u64)BPF_CORE_READ(req, file);
-		c->fd = -1;
-		c->request = (u64)req;
-		return c->file ? tell_file(c) : 0;
+		if (is_worth(result))
+			return change_done(request, FILE_TRUNCATE, result);
+		break;
 	}
-	answer(req, result, result < 0 && !is_denial(result), NULL);
-	return 0;
+	return answer(request, result, result < 0 && !is_denial(result), 0);
 }
 
 SEC("tp_btf/io_uring_complete")
 int BPF_PROG(on_answer, void *ring, struct io_kiocb *req)
 {
-	return req ? done(req) : 0;
+	/* Most are none of these, and functions are not called for nothing. */
+	return req && is_one_of(ANSWERING, BPF_CORE_READ(req, opcode)) ? done(plain(req)) : 0;
 }
 
 /* The request that the running task is at, if it is a worker thread. */
@@ -291,6 +341,16 @@ static __always_inline struct io_kiocb *current_request(void)
 	return work ? (void *)work - bpf_core_field_offset(struct io_kiocb, work) : NULL;
 }
 
+/* The request of the batch that is being told which has this result. */
+__attribute__((noinline)) u64 request_with(u64 ring, u64 user_data, s32 result)
+{
+	struct batch b = { .user_data = user_data, .result = result };
+
+	b.node = BPF_CORE_READ((struct io_ring_ctx *)ring, submit_state.compl_reqs.first);
+	bpf_loop(MAX_BATCH, find_result, &b, 0);
+	return (u64)b.found;
+}
+
 /*
  * The process has left no room for completions; the event names the request only as the process does. Worker threads meet with it before Linux 6.10;
  * else it is of the batch that is being told.
@@ -299,11 +359,10 @@ SEC("tp_btf/io_uring_cqe_overflow")
 int BPF_PROG(on_overflow, struct io_ring_ctx *ring, u64 user_data, s32 result)
 {
 	struct io_kiocb *req = current_request();
-	struct batch b = { .user_data = user_data, .result = result };
 
 	if (req && BPF_CORE_READ(req, cqe.user_data) == user_data && BPF_CORE_READ(req, cqe.res) == result)
-		return done(req);
-	b.node = BPF_CORE_READ(ring, submit_state.compl_reqs.first);
-	bpf_loop(MAX_BATCH, find_result, &b, 0);
-	return b.found ? done(b.found) : 0;
+		return done((u64)req);
+	u64 found = request_with(plain(ring), user_data, result);
+
+	return found ? done(found) : 0;
 }

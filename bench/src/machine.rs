@@ -15,11 +15,12 @@ pub(crate) fn describe(bench: &Bench, report: &mut Report) {
     report.say(&format!("- Command: `{}`", [vec!["./do bench".to_owned()], arguments].concat().join(" ")));
     report.say(&format!("- Commit: {}", commit().unwrap_or_else(|| "unknown".to_owned())));
     report.say(&format!(
-        "- Machine: {}, {} processors, {memory} MB of memory, Linux {kernel} on {}, data on {}",
+        "- Machine: {}, {} processors, {memory} MB of memory, Linux {kernel} on {}, data on {}, files of workloads on {}",
         model().unwrap_or_else(|| "unknown processor".to_owned()),
         processors(),
         system.machine().to_string_lossy(),
         filesystem(bench).unwrap_or_else(|| "an unknown file system".to_owned()),
+        bench.disk.describe(),
     ));
     report.say(&format!(
         "- {} rounds, each with every contender once, one after the other. Figures: median (lowest–highest) over the rounds.",

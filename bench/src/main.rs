@@ -1,8 +1,11 @@
 //! Measures luarm on this machine: every figure is a ratio within one run, with its spread, next to what it is compared with.
 
+mod arrival;
 mod audit;
 mod cpu;
+mod disk;
 mod files;
+mod fleet;
 mod floor;
 mod idle;
 mod load;
@@ -12,6 +15,7 @@ mod query;
 mod recorder;
 mod report;
 mod rows;
+mod served;
 mod spread;
 mod stores;
 mod storm;
@@ -31,7 +35,7 @@ use clap::{Parser, ValueEnum};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tempfile::TempDir;
 
-use self::{files::Kind, floor::Floor, program::Programs, report::Report, storm::Storm};
+use self::{disk::Disk, files::Kind, floor::Floor, program::Programs, report::Report, storm::Storm};
 
 /// Measures luarm against nothing, against kernel audit and against the least that any reader costs
 ///
@@ -48,6 +52,9 @@ struct Options {
     /// A fiftieth of everything in two rounds: shows that it works, proves nothing
     #[arg(long)]
     quick: bool,
+    /// Keep a copy in docs/bench of a run of some parts, too
+    #[arg(long)]
+    keep: bool,
     /// Programs in an exec storm
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     execs: u64,
@@ -66,6 +73,12 @@ struct Options {
     /// Seconds of idling in each round
     #[arg(long, default_value_t = 30, value_name = "N")]
     seconds: u64,
+    /// Seconds of events or of deliveries in each round
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    during: u64,
+    /// Agents of a fleet
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    agents: u64,
     #[command(flatten)]
     sizes: files::Sizes,
     /// The program to measure [default: the luarm beside this program]
@@ -90,6 +103,10 @@ enum Part {
     Load,
     /// Rows into MariaDB and PostgreSQL
     Stores,
+    /// From an event to its row in an answer, through agent, server and store
+    Arrival,
+    /// Many agents and one server
+    Fleet,
     /// A recorder with nothing to do
     Idle,
     /// Rows out of the console
@@ -111,12 +128,23 @@ enum Part {
 }
 
 /// What is measured unless something else is asked for.
-const EVERYTHING: &[Part] =
-    &[Part::Exec, Part::Connect, Part::Load, Part::Stores, Part::Idle, Part::Sql, Part::Files];
+const EVERYTHING: &[Part] = &[
+    Part::Exec,
+    Part::Connect,
+    Part::Load,
+    Part::Stores,
+    Part::Arrival,
+    Part::Fleet,
+    Part::Idle,
+    Part::Sql,
+    Part::Files,
+];
 
 /// What every measurement needs.
 struct Bench {
     luarm: PathBuf,
+    /// Unmounted before its directory goes.
+    disk: Disk,
     dir: TempDir,
     programs: Programs,
     rounds: u32,
@@ -136,6 +164,11 @@ impl Bench {
     fn empty_dir(&self) -> anyhow::Result<TempDir> {
         tempfile::tempdir_in(self.dir.path()).context("cannot make a directory")
     }
+
+    /// An empty directory for the files of a workload.
+    fn workplace(&self) -> anyhow::Result<TempDir> {
+        tempfile::tempdir_in(self.disk.path()).context("cannot make a directory")
+    }
 }
 
 /// The sources' root.
@@ -148,6 +181,8 @@ fn main() -> ExitCode {
     if options.quick {
         options.rounds = options.rounds.min(2);
         options.seconds = options.seconds.div_ceil(10);
+        options.during = options.during.div_ceil(10);
+        options.agents = options.agents.div_ceil(10);
         options.sizes.shrink();
         for size in [&mut options.execs, &mut options.connections, &mut options.rows, &mut options.lines] {
             *size = size.div_ceil(50);
@@ -184,6 +219,8 @@ fn measure(options: &Options) -> anyhow::Result<()> {
             Part::Load => load::run(&bench, options.rows, &mut report)?,
             // A fifth: they wait in memory, of all hosts at once.
             Part::Stores => stores::run(&bench, options.rows.div_ceil(5), &mut report)?,
+            Part::Arrival => arrival::run(&bench, options.during, &mut report)?,
+            Part::Fleet => fleet::run(&bench, options.agents, options.during, &mut report)?,
             Part::Idle => idle::run(&bench, options.seconds, &mut report)?,
             Part::Sql => query::run(&bench, options.lines, &mut report)?,
             Part::Files => files(&Kind::ALL)?,
@@ -196,11 +233,11 @@ fn measure(options: &Options) -> anyhow::Result<()> {
         }
     }
     report.goals();
-    if options.quick || !options.parts.is_empty() {
-        eprintln!("bench: only a full run is kept in docs/bench");
+    if options.quick || !(options.parts.is_empty() || options.keep) {
+        eprintln!("bench: only a full run is kept in docs/bench, or with --keep");
         return Ok(());
     }
-    let copy = report.keep(&root().join("docs/bench"))?;
+    let copy = report.keep(&root().join("docs/bench"), &options.parts)?;
     eprintln!("bench: kept as {}", copy.display());
     Ok(())
 }
@@ -222,5 +259,6 @@ fn prepare(options: &Options) -> anyhow::Result<Bench> {
     let dir = TempDir::with_prefix_in("bench-", &parent)
         .with_context(|| format!("cannot make a directory in {}", parent.display()))?;
     let programs = Programs::compile(&root().join("bench/programs"), dir.path())?;
-    Ok(Bench { luarm, dir, programs, rounds: options.rounds, interrupted })
+    let disk = Disk::make(&dir)?;
+    Ok(Bench { luarm, disk, dir, programs, rounds: options.rounds, interrupted })
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use luarm_schema::Time;
+
+use crate::Part;
 
 /// The text so far, and the goals that were looked at.
 #[derive(Default)]
@@ -90,11 +93,13 @@ impl Report {
         self.table(&table);
     }
 
-    /// Writes the copy into that directory, under today's date.
-    pub(crate) fn keep(&self, dir: &Path) -> anyhow::Result<PathBuf> {
+    /// Writes the copy into that directory, under today's date and the names of the parts, if it was not everything.
+    pub(crate) fn keep(&self, dir: &Path, parts: &[Part]) -> anyhow::Result<PathBuf> {
         let today: String = Time::now().to_string().chars().take(10).collect();
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let path = dir.join(format!("{today}.md"));
+        let names = parts.iter().filter_map(ValueEnum::to_possible_value);
+        let suffix: String = names.map(|name| format!("-{}", name.get_name())).collect();
+        let path = dir.join(format!("{today}{suffix}.md"));
         fs::write(&path, format!("# Measurements of {today}\n\n{}", self.text.trim_start()))
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)

@@ -71,6 +71,17 @@ impl Rows {
         Batch { id: self.batch, rows: all, ends: Vec::new() }
     }
 
+    /// The next batch of one host of many.
+    pub(crate) fn batch_of(&mut self, host: u64, rows: u64) -> Batch {
+        let mut batch = self.batch(rows);
+        for row in &mut batch.rows {
+            if let Row::HostInfo(info) = row {
+                (info.machineid, info.hostname) = of_host(host);
+            }
+        }
+        batch
+    }
+
     fn process(&self, n: u64) -> PsInfo {
         let (user, pid) = (n / 2 % 4, 1000 + (n % 4_000_000) as u32);
         let uid = 1000 * user as u32;
@@ -172,6 +183,11 @@ impl Rows {
             }),
         }
     }
+}
+
+/// Machine id and name of one host of many.
+pub(crate) fn of_host(host: u64) -> (String, String) {
+    (format!("{host:032x}"), format!("bench{host}"))
 }
 
 /// The instant of the nth event.

@@ -17,7 +17,7 @@ pub(super) struct Mail {
 
 impl Mail {
     pub(super) fn new(bench: &Bench, mails: u64) -> anyhow::Result<Self> {
-        Ok(Mail { dir: bench.empty_dir()?, mails })
+        Ok(Mail { dir: bench.workplace()?, mails })
     }
 
     fn spool(&self) -> PathBuf {

@@ -30,7 +30,7 @@ impl Project {
     pub(super) fn new(bench: &Bench, sources: u64) -> anyhow::Result<Self> {
         need("make")?;
         need("cc")?;
-        let dir = bench.empty_dir()?;
+        let dir = bench.workplace()?;
         write(dir.path(), sources).context("cannot write the project")?;
         Ok(Project { dir, sources })
     }

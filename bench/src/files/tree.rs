@@ -24,7 +24,7 @@ impl Tree {
     /// Makes the tree and packs it.
     pub(super) fn new(bench: &Bench, files: u64) -> anyhow::Result<Self> {
         need("tar")?;
-        let dir = bench.empty_dir()?;
+        let dir = bench.workplace()?;
         let mut tree = Tree { dir, files, directories: files.div_ceil(PER_DIRECTORY), bytes: 0 };
         tree.grow().context("cannot make the tree")?;
         let home = tree.dir.path();

@@ -29,7 +29,7 @@ impl Web {
     pub(super) fn new(bench: &Bench, seconds: u64) -> anyhow::Result<Self> {
         need("nginx")?;
         need("wrk")?;
-        let dir = bench.empty_dir()?;
+        let dir = bench.workplace()?;
         fs::create_dir(dir.path().join("pages"))?;
         fs::write(dir.path().join("pages/page.html"), "x".repeat(PAGE))?;
         Ok(Web { dir, seconds })

@@ -48,7 +48,7 @@ pub(crate) struct Place {
     /// Data directory [default: /var/lib/luarm]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Store: sqlite:PATH, mysql://… or postgres://… [default: luarm.db in the data directory]
+    /// Store: sqlite:PATH, mysql://… or postgres://…; of a cluster several servers, HOST,HOST [default: luarm.db in the data directory]
     #[arg(long, value_name = "URL")]
     pub store: Option<StoreUrl>,
 }

@@ -60,7 +60,7 @@ fn ledger_is_whole(site: &Site, host: &str) {
 }
 
 #[test]
-fn what_happens_on_two_hosts_is_in_one_store() {
+fn what_happens_on_a_host_is_in_its_servers_store() {
     let dir = tempfile::tempdir().unwrap();
     let site = Site::new(dir.path());
     // Before the server ever ran: it finds the token when it starts.

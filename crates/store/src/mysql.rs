@@ -1,6 +1,7 @@
 //! The MariaDB and MySQL engine.
 
 mod failure;
+mod nodes;
 mod retention;
 mod session;
 

@@ -10,6 +10,7 @@ mod enrolment;
 mod failure;
 pub(crate) mod grants;
 pub(crate) mod guard;
+mod lease;
 mod places;
 mod registry;
 mod resume;
@@ -19,7 +20,7 @@ mod session;
 
 pub(crate) use appender::Appender;
 pub(crate) use asker::{Asker, Cancel};
-pub(crate) use connection::{Connection, Keeping};
+pub(crate) use connection::{CONNECTING, Connection, Keeping};
 pub(crate) use deliveries::Deliveries;
 pub(crate) use enrolment::RemoteRegistry;
 pub(crate) use failure::{Class, Failure};

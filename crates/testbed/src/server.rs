@@ -37,10 +37,22 @@ pub(crate) fn find(program: &str, directories: &[PathBuf]) -> Option<PathBuf> {
 /// A directory with a short name (a socket's path has at most 107 bytes) that the server may write to.
 pub(crate) fn directory() -> TempDir {
     let directory = tempfile::Builder::new().prefix("luarm-").tempdir_in("/tmp").unwrap();
-    if geteuid().is_root() {
-        std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
-    }
+    give(directory.path());
     directory
+}
+
+/// A directory within another that the server may write to.
+pub(crate) fn directory_in(directory: &Path, name: &str) -> PathBuf {
+    let within = directory.join(name);
+    fs::create_dir(&within).unwrap();
+    give(&within);
+    within
+}
+
+fn give(directory: &Path) {
+    if geteuid().is_root() {
+        std::os::unix::fs::chown(directory, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
 }
 
 /// A port of the loopback that nobody listens on now.
@@ -83,6 +95,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(50));
         }
         self.child = Some(child);
+    }
+
+    /// Whether it was started and not ended by us.
+    pub(crate) fn runs(&self) -> bool {
+        self.child.is_some()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses its own part")]
 
 pub mod guest;
+pub mod hosts;
 pub mod http;
 pub mod link;
 pub mod private;

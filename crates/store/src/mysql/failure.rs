@@ -7,9 +7,15 @@ use crate::{
     remote::{Class, Failure},
 };
 
+/// What is said of a node of a Galera cluster that does not belong to the majority, or has not caught up with it.
+pub(super) const APART: &str = "this node takes no part in its cluster now";
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
+            Error::Server(error) if error.code == 1047 && error.message.contains("WSREP") => {
+                Failure::trouble(Trouble::Lost, format!("{APART} ({})", error.message))
+            }
             Error::Server(error) => Failure::new(class(error.code, &error.message), error.message),
             Error::Url(UrlError::UnknownParameter { param }) => {
                 Failure::trouble(Trouble::Setting, format!("the URL has an unknown parameter {param:?}"))

@@ -17,8 +17,10 @@ use mysql_async::{
 use crate::{
     Cell, RowSink,
     error::Trouble,
-    remote::{Class, Datum, Failure, Session, StreamError, is_loopback},
+    remote::{CONNECTING, Class, Datum, Failure, Session, StreamError, is_loopback},
 };
+
+use super::{failure::APART, nodes};
 
 /// Bytes of a packet of a stream.
 const CHUNK: usize = 256 << 10;
@@ -34,6 +36,7 @@ const BINARY: u16 = 63;
 pub(crate) struct Mysql {
     conn: Conn,
     opts: Opts,
+    clustered: bool,
 }
 
 /// Which connection's statement to end, and how to reach its server.
@@ -50,7 +53,65 @@ fn opts(url: &str) -> Result<OptsBuilder, Failure> {
     Ok(opts.stmt_cache_size(Some(64)))
 }
 
+/// Does something at the first server of the URL that is there, and takes part in its cluster where it has one.
+async fn first<T>(
+    url: &str,
+    mut work: impl AsyncFnMut(OptsBuilder) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let nodes = nodes::each(url);
+    let share = CONNECTING / u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+    let mut said = Vec::new();
+    for (place, url) in &nodes {
+        let failure = match tokio::time::timeout(share, work(opts(url)?)).await {
+            Ok(Err(failure)) if failure.is(Trouble::Lost) => failure.detail,
+            Ok(other) => return other,
+            Err(_) => format!("no connection within {} s", share.as_secs_f32()),
+        };
+        said.push(if nodes.len() == 1 { failure } else { format!("{place}: {failure}") });
+    }
+    Err(Failure::trouble(Trouble::Lost, said.join("; ")))
+}
+
 impl Mysql {
+    async fn connect_to(opts: Opts, writes: bool) -> Result<Self, Failure> {
+        if opts.db_name().is_none_or(str::is_empty) {
+            return Err(Failure::trouble(Trouble::Setting, "the URL names no database"));
+        }
+        let conn = Conn::new(opts.clone()).await?;
+        let mut session = Mysql { conn, opts, clustered: false };
+        // Blanks at the end count, `||` joins, instants are UTC, whatever the server's own defaults.
+        let mode = if writes { "STRICT_ALL_TABLES" } else { "PIPES_AS_CONCAT" };
+        session
+            .run(&format!(
+                "SET NAMES utf8mb4, sql_mode = '{mode}', time_zone = '+00:00', foreign_key_checks = 0, innodb_lock_wait_timeout = 20"
+            ))
+            .await?;
+        if writes {
+            session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+        }
+        session.join_cluster().await?;
+        Ok(session)
+    }
+
+    /// In a Galera cluster each node is a little behind the others: what is read from this one is to hold what was committed at any of them before. Without
+    /// it a batch that is stored would seem not to be, after another node has taken over.
+    async fn join_cluster(&mut self) -> Result<(), Failure> {
+        let on = self.conn.query_first("SHOW VARIABLES LIKE 'wsrep_on'").await?;
+        if on.is_none_or(|(_, on): (String, String)| on != "ON") {
+            return Ok(());
+        }
+        let said = "SHOW STATUS WHERE variable_name IN ('wsrep_ready', 'wsrep_cluster_status')";
+        let said: Vec<(String, String)> = self.conn.query(said).await?;
+        let is = |name: &str| said.iter().find(|(n, _)| n == name).map_or("unknown", |(_, is)| is.as_str());
+        if is("wsrep_ready") != "ON" {
+            let status = is("wsrep_cluster_status");
+            let detail = format!("{APART} (wsrep_cluster_status is {status})");
+            return Err(Failure::trouble(Trouble::Lost, detail));
+        }
+        self.clustered = true;
+        self.run("SET SESSION wsrep_sync_wait = 1").await.map(drop)
+    }
+
     async fn load_stream(&mut self, statement: &str, stream: Vec<u8>, rows: u64) -> Result<(), Failure> {
         let bytes = Bytes::from(stream);
         let chunks: Vec<_> = (0..bytes.len())
@@ -77,39 +138,32 @@ impl Session for Mysql {
     type Cancel = Kill;
 
     async fn connect(url: &str, writes: bool) -> Result<Self, Failure> {
-        let opts = Opts::from(opts(url)?);
-        if opts.db_name().is_none_or(str::is_empty) {
-            return Err(Failure::trouble(Trouble::Setting, "the URL names no database"));
-        }
-        let conn = Conn::new(opts.clone()).await?;
-        let mut session = Mysql { conn, opts };
-        // Blanks at the end count, `||` joins, instants are UTC, whatever the server's own defaults.
-        let mode = if writes { "STRICT_ALL_TABLES" } else { "PIPES_AS_CONCAT" };
-        session
-            .run(&format!(
-                "SET NAMES utf8mb4, sql_mode = '{mode}', time_zone = '+00:00', foreign_key_checks = 0, innodb_lock_wait_timeout = 20"
-            ))
-            .await?;
-        if writes {
-            session.run("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
-        }
-        Ok(session)
+        first(url, async |opts| Self::connect_to(opts.into(), writes).await).await
     }
 
     fn is_exposed(url: &str) -> bool {
-        Opts::from_url(url).is_ok_and(|opts| opts.socket().is_none() && !is_loopback(opts.ip_or_hostname()))
+        nodes::each(url).iter().any(|(_, url)| {
+            let opts = Opts::from_url(url);
+            opts.is_ok_and(|opts| opts.socket().is_none() && !is_loopback(opts.ip_or_hostname()))
+        })
     }
 
     async fn create_database(url: &str) -> Result<(), Failure> {
-        let opts = opts(url)?;
-        let name = Opts::from(opts.clone()).db_name().unwrap_or_default().to_owned();
-        let mut conn = Conn::new(opts.db_name(None::<String>)).await?;
-        conn.query_drop(format!(
-            "CREATE DATABASE IF NOT EXISTS {} CHARACTER SET utf8mb4",
-            Self::quoted(&name)
-        ))
-        .await?;
-        Ok(conn.disconnect().await?)
+        first(url, async |opts| {
+            let name = Opts::from(opts.clone()).db_name().unwrap_or_default().to_owned();
+            let mut conn = Conn::new(opts.db_name(None::<String>)).await?;
+            conn.query_drop(format!(
+                "CREATE DATABASE IF NOT EXISTS {} CHARACTER SET utf8mb4",
+                Self::quoted(&name)
+            ))
+            .await?;
+            Ok(conn.disconnect().await?)
+        })
+        .await
+    }
+
+    fn is_clustered(&self) -> bool {
+        self.clustered
     }
 
     async fn run(&mut self, sql: &str) -> Result<u64, Failure> {

@@ -6,6 +6,7 @@ use luarm_schema::{
     Batch, End, Resume, Row, STORE_MADE, TABLES, TableDef,
     bulk::{Bulk, Ending},
     canonical::{Canonical, md5sum},
+    tables::BatchInfo,
 };
 
 use super::{
@@ -130,6 +131,11 @@ async fn attempt<S: Session>(session: &mut S, host: i64, batch: &Batch) -> Resul
     for row in &batch.rows {
         rows[row.position()].push(row);
     }
+    // The ledger's row comes first: where two nodes of a cluster store one batch at the same time, that is what they collide at.
+    let ledger = TABLES.iter().zip(&mut rows).find(|(table, _)| is_ledger(table));
+    if let Some((table, rows)) = ledger {
+        work.rows(table, std::mem::take(rows)).await?;
+    }
     for (table, rows) in TABLES.iter().zip(rows) {
         work.rows(table, rows).await?;
     }
@@ -144,6 +150,10 @@ async fn attempt<S: Session>(session: &mut S, host: i64, batch: &Batch) -> Resul
     session.run("COMMIT").await?;
     done.batches = 1;
     Ok(Outcome::Stored(done, refused))
+}
+
+fn is_ledger(table: &TableDef) -> bool {
+    table.name == BatchInfo::TABLE.name
 }
 
 /// Whether the batch's last row is the one that is stored.
@@ -202,6 +212,10 @@ impl<S: Session> Work<'_, S> {
                 Ok(()) => self.done.rows += count,
                 Err(failure) if matches!(failure.class, Class::Row | Class::Doubled) => {
                     self.session.run("ROLLBACK TO SAVEPOINT loading").await?;
+                    if is_ledger(table) && resume::last_batch(self.session, self.host).await? >= self.batch {
+                        // It was not there when this transaction began.
+                        return Err(Failure::trouble(Trouble::Contended, failure.detail));
+                    }
                     if let [row] = within[..] {
                         self.refuse(table, row.key(), failure.detail);
                     } else {

@@ -8,8 +8,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use super::{Failure, Session, schema};
 use crate::{StoreError, StoreUrl, error::Trouble};
 
-/// How long a server may take to accept a connection.
-const CONNECTING: Duration = Duration::from_secs(10);
+/// How long a server may take to accept a connection, or several of which one is to be found.
+pub(crate) const CONNECTING: Duration = Duration::from_secs(10);
 
 /// How long taking leave may take.
 const LEAVING: Duration = Duration::from_secs(1);

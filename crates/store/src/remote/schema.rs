@@ -2,7 +2,7 @@
 
 use luarm_schema::{Dialect, SCHEMA_VERSION, TABLES, TableDef};
 
-use super::{Class, Failure, Session, enrolment, registry};
+use super::{Class, Failure, Session, enrolment, lease, registry};
 use crate::error::Trouble;
 
 /// The version of the tables; `None` where there are none, or not all yet.
@@ -24,6 +24,9 @@ pub(crate) async fn alone<S: Session, T>(
     session: &mut S,
     work: impl AsyncFnOnce(&mut S) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    if session.is_clustered() {
+        return lease::hold(session, work).await;
+    }
     let (lock, unlock) = match S::DIALECT {
         // Both are the server's own functions; the lock is the store's, wherever the session looks.
         Dialect::Mysql => {
@@ -31,11 +34,7 @@ pub(crate) async fn alone<S: Session, T>(
         }
         _ => ("SELECT pg_advisory_lock(hashtext('luarm'))::text", "SELECT pg_advisory_unlock_all()::text"),
     };
-    match session.ask(lock, &[]).await {
-        // A cluster of MariaDB has no such locks; there the statements themselves are put in order.
-        Err(failure) if failure.class == Class::Other => {}
-        other => _ = other?,
-    }
+    session.ask(lock, &[]).await?;
     let result = work(session).await;
     if result.is_err() && S::TRANSACTIONAL_DDL {
         let _ = session.run("ROLLBACK").await;

@@ -84,6 +84,11 @@ pub(crate) trait Session: Sized {
     /// Makes the database of the URL, where the engine lets a client do so.
     async fn create_database(url: &str) -> Result<(), Failure>;
 
+    /// Whether the server is one of several nodes to which anybody may write.
+    fn is_clustered(&self) -> bool {
+        false
+    }
+
     /// Runs statements without an answer. Gives the number of rows that the last one changed.
     async fn run(&mut self, sql: &str) -> Result<u64, Failure>;
 

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod append;
+mod cluster;
 mod console;
 mod crash;
 mod faults;
