@@ -12,6 +12,7 @@ usage: ./do COMMAND [ARGUMENTS]
   demo [ARGS]   replay the seed's incident on this machine and answer its queries
   bench [ARGS]  install what the measurements need, and measure
   lint          formatting, clippy and rustdoc, warnings as errors
+  package       build, and make target/package/luarm*.deb: program, agent, server
   build         install what the build needs, and build target/release/luarm
 USAGE
 }
@@ -33,6 +34,12 @@ build() {
     scripts/setup build
     step "cargo build --release"
     cargo build --release --locked --package luarm
+}
+
+package() {
+    build
+    step "packaging/package"
+    packaging/package target/release/luarm target/package
 }
 
 run() {
@@ -102,6 +109,7 @@ case $command in
     bench) bench "$@" ;;
     lint) lint ;;
     build) build ;;
+    package) package ;;
     help | -h | --help) usage ;;
     *) usage >&2; exit 2 ;;
 esac

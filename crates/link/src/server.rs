@@ -19,6 +19,7 @@ mod deliver;
 mod desk;
 mod examine;
 mod inquiry;
+mod monitor;
 mod pending;
 mod places;
 mod refusal;
@@ -36,8 +37,12 @@ use luarm_store::{Registry, Scope, StoreUrl, analyst_id};
 use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
 use tonic::transport::Server as Grpc;
 
-use self::{backend::Backend, desk::Desk, service::Service};
-pub use self::{desk::Answering, refusal::Refusals};
+use self::{backend::Backend, desk::Desk, monitor::Tally, places::Places, service::Service};
+pub use self::{
+    desk::Answering,
+    monitor::{Monitor, Vitals},
+    refusal::Refusals,
+};
 use crate::{
     LinkError,
     authority::{self, Authority},
@@ -82,6 +87,9 @@ pub struct Server {
     stop: watch::Sender<bool>,
     serving: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
     refusals: Arc<Refusals>,
+    tally: Arc<Tally>,
+    places: Arc<Places>,
+    store: StoreUrl,
 }
 
 impl Server {
@@ -91,7 +99,9 @@ impl Server {
         let own = Arc::new(accept::Own::new(authority.own()?));
         let tls = Arc::new(tls::server(authority.certificate(), Arc::<accept::Own>::clone(&own))?);
         let refusals = Arc::new(Refusals::default());
-        let backend = Arc::new(Backend::open(config, authority)?);
+        let tally = Arc::new(Tally::default());
+        let places = Arc::new(Places::default());
+        let backend = Arc::new(Backend::open(config, authority, Arc::clone(&tally))?);
         let listening = |source| LinkError::Listen { address: config.listen.to_string(), source };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -107,7 +117,7 @@ impl Server {
         let service = Service::new(Arc::clone(&backend), Arc::clone(&refusals), desk, stopping.clone());
         let incoming = {
             let _inside = runtime.enter();
-            accept::start(listener, tls, Arc::clone(&refusals), stopping.clone())
+            accept::start(listener, tls, (Arc::clone(&refusals), Arc::clone(&places)), stopping.clone())
         };
         runtime.spawn(renew_own(backend, own));
         let mut stopped = stopping;
@@ -132,7 +142,7 @@ impl Server {
                 let _ = stopped.wait_for(|stop| *stop).await;
             });
         let serving = runtime.spawn(serving);
-        Ok(Server { runtime, address, stop, serving, refusals })
+        Ok(Server { runtime, address, stop, serving, refusals, tally, places, store: config.store.clone() })
     }
 
     /// Where it listens.
@@ -143,6 +153,16 @@ impl Server {
     /// What it refused.
     pub fn refusals(&self) -> Arc<Refusals> {
         Arc::clone(&self.refusals)
+    }
+
+    /// Watches over it from now on; asks the store now and then, over a connection of its own.
+    pub fn monitor(&self) -> Result<Arc<Monitor>, LinkError> {
+        let parts = (Arc::clone(&self.tally), Arc::clone(&self.refusals), Arc::clone(&self.places));
+        Monitor::start(parts, self.store.clone()).map_err(|source| LinkError::File {
+            action: "start the monitor's thread for",
+            path: "the server".into(),
+            source,
+        })
     }
 
     /// Stops: finishes the batches at hand, and ends the connections.

@@ -11,7 +11,7 @@ use luarm_link::{agent::ServerUrl, analyst::Remote, identity};
 use luarm_store::{Reader, Source, StoreUrl};
 
 use crate::{
-    command::{agent, doctor, enroll, run, server, sql, status, sync},
+    command::{agent, doctor, enroll, manual, run, server, sql, status, sync},
     config::{Config, Located},
     log::{self, Level},
 };
@@ -43,6 +43,8 @@ enum Command {
     Server(server::Options),
     Enroll(enroll::Options),
     Agent(agent::Options),
+    #[command(hide = true)]
+    Manual(manual::Options),
 }
 
 /// Where the recorded history lies.
@@ -142,5 +144,6 @@ pub(crate) fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Server(options) => server::run(options, &config),
         Command::Enroll(options) => enroll::run(options, &config),
         Command::Agent(options) => agent::run(options, &config),
+        Command::Manual(options) => manual::run(&options),
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod doctor;
 pub(crate) mod enroll;
+pub(crate) mod manual;
 pub(crate) mod run;
 pub(crate) mod server;
 pub(crate) mod sql;

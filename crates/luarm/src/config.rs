@@ -15,7 +15,7 @@ use serde::{
     de::{self, Visitor},
 };
 
-use crate::{log::Level, sensor::Choice, size::Size};
+use crate::{log::Level, metrics::Address, sensor::Choice, size::Size};
 
 /// Read where no other file is named, if it exists.
 const DEFAULT_FILE: &str = "/etc/luarm/luarm.toml";
@@ -92,6 +92,9 @@ pub(crate) struct Config {
     /// `--spool-limit`
     #[serde(deserialize_with = "parsed")]
     pub spool_limit: Option<SpoolLimit>,
+    /// `--metrics`
+    #[serde(deserialize_with = "parsed")]
+    pub metrics: Option<Address>,
     /// `--log`
     #[serde(deserialize_with = "parsed")]
     pub log: Option<Level>,
@@ -439,7 +442,7 @@ mod tests {
         let config = load(&spoken).unwrap();
         assert!(config.listen.is_some() && config.certificates.is_some());
         assert!(config.keep.is_some());
-        assert!(config.server.is_some() && config.spool_limit.is_some());
+        assert!(config.server.is_some() && config.spool_limit.is_some() && config.metrics.is_some());
         assert!(config.read_store.is_some() && config.host_store.is_some() && config.query_time.is_some());
         assert!(config.query_rows.is_some() && config.queries.is_some());
         assert!(data.is_some() && store.is_some() && sensor.is_some() && memory_limit.is_some());
@@ -470,6 +473,7 @@ mod tests {
             ("files-digest = [\"/home/a*\"]", "with * for whole components only"),
             ("files-digest = \"/etc\"", "line 1: `files-digest = \"/etc\"`: invalid type"),
             ("digest-limit = \"1TiB\"", "line 1: `digest-limit = \"1TiB\"`: \"1TiB\" is not a size"),
+            ("metrics = \"here\"", "`metrics = \"here\"`: \"here\" is neither ADDRESS:PORT"),
             ("digest-limit = 0", "line 1: `digest-limit = 0`: 0 is out of range: from 4KiB to 64GiB"),
         ] {
             let error = load(content).unwrap_err();

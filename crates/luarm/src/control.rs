@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     client::{ControlError, status, sync},
-    server::{Identity, serve, settle},
+    server::{Identity, Instance, resident, serve, settle},
 };
 
 /// How a running recorder is.

@@ -1,7 +1,7 @@
 //! What luarm says on standard error: one line per message, `luarm: LEVEL: MESSAGE`, with the journal's priority before it where the journal
 //! listens.
 
-use std::{fmt, io::Write, str::FromStr};
+use std::{fmt, io::Write, str::FromStr, sync::LazyLock};
 
 use tracing::{Event, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -36,24 +36,41 @@ impl FromStr for Level {
 
 /// Sends every message of this process to standard error.
 pub(crate) fn start(level: Level) {
-    // systemd sets it for services whose standard error is the journal, see sd-daemon(3) for the prefixes.
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(level.0)
-        .event_format(Line { journal })
-        .init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level.0).event_format(Line).init();
 }
 
 /// The last word of a command that failed, on one line.
 pub(crate) fn complain(message: &str) {
     // Nobody is left to tell when standard error is gone.
-    let _ = writeln!(std::io::stderr(), "luarm: {}", message.replace('\n', "; "));
+    let _ = writeln!(std::io::stderr(), "{}luarm: {}", Priority(3), on_one_line(message));
 }
 
-struct Line {
-    journal: bool,
+/// Something that whoever started this process waits for.
+pub(crate) fn announce(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{}luarm: {}", Priority(5), on_one_line(message));
 }
+
+/// What others chose, such as a host's name, must not look like a message of ours.
+fn on_one_line(message: &str) -> String {
+    message.replace('\n', "; ").replace('\r', " ")
+}
+
+/// The priority of a message, as sd-daemon(3) has it, where standard error is the journal's: systemd says so to what it starts, and a child of that may have
+/// another standard error.
+struct Priority(u8);
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        static JOURNAL: LazyLock<bool> = LazyLock::new(|| {
+            let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+            rustix::fs::fstat(std::io::stderr())
+                .is_ok_and(|own| stream == format!("{}:{}", own.st_dev, own.st_ino))
+        });
+        if *JOURNAL { write!(f, "<{}>", self.0) } else { Ok(()) }
+    }
+}
+
+struct Line;
 
 impl<S, N> FormatEvent<S, N> for Line
 where
@@ -73,11 +90,8 @@ where
             tracing::Level::DEBUG => (7, "debug"),
             tracing::Level::TRACE => (7, "trace"),
         };
-        if self.journal {
-            write!(writer, "<{priority}>")?;
-        }
-        write!(writer, "luarm: {name}: ")?;
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        let mut fields = String::new();
+        context.format_fields(Writer::new(&mut fields), event)?;
+        writeln!(writer, "{}luarm: {name}: {}", Priority(priority), on_one_line(&fields))
     }
 }

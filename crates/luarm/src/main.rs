@@ -7,9 +7,12 @@ mod command;
 mod config;
 mod control;
 mod data_dir;
+mod launcher;
 mod log;
+mod metrics;
 mod pipeline;
 mod sensor;
+mod service;
 mod size;
 
 use std::process::ExitCode;

@@ -14,6 +14,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::Ordering::Relaxed,
         mpsc::{self, Sender},
     },
     thread::{self, JoinHandle},
@@ -22,7 +23,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use luarm_recorder::{Recorder, Setup};
 use luarm_schema::{Batch, Resume, Time};
-use luarm_sensor::{HostFacts, Sensor, clock, surroundings::Surroundings};
+use luarm_sensor::{HostFacts, RingFill, Sensor, clock, surroundings::Surroundings};
 use luarm_store::{StoreError, Writer};
 
 pub(crate) use self::{
@@ -36,6 +37,7 @@ use self::{
 };
 use crate::{
     data_dir::DataDir,
+    launcher::Launcher,
     sensor::{self, Choice, Policy},
 };
 
@@ -149,6 +151,12 @@ impl Probe {
         }
     }
 
+    /// How full the kernel's rings were of late.
+    pub(crate) fn rings(&self) -> Vec<RingFill> {
+        let sensors = self.sensors.lock().unwrap_or_else(PoisonError::into_inner);
+        sensors.as_ref().map(|sensors| sensors.sensor.rings()).unwrap_or_default()
+    }
+
     /// Has the recorder do something once something is kept or delivered. A pipeline that is ending forgets it.
     pub(crate) fn ask(&self, ask: Ask) {
         let _ = self.asks.send(ask);
@@ -170,9 +178,10 @@ pub(crate) fn backlog_bytes(memory_limit: usize) -> usize {
     (memory_limit / 4).min(16 << 20)
 }
 
-/// Starts recording. Events go to `events`.
+/// Starts recording, the sensor by the launcher. Events go to `events`.
 pub(crate) fn start(
     plan: &Plan,
+    launcher: &Launcher,
     facts: HostFacts,
     destination: Destination,
     events: &Sender<Event>,
@@ -189,8 +198,9 @@ pub(crate) fn start(
         clock_offset: clock::offset(),
         hosts_file: Some("/etc/hosts".into()),
     });
+    let (choice, ring, policy) = (plan.choice, plan.ring, plan.policy.clone());
     let sensor::Started { sensor, surroundings, consumer, name } =
-        sensor::start(plan.choice, plan.ring, &plan.policy)?;
+        launcher.launch(move || sensor::start(choice, ring, &policy))??;
     let backlog = Arc::new(Backlog::new(backlog, last, delivered));
     let meters = Arc::new(Meters::default());
     let (asks, asked) = mpsc::channel();
@@ -205,7 +215,7 @@ pub(crate) fn start(
         last,
         progress: Progress::default(),
     };
-    let ready = events.clone();
+    let (ready, settled) = (events.clone(), Arc::clone(&meters));
     let sensors = Arc::new(Mutex::new(Some(Sensors { sensor, surroundings })));
     let probe = Probe { meters: Arc::clone(&meters), backlog: Arc::clone(&backlog), sensors, asks };
     let recorder = spawn("recorder", events, move || recording.run())?;
@@ -217,6 +227,7 @@ pub(crate) fn start(
         point: Point::Kept,
         until: None,
         errand: Box::new(move || {
+            settled.ready.store(true, Relaxed);
             let _ = ready.send(Event::Ready);
         }),
     });

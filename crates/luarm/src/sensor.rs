@@ -5,6 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use anyhow::Context;
 use luarm_sensor::{
     Sensor,
+    capability::Duty,
     ebpf::{self, EbpfConfig},
     poll::{self, PollConfig},
     queue::{self, Consumer, Producer},
@@ -40,7 +41,7 @@ impl FromStr for Choice {
 }
 
 /// What of files is told; `None` for the default.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Policy {
     /// Whose reads are left out.
     pub quiet: Option<Vec<PathBuf>>,
@@ -62,7 +63,7 @@ pub(crate) struct Started {
     pub name: &'static str,
 }
 
-/// Starts the sensor that was chosen.
+/// Starts the sensor that was chosen. The calling thread has what that takes, and keeps little of it.
 pub(crate) fn start(choice: Choice, ring: Option<u32>, policy: &Policy) -> anyhow::Result<Started> {
     match choice {
         Choice::Ebpf => ebpf(ring, policy).context("eBPF cannot be used here (luarm doctor says more)"),
@@ -99,6 +100,7 @@ fn beside(
 ) -> anyhow::Result<Started> {
     let (producer, consumer) = queue::bounded(QUEUE);
     let sensor = start(producer.clone())?;
+    Duty::Surroundings.settle();
     let (watchers, unwatched) = surroundings::watchers();
     let surroundings = surroundings::start(watchers, unwatched, producer)
         .context("cannot start what watches the surroundings")?;

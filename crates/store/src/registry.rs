@@ -229,6 +229,12 @@ impl Registry {
         Ok(Some(good as u64))
     }
 
+    /// The names of all hosts that have a certificate that was not revoked, in order.
+    pub fn trusted(&mut self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT DISTINCT h.name FROM luarm_enrolled h JOIN luarm_certificate c ON c.machineid = h.machineid WHERE c.revoked IS NULL AND h.machineid NOT LIKE 'analyst:%' ORDER BY h.name";
+        Ok(self.sql.ask(sql, &[])?.into_iter().flatten().flatten().collect())
+    }
+
     fn enrolled(&mut self) -> Result<Vec<String>, StoreError> {
         let rows = self.sql.ask("SELECT name FROM luarm_enrolled ORDER BY name", &[])?;
         Ok(rows.into_iter().flatten().flatten().collect())

@@ -55,11 +55,10 @@ impl ResolvesServerCert for Own {
 pub(super) fn start(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    refusals: Arc<Refusals>,
+    (refusals, places): (Arc<Refusals>, Arc<Places>),
     mut stopping: watch::Receiver<bool>,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (ready, connections) = mpsc::channel(16);
-    let places = Arc::new(Places::default());
     let acceptor = TlsAcceptor::from(tls);
     tokio::spawn(async move {
         loop {

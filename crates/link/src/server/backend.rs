@@ -3,7 +3,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use luarm_schema::Time;
 use luarm_store::{Certified, Claim, HostIdentity, Ledger, Parcel, Registry, Scope, StoreUrl, analyst_id};
 use tonic::Code;
 
-use super::{Config, examine, pending, refusal::Refusal};
+use super::{Config, examine, monitor::Tally, pending, refusal::Refusal};
 use crate::{
     LinkError,
     authority::{Authority, Signed},
@@ -31,6 +31,7 @@ pub(super) struct Backend {
     authority: Authority,
     data: PathBuf,
     lifetime: Duration,
+    tally: Arc<Tally>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -49,7 +50,7 @@ fn link(error: LinkError) -> Refusal {
 }
 
 impl Backend {
-    pub(super) fn open(config: &Config, authority: Authority) -> Result<Self, LinkError> {
+    pub(super) fn open(config: &Config, authority: Authority, tally: Arc<Tally>) -> Result<Self, LinkError> {
         let writers = if matches!(config.store, StoreUrl::Sqlite(_)) { 1 } else { WRITERS };
         let mut ledgers = Vec::new();
         for _ in 0..writers {
@@ -63,6 +64,7 @@ impl Backend {
             authority,
             data: config.data.clone(),
             lifetime: config.lifetime,
+            tally,
         })
     }
 
@@ -139,6 +141,7 @@ impl Backend {
             .ledger(&host.machine_id)
             .append(&HostIdentity::enrolled(&host.machine_id, &host.name), &batch)
             .map_err(|error| Refusal::store(&error))?;
+        self.tally.stored(&host.name, batch.rows.len(), parcel.bytes.len());
         let mut tables: Vec<RefusedRows> = Vec::new();
         for row in refused {
             match tables.iter_mut().find(|t| t.table == row.table) {

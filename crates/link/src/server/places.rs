@@ -53,6 +53,22 @@ pub(super) struct Place {
 }
 
 impl Places {
+    /// How many places of each kind are taken: handshakes, strangers, hosts, analysts.
+    pub(super) fn taken(&self) -> [usize; 4] {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = [0; 4];
+        for (kind, places) in &state.taken {
+            let n = match kind {
+                Kind::Handshake => 0,
+                Kind::Stranger => 1,
+                Kind::Host(_) => 2,
+                Kind::Analyst(_) => 3,
+            };
+            taken[n] += places.len();
+        }
+        taken
+    }
+
     /// Takes a place. What is received, or the end of it, says that somebody else has it now.
     pub(super) fn take(self: &Arc<Self>, kind: Kind) -> (Place, oneshot::Receiver<()>) {
         let (sender, receiver) = oneshot::channel();
@@ -95,6 +111,7 @@ mod tests {
             .map(|(_, cut)| cut.try_recv() == Err(oneshot::error::TryRecvError::Closed))
             .collect();
         assert_eq!(gone, [true, false, false, false, false]);
+        assert_eq!(places.taken(), [0, 0, 5, 0]);
         drop(taken.remove(1));
         let _next = places.take(host("a"));
         assert_eq!(taken[1].1.try_recv(), Err(oneshot::error::TryRecvError::Empty));

@@ -12,6 +12,9 @@ use tonic::{Code, Status};
 /// So many peers are told apart.
 const MOST: usize = 4096;
 
+/// The kind of what is refused because the store failed.
+pub(super) const STORE_FAILED: &str = "store-failed";
+
 /// A call, a batch or a connection that was refused.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -55,7 +58,7 @@ impl Refusal {
             error => {
                 let message = "the store cannot take batches now";
                 let inside = Some(format!("the store failed: {error}"));
-                Refusal { inside, ..Refusal::new("store-failed", Code::Unavailable, message) }
+                Refusal { inside, ..Refusal::new(STORE_FAILED, Code::Unavailable, message) }
             }
         }
     }

@@ -22,9 +22,12 @@ use luarm_store::StoreError;
 use super::run::{Watch, catch_signals};
 use crate::{
     config::{Config, SpoolLimit},
-    control::{self, LinkVitals},
+    control::{self, Instance, LinkVitals},
     data_dir::DataDir,
+    launcher::Launcher,
+    metrics,
     pipeline::{self, Destination, Event, Keeper, Probe, Room},
+    service,
 };
 
 /// How long an agent that was told to stop goes on delivering. What is not delivered is in the spool.
@@ -58,6 +61,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let data = config.locate(options.data, None).data;
     let identity = Identity::load(&data)?;
     let dir = DataDir::hold(&data)?;
+    let launcher = Launcher::part(&data, None)?;
     let (events, happened) = mpsc::channel();
     catch_signals(events.clone())?;
     let plan = options.watch.plan(config);
@@ -86,7 +90,8 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         backlog: pipeline::backlog_bytes(plan.memory_limit)
             .min(usize::try_from(limit / 16).unwrap_or(usize::MAX)),
     };
-    let pipeline = pipeline::start(&plan, facts, destination, &events)?;
+    let pipeline = pipeline::start(&plan, &launcher, facts, destination, &events)?;
+    drop(launcher);
     let told = Told { probe: Arc::new(pipeline.probe()), syncing: Arc::default() };
     let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
     let courier = Courier::start(
@@ -96,8 +101,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         Box::new(told),
     )?;
     let state = courier.state();
-    let _server = control::serve(
-        &dir,
+    let instance = Instance::new(
         pipeline.probe(),
         control::Identity {
             host: pipeline.host.clone(),
@@ -109,19 +113,23 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
                 vitals(&outbox, state, limit)
             })),
         },
-    )?;
+    );
+    let address = options.watch.metrics.as_ref().or(config.metrics.as_ref());
+    let _metrics = metrics::serve(address, Arc::clone(&instance) as _)?;
+    let _server = control::serve(&dir, instance)?;
     for event in happened {
         match event {
-            Event::Ready => eprintln!(
-                "luarm: recording {} with {}, delivering to {} — see luarm status --data {}",
+            Event::Ready => service::ready(&format!(
+                "recording {} with {}, delivering to {} — see luarm status --data {}",
                 pipeline.host,
                 pipeline.sensor,
                 names.join(" or "),
                 data.display()
-            ),
+            )),
             Event::Stop | Event::Ended => break,
         }
     }
+    service::stopping();
     pipeline.stop()?;
     courier.stop(GRACE);
     Ok(ExitCode::SUCCESS)

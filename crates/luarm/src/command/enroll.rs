@@ -116,12 +116,12 @@ fn join(options: Join, config: &Config) -> anyhow::Result<ExitCode> {
     let facts = pipeline::host(&dir)?;
     let name = options.name.unwrap_or(facts.hostname);
     let joined = agent::join(&options.url, &token, &data, (&name, &facts.machine_id))?;
-    eprintln!(
-        "luarm: joined {} as {}. Next: luarm agent --data {}",
+    log::announce(&format!(
+        "joined {} as {}. Next: luarm agent --data {}",
         joined.server,
         joined.name,
         data.display()
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

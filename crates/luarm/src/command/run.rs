@@ -20,10 +20,13 @@ use crate::{
     FAILED,
     cli::Place,
     config::{Config, DigestLimit, DigestPlace, MemoryLimit, RingSize},
-    control,
+    control::{self, Instance},
     data_dir::DataDir,
+    launcher::Launcher,
+    metrics::{self, Address},
     pipeline::{self, Destination, Event, Plan, Room},
     sensor::{Choice, Policy},
+    service,
 };
 
 /// Record this host until SIGTERM or SIGINT
@@ -62,6 +65,10 @@ pub(crate) struct Watch {
     /// Largest file or image that is digested [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
     digest_limit: Option<DigestLimit>,
+    /// Serve figures for Prometheus (GET /metrics) and whether all is well (GET /health) over HTTP at this address and port, or socket: 127.0.0.1:7468 or
+    /// unix:/PATH. Whoever reaches it can read them [default: not at all]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<Address>,
 }
 
 impl Watch {
@@ -87,6 +94,7 @@ impl Watch {
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
     let located = options.place.locate(config);
     let dir = DataDir::hold(&located.data)?;
+    let launcher = Launcher::part(&located.data, Some(&located.store))?;
     let (events, happened) = mpsc::channel();
     catch_signals(events.clone())?;
     let plan = options.watch.plan(config);
@@ -100,9 +108,9 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         room: Box::new(|| Room::Enough),
         backlog: pipeline::backlog_bytes(plan.memory_limit),
     };
-    let pipeline = pipeline::start(&plan, facts, destination, &events)?;
-    let _server = control::serve(
-        &dir,
+    let pipeline = pipeline::start(&plan, &launcher, facts, destination, &events)?;
+    drop(launcher);
+    let instance = Instance::new(
         pipeline.probe(),
         control::Identity {
             host: pipeline.host.clone(),
@@ -111,19 +119,23 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
             memory_limit: plan.memory_limit,
             link: None,
         },
-    )?;
+    );
+    let address = options.watch.metrics.as_ref().or(config.metrics.as_ref());
+    let _metrics = metrics::serve(address, Arc::clone(&instance) as _)?;
+    let _server = control::serve(&dir, instance)?;
     for event in happened {
         match event {
-            Event::Ready => eprintln!(
-                "luarm: recording {} with {} into {} — ask it: {}",
+            Event::Ready => service::ready(&format!(
+                "recording {} with {} into {} — ask it: {}",
                 pipeline.host,
                 pipeline.sensor,
                 located.store,
                 invitation(&located.arguments)
-            ),
+            )),
             Event::Stop | Event::Ended => break,
         }
     }
+    service::stopping();
     pipeline.stop()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -17,7 +17,10 @@ use super::run::catch_signals;
 use crate::{
     cli::Place,
     config::{Config, HostStore, Lifetime, Queries},
+    log,
+    metrics::{self, Address},
     pipeline::Event,
+    service,
 };
 
 /// Where agents expect a server.
@@ -40,6 +43,10 @@ pub(crate) struct Options {
     /// How long the certificate of a host or an analyst is good; it gets another one by itself before, such as 90d, 12h or 30s [default: 90d]
     #[arg(long, value_name = "TIME")]
     certificates: Option<Lifetime>,
+    /// Serve figures for Prometheus (GET /metrics) and whether all is well (GET /health) over HTTP at this address and port, or socket: 127.0.0.1:7468 or
+    /// unix:/PATH. Whoever reaches it can read them [default: not at all]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<Address>,
     #[command(flatten)]
     answering: Answers,
 }
@@ -113,11 +120,11 @@ fn init(init: Init, config: &Config) -> anyhow::Result<ExitCode> {
     let data = config.locate(init.data, None).data;
     let names = if init.name.is_empty() { own_name() } else { init.name };
     Authority::init(&data, &names)?;
-    eprintln!(
-        "luarm: the authority is in {}; keep a copy of it in a safe place. Next: luarm server --data {}",
+    log::announce(&format!(
+        "the authority is in {}; keep a copy of it in a safe place. Next: luarm server --data {}",
         authority::directory(&data).display(),
         data.display()
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -141,13 +148,18 @@ fn serve(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
         lifetime: options.certificates.or(config.certificates).unwrap_or_default().0,
         answering: options.answering.limits(config),
     })?;
+    let _metrics = match options.metrics.as_ref().or(config.metrics.as_ref()) {
+        Some(address) => metrics::serve(Some(address), server.monitor()?)?,
+        None => None,
+    };
     server::remember_store(&located.data, &located.store)?;
-    eprintln!("luarm: serving at {} into {}", server.address(), located.store);
+    service::ready(&format!("serving at {} into {}", server.address(), located.store));
     for event in happened {
         if event == Event::Stop {
             break;
         }
     }
+    service::stopping();
     tracing::info!("stopping");
     let refusals = server.refusals();
     server.stop();

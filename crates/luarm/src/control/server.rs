@@ -36,6 +36,13 @@ const LONGEST_SYNC: Duration = Duration::from_secs(86_400);
 /// How often a sensor is asked to deliver, while it has not.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// A running recorder, for those who ask how it is.
+pub(crate) struct Instance {
+    probe: Probe,
+    identity: Identity,
+    started: Instant,
+}
+
 /// What the recorder says of itself.
 pub(crate) struct Identity {
     /// The host that it records.
@@ -63,14 +70,12 @@ impl Drop for Server {
 }
 
 struct Room {
-    probe: Probe,
-    identity: Identity,
-    started: Instant,
+    instance: Arc<Instance>,
     connections: AtomicUsize,
 }
 
 /// Opens the socket in the data directory and answers there until the process ends.
-pub(crate) fn serve(dir: &DataDir, probe: Probe, identity: Identity) -> anyhow::Result<Server> {
+pub(crate) fn serve(dir: &DataDir, instance: Arc<Instance>) -> anyhow::Result<Server> {
     let path = data_dir::socket(dir.path());
     let cannot = || format!("cannot open the control socket {}", path.display());
     match fs::remove_file(&path) {
@@ -79,7 +84,7 @@ pub(crate) fn serve(dir: &DataDir, probe: Probe, identity: Identity) -> anyhow::
     }
     let listener = UnixListener::bind(&path).with_context(cannot)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).with_context(cannot)?;
-    let room = Arc::new(Room { probe, identity, started: Instant::now(), connections: AtomicUsize::new(0) });
+    let room = Arc::new(Room { instance, connections: AtomicUsize::new(0) });
     thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || accept(&listener, &room))
@@ -128,10 +133,11 @@ fn converse(stream: &UnixStream, room: &Room) -> io::Result<String> {
     }
     let mut words = question.split_whitespace();
     match (words.next(), words.next(), words.next()) {
-        (Some("status"), None, None) => Ok(serde_json::to_string(&room.vitals())?),
+        (Some("status"), None, None) => Ok(serde_json::to_string(&room.instance.vitals())?),
         (Some("sync"), Some(milliseconds), None) => {
             let timeout = milliseconds.parse().map(Duration::from_millis).map_err(io::Error::other)?;
-            Ok(if settle(&room.probe, timeout.min(LONGEST_SYNC)) { "ok" } else { "timeout" }.to_owned())
+            Ok(if settle(&room.instance.probe, timeout.min(LONGEST_SYNC)) { "ok" } else { "timeout" }
+                .to_owned())
         }
         _ => Err(io::Error::other("write: sync MILLISECONDS, or status")),
     }
@@ -164,8 +170,24 @@ pub(crate) fn settle(probe: &Probe, timeout: Duration) -> bool {
     }
 }
 
-impl Room {
-    fn vitals(&self) -> Vitals {
+impl Instance {
+    /// A recorder that has just been started.
+    pub(crate) fn new(probe: Probe, identity: Identity) -> Arc<Self> {
+        Arc::new(Self { probe, identity, started: Instant::now() })
+    }
+
+    /// How long it has been running.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Its counters, for what [`Vitals`] has not.
+    pub(crate) fn probe(&self) -> &Probe {
+        &self.probe
+    }
+
+    /// How it is.
+    pub(crate) fn vitals(&self) -> Vitals {
         let meters = &self.probe.meters;
         let rates = meters.rates();
         Vitals {
@@ -174,7 +196,7 @@ impl Room {
             host: self.identity.host.clone(),
             sensor: self.identity.sensor.clone(),
             store: self.identity.store.clone(),
-            uptime: self.started.elapsed().as_secs(),
+            uptime: self.uptime().as_secs(),
             events: meters.observations.load(Relaxed),
             events_per_second: rates.observations,
             rows: meters.rows.load(Relaxed),
@@ -195,7 +217,7 @@ impl Room {
 }
 
 /// Resident memory of this process, bytes; 0 where /proc does not say.
-fn resident() -> u64 {
+pub(crate) fn resident() -> u64 {
     let stat = proc::Reader::open(Path::new("/")).ok().and_then(|reader| reader.stat(std::process::id()));
     stat.map_or(0, |stat| stat.resident.saturating_mul(page_size() as u64))
 }

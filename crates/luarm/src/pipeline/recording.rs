@@ -131,6 +131,9 @@ impl Recording {
             if let Observation::Reached(at) = observation {
                 self.progress.reached = self.progress.reached.max(at);
             }
+            if let Observation::Coverage(change) = &observation {
+                self.meters.cover(change);
+            }
             self.recorder.observe(observation);
             if self.is_full() {
                 self.deliver();

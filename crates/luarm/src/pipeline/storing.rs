@@ -1,7 +1,7 @@
 //! The store's thread: appends batch after batch, and holds on to one that the store cannot take now.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -70,6 +70,7 @@ fn store(
             tracing::error!("cannot store: {error}; recording goes on in memory, and storing is tried again");
             failing = Some(Instant::now());
         }
+        meters.store_errors.fetch_add(1, Relaxed);
         meters.set_trouble(Some(error.to_string()));
         if backlog.rest(pause).is_some_and(|closed| closed >= GRACE) {
             return Err(StoringError::Unstored { rows: batch.rows.len(), source: error });

@@ -4,6 +4,7 @@
 
 pub mod guest;
 pub mod hosts;
+pub mod http;
 pub mod link;
 pub mod private;
 pub mod programs;

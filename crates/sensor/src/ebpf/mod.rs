@@ -12,6 +12,7 @@ mod discard;
 mod empty;
 mod exchanges;
 mod files;
+mod fill;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod hooks;
@@ -44,7 +45,9 @@ use reader::Reader;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::{
-    Sensor, clock,
+    RingFill, Sensor,
+    capability::Duty,
+    clock,
     observation::{BootNs, Coverage, Observation},
     queue::Producer,
 };
@@ -148,6 +151,7 @@ pub struct EbpfSensor {
     thread: Option<JoinHandle<()>>,
     wake: Arc<OwnedFd>,
     stopping: Arc<AtomicBool>,
+    fills: Arc<fill::Fills>,
 }
 
 /// Loads and attaches the programs, then reports what exists already and from then on what happens. Returns once everything is attached.
@@ -158,6 +162,8 @@ pub fn start(config: EbpfConfig, producer: Producer) -> Result<Box<dyn Sensor>, 
     );
     let stopping = Arc::new(AtomicBool::new(false));
     let (ready, started) = mpsc::channel();
+    let fills = Arc::new(fill::Fills::default());
+    let thread_fills = Arc::clone(&fills);
     let (thread_wake, thread_stopping) = (Arc::clone(&wake), Arc::clone(&stopping));
     let thread = thread::Builder::new()
         .name("ebpf".to_owned())
@@ -167,7 +173,9 @@ pub fn start(config: EbpfConfig, producer: Producer) -> Result<Box<dyn Sensor>, 
                 Ok(attached) => attached,
                 Err(e) => return drop(ready.send(Err(e))),
             };
-            let outcome = Reader::new(&attached, &producer, &thread_wake).map(|mut reader| {
+            // Before the threads that digest are started.
+            Duty::Watching.settle();
+            let outcome = Reader::new(&attached, &producer, &thread_wake, thread_fills).map(|mut reader| {
                 drop(ready.send(Ok(())));
                 reader.run(&thread_stopping);
             });
@@ -178,7 +186,7 @@ pub fn start(config: EbpfConfig, producer: Producer) -> Result<Box<dyn Sensor>, 
         })
         .map_err(|e| EbpfError::System("start a thread", e))?;
     match started.recv() {
-        Ok(Ok(())) => Ok(Box::new(EbpfSensor { thread: Some(thread), wake, stopping })),
+        Ok(Ok(())) => Ok(Box::new(EbpfSensor { thread: Some(thread), wake, stopping, fills })),
         Ok(Err(e)) => Err(e),
         Err(_) => {
             Err(EbpfError::Refused("the sensor's thread ended while it loaded the programs".to_owned()))
@@ -203,6 +211,10 @@ impl Sensor for EbpfSensor {
         let now = clock::now();
         self.wake();
         now
+    }
+
+    fn rings(&self) -> Vec<RingFill> {
+        self.fills.read()
     }
 
     fn stop(mut self: Box<Self>) {

@@ -13,7 +13,10 @@ use std::{
         unix::fs::MetadataExt,
     },
     rc::Rc,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use libbpf_rs::{MapCore, MapFlags, RingBuffer, RingBufferBuilder};
@@ -26,6 +29,7 @@ use super::{
     decode,
     exchanges::Exchanges,
     files::Files,
+    fill::Fills,
     hooks::RING_CLASS,
     places::Places,
     privilege,
@@ -67,6 +71,7 @@ pub(super) struct Reader<'a> {
     sleep: OwnedFd,
     events: RingBuffer<'static>,
     bulk: RingBuffer<'static>,
+    fills: Arc<Fills>,
     copies: Rc<RefCell<Copies>>,
     pieces: Rc<RefCell<Pieces>>,
     messages: Rc<RefCell<VecDeque<Dns>>>,
@@ -94,6 +99,7 @@ impl<'a> Reader<'a> {
         attached: &'a Attached,
         producer: &'a Producer,
         wake: &'a OwnedFd,
+        fills: Arc<Fills>,
     ) -> Result<Self, EbpfError> {
         let copies = Rc::new(RefCell::new(Copies::default()));
         let pieces = Rc::new(RefCell::new(Pieces::default()));
@@ -135,6 +141,7 @@ impl<'a> Reader<'a> {
             sleep,
             events,
             bulk,
+            fills,
             copies,
             pieces,
             messages,
@@ -189,6 +196,7 @@ impl<'a> Reader<'a> {
     /// Empties the rings and hands over what was in them. When asked for, or now and then, also says how far it came.
     fn turn(&mut self, asked: bool) -> Result<(), Closed> {
         let begun = clock::now();
+        self.fills.note([&self.events, &self.bulk]);
         loop {
             let taken = self.events.consume_raw_n(TURN);
             self.bulk.consume_raw();

@@ -26,7 +26,9 @@ use self::{
     processes::Processes,
 };
 use crate::{
-    BootNs, Observation, Sensor, clock,
+    BootNs, Observation, Sensor,
+    capability::Duty,
+    clock,
     observation::{Coverage, Inventory, Origin},
     proc::Reader,
     queue::{Closed, Producer},
@@ -117,7 +119,10 @@ pub fn start(config: PollConfig, producer: Producer) -> Result<Poll, PollError> 
     let requests = Arc::clone(&shared);
     let thread = thread::Builder::new()
         .name("poll".to_owned())
-        .spawn(move || rounds.run(interval, &requests))
+        .spawn(move || {
+            Duty::Polling.settle();
+            rounds.run(interval, &requests);
+        })
         .map_err(PollError::Thread)?;
     Ok(Poll { shared, thread: Some(thread) })
 }
