@@ -407,8 +407,9 @@ fn changes_without_end_are_bounded_and_keep_nobody_waiting() {
     assert_eq!(
         digested + lost,
         3000,
-        "{digested} {:?}",
-        sql(&data, "select class, cause, sum(count) as n from lossinfo group by 1, 2")
+        "{digested} {:?}, more than once {:?}",
+        sql(&data, "select class, cause, sum(count) as n from lossinfo group by 1, 2"),
+        sql(&data, "select filename, count(*) as n from contentinfo group by 1 having n > 1")
     );
 }
 
