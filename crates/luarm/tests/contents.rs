@@ -172,6 +172,128 @@ fn a_file_that_is_put_in_place_by_a_rename_is_found() {
 }
 
 #[test]
+fn what_is_moved_or_linked_into_a_directory_of_the_policy_has_its_digest() {
+    if !has_ebpf() {
+        return;
+    }
+    let scene = Scene::start(&[]);
+    for (name, operation, script) in [
+        ("moved", "rename", "echo moved > ../beside/m; perl -e 'rename \"../beside/m\", \"moved\" or die'"),
+        ("mv", "rename", "echo mv > ../beside/mv; chmod 600 ../beside/mv; mv ../beside/mv mv"),
+        ("deep", "rename", "mkdir -p a/b; echo deep > ../beside/d; mv ../beside/d a/b/deep"),
+        ("moved", "rename", "echo new > ../beside/n; mv ../beside/n moved"),
+        ("linked", "link", "echo linked > ../beside/l; perl -e 'link \"../beside/l\", \"linked\" or die'"),
+        ("empty", "rename", ": > ../beside/e; mv ../beside/e empty"),
+        ("exchanged", "rename", "echo one > ../beside/x; echo two > exchanged"),
+    ] {
+        run(NOBODY, &scene.watched, script);
+        scene.recording.sync();
+        if name == "exchanged" {
+            let (here, there) = (scene.watched.join(name), scene.beside.join("x"));
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            rustix::fs::renameat_with(rustix::fs::CWD, here, rustix::fs::CWD, there, flags).unwrap();
+            scene.recording.sync();
+        }
+        let path = if name == "deep" { scene.watched.join("a/b/deep") } else { scene.watched.join(name) };
+        let rows = scene.contents(name);
+        let last = rows.last().unwrap_or_else(|| panic!("nothing of {name}"));
+        let sum = sha256sum(&path);
+        let told = (last["sha256"].as_str(), last["told"].as_str(), last["asclosed"].as_i64());
+        assert_eq!(told, (Some(&*sum), Some(&*sum), Some(0)), "{name}");
+        assert_eq!(last["location"].as_str(), path.parent().unwrap().to_str(), "{name}");
+        let access = &scene.recording.sql(&format!(
+            "select operation, ended, created = destroyed as instant from fileinfo where fileaccessid = {}",
+            last["fileaccessid"]
+        ))[0];
+        let told = (access["operation"].as_str(), access["ended"].as_str(), access["instant"].as_i64());
+        assert_eq!(told, (Some(operation), Some("done"), Some(1)), "{name}");
+        let facts = fs::metadata(&path).unwrap();
+        assert_eq!(last["inode"].as_u64(), Some(std::os::unix::fs::MetadataExt::ino(&facts)), "{name}");
+    }
+    let known = scene.recording.count("select count(*) from contentinfo");
+    // What was there before, what leaves, and what has no contents.
+    run(
+        NOBODY,
+        &scene.watched,
+        "mv moved again; ln again twice; mv linked ../beside/back; ln -s again ../beside/s; mv ../beside/s s; perl -e 'require POSIX; POSIX::mkfifo(\"../beside/p\", 0600)'; mv ../beside/p p",
+    );
+    scene.recording.sync();
+    assert_eq!(scene.recording.count("select count(*) from contentinfo"), known);
+    assert_eq!(scene.recording.count("select count(*) from lossinfo where class = 'file-digest'"), 0);
+    // Of a directory it is counted that what is in it has none.
+    run(NOBODY, &scene.watched, "mkdir ../beside/dir; echo in it > ../beside/dir/file; mv ../beside/dir dir");
+    scene.recording.sync();
+    assert_eq!(scene.lost("directory"), 1);
+    // As well as what is too large, or gone at once.
+    run(NOBODY, &scene.watched, "truncate -s 100G ../beside/sparse; mv ../beside/sparse sparse");
+    run(
+        NOBODY,
+        &scene.watched,
+        "echo x > ../beside/b; perl -e 'rename \"../beside/b\", \"b\"; unlink \"b\"'",
+    );
+    while scene.lost("gone") + scene.lost("too-large") < 2 {
+        scene.recording.sync();
+    }
+}
+
+#[test]
+fn a_file_that_is_made_without_a_name_and_given_one_has_its_digest() {
+    if !has_ebpf() {
+        return;
+    }
+    let scene = Scene::start(&[]);
+    let nameless = |directory: &Path, contents: &str| {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = rustix::fs::OFlags::TMPFILE.bits().cast_signed();
+        let mut file = OpenOptions::new().write(true).custom_flags(flags).open(directory).unwrap();
+        file.write_all(contents.as_bytes()).unwrap();
+        file
+    };
+    let give_name = |file: &File, path: &Path| {
+        let way = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
+        let follow = rustix::fs::AtFlags::SYMLINK_FOLLOW;
+        rustix::fs::linkat(rustix::fs::CWD, way, rustix::fs::CWD, path, follow).unwrap();
+    };
+    let digested = |name: &str| {
+        scene.recording.sync();
+        let rows = scene.contents(name);
+        assert!(!rows.is_empty(), "nothing of {name}");
+        let sum = sha256sum(&scene.watched.join(name));
+        assert!(rows.iter().all(|row| row["sha256"] == *sum && row["told"] == *sum), "{name}: {rows:?}");
+        rows.len()
+    };
+    // Closed long after it got its name: digested then, and with what was written since.
+    let mut file = nameless(&scene.watched, "open");
+    give_name(&file, &scene.watched.join("open"));
+    assert_eq!(digested("open"), 1);
+    file.write_all(b" longer").unwrap();
+    drop(file);
+    scene.recording.sync();
+    let rows = scene.contents("open");
+    assert_eq!(rows.last().unwrap()["sha256"], *sha256sum(&scene.watched.join("open")), "{rows:?}");
+    // Closed at once.
+    let file = nameless(&scene.watched, "closed");
+    give_name(&file, &scene.watched.join("closed"));
+    drop(file);
+    digested("closed");
+    // By its descriptor, and made elsewhere.
+    let file = nameless(&scene.beside, "elsewhere");
+    let (flags, name) = (rustix::fs::AtFlags::EMPTY_PATH, scene.watched.join("elsewhere"));
+    rustix::fs::linkat(&file, "", rustix::fs::CWD, &name, flags).unwrap();
+    drop(file);
+    assert_eq!(digested("elsewhere"), 1);
+    // Written by one descriptor, and named by another that cannot write.
+    let file = nameless(&scene.watched, "twice");
+    let again = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file))).unwrap();
+    drop(file);
+    give_name(&again, &scene.watched.join("twice"));
+    scene.recording.sync();
+    let rows = scene.contents("twice");
+    assert_eq!(rows.last().unwrap()["sha256"], *sha256sum(&scene.watched.join("twice")), "{rows:?}");
+    assert_eq!(scene.recording.count("select count(*) from lossinfo where class = 'file-digest'"), 0);
+}
+
+#[test]
 fn another_mount_namespace_and_a_place_that_comes_later_are_seen() {
     if !has_ebpf() {
         return;
@@ -285,8 +407,9 @@ fn changes_without_end_are_bounded_and_keep_nobody_waiting() {
     assert_eq!(
         digested + lost,
         3000,
-        "{digested} {:?}",
-        sql(&data, "select class, cause, sum(count) as n from lossinfo group by 1, 2")
+        "{digested} {:?}, more than once {:?}",
+        sql(&data, "select class, cause, sum(count) as n from lossinfo group by 1, 2"),
+        sql(&data, "select filename, count(*) as n from contentinfo group by 1 having n > 1")
     );
 }
 

@@ -77,13 +77,22 @@ impl Files {
             ctx.draft.push(row);
             return;
         };
+        // What took an instant is over, and waits for nothing but the digest.
+        let ended = is_instant(access.operation).then(|| {
+            row.end = Some(end(ctx, access.at, "done", None));
+            let content = Some(FileVersion::unseen(id.inode));
+            (access.at, AccessEnd { exit: false, exec: false, opens: 1, closed: None, content })
+        });
         if self.open.len() >= LIMIT {
-            self.evicted += 1;
+            self.evicted += u64::from(ended.is_none());
             self.late.insert(id, row.fileaccessid);
             ctx.draft.push(row);
             return;
         }
-        let open = Open { row: State::Waiting(Box::new(row), Vec::new()), digest: None, ended: None };
+        if ended.is_some() {
+            self.held_back.push_back((ctx.clock.latest(), access.at, id));
+        }
+        let open = Open { row: State::Waiting(Box::new(row), Vec::new()), digest: None, ended };
         if let Some(Open { row: State::Waiting(before, _), .. }) = self.open.insert(id, open) {
             ctx.draft.push(*before);
         }
@@ -118,7 +127,7 @@ impl Files {
         let open = self.open.get_mut(id);
         let known = open.as_ref().map(|open| open.row.fileaccessid());
         let Some(fileaccessid) = known.or_else(|| self.late.get(id).copied()) else { return };
-        let row = found.as_ref().map(|found| contentinfo(ctx, (*at, id, fileaccessid), *content, found));
+        let row = found.as_ref().map(|found| contentinfo(ctx, (*at, fileaccessid), *content, found));
         let sha256 = row.as_ref().map(|row| Arc::clone(&row.sha256));
         let Some(open) = open else { return row.into_iter().for_each(|row| ctx.draft.push(row)) };
         match &mut open.row {
@@ -198,7 +207,8 @@ fn conclude(ctx: &mut Context, open: Open, (at, how): (BootNs, AccessEnd)) {
     let sha256 = digest.and_then(|(_, sha256)| sha256);
     match open.row {
         State::Waiting(mut row, contents) => {
-            row.end = Some(FileInfoEnd { sha256, ..end(ctx, at, word, Some(how)) });
+            let end = row.end.take().unwrap_or_else(|| end(ctx, at, word, Some(how)));
+            row.end = Some(FileInfoEnd { sha256, ..end });
             give(ctx, *row, contents);
         }
         State::Given { fileaccessid, began } => {
@@ -208,9 +218,14 @@ fn conclude(ctx: &mut Context, open: Open, (at, how): (BootNs, AccessEnd)) {
     }
 }
 
+/// Whether an operation takes an instant, also if it is given an id.
+fn is_instant(operation: FileOperation) -> bool {
+    matches!(operation, FileOperation::Rename | FileOperation::Link)
+}
+
 fn contentinfo(
     ctx: &mut Context,
-    (at, id, fileaccessid): (BootNs, &AccessId, i64),
+    (at, fileaccessid): (BootNs, i64),
     content: FileVersion,
     found: &FoundContent,
 ) -> ContentInfo {
@@ -222,7 +237,7 @@ fn contentinfo(
         fileaccessid,
         filename,
         location,
-        device: id.dev,
+        device: found.dev,
         inode,
         size,
         mtime: Time(mtime / 1000),

@@ -19,7 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::{content::Content, mounts::Mounts};
+pub(crate) use self::{
+    content::{Arrival, Content},
+    mounts::Mounts,
+};
 use self::{
     queue::{Job, Lane, Queue, Step},
     reading::{Failure, Pace, Wanted},
@@ -154,6 +157,11 @@ impl Digests {
         self.queue.note(|| content::Trail::Named { from: from.to_owned(), to: to.to_owned(), moved });
     }
 
+    /// The file with that inode has a name now, whatever it was called before.
+    pub(crate) fn linked(&self, inode: u64, to: &[u8]) {
+        self.queue.note(|| content::Trail::Linked { inode, to: to.to_owned() });
+    }
+
     /// Somebody set the times of a file.
     pub(crate) fn timed(&self, path: &[u8]) {
         self.queue.note(|| content::Trail::Timed(path.to_owned()));
@@ -223,7 +231,8 @@ impl Reader {
     fn image(&mut self, image: Image, room: &mut [u8]) -> Vec<Observation> {
         let Image { pid, path, file } = &image;
         let (queue, limit) = (&self.queue, self.limit);
-        let wanted = Wanted { dev: Some(file.dev), version: file.version, exact: true, timed: false };
+        let wanted =
+            Wanted { dev: Some(file.dev), version: file.version, exact: true, timed: false, unseen: false };
         // The process has it in its hands; when that is gone, the path may still lead to it.
         let opened = reading::open_image(*pid, &wanted)
             .or_else(|_| reading::open(Path::new(OsStr::from_bytes(path)), &wanted));
@@ -250,17 +259,19 @@ impl Reader {
     fn content(&mut self, mut content: Content, user: u32, room: &mut [u8]) -> Option<Vec<Observation>> {
         let (queue, limit) = (&self.queue, self.limit);
         match queue.outdated(&content) {
-            // It is told of with what the access left in the end.
-            Some(true) => return Some(vec![undigested(&content)]),
-            Some(false) => return Some(failed(Subject::Content(Box::new(content)), Failure::Changed)),
+            // It is told of with what the access left in the end, or with who changed what got a name.
+            Some(own) if own || content.arrival.is_some() => return Some(vec![undigested(&content)]),
+            Some(_) => return Some(failed(Subject::Content(Box::new(content)), Failure::Changed)),
             None => {}
         }
         queue.follow(&mut content);
+        let unseen = content.arrival.is_some();
         let wanted = Wanted {
-            dev: Some(content.id.dev),
+            dev: Some(content.id.dev).filter(|dev| !unseen || *dev != 0),
             version: content.version,
             exact: false,
             timed: content.timed,
+            unseen,
         };
         let mut failure = Failure::Gone;
         let opened = content.ways().into_iter().find_map(|way| {
@@ -273,9 +284,12 @@ impl Reader {
             }
         });
         let digest = match opened {
-            Some((way, found)) => found
-                .digest(&wanted, limit, room, |n| self.pace.take(n, queue))
-                .map(|(version, sha256)| FoundContent { path: way, version, sha256 }),
+            Some((way, found)) => {
+                let dev = found.device();
+                found
+                    .digest(&wanted, limit, room, |n| self.pace.take(n, queue))
+                    .map(|(version, sha256)| FoundContent { path: way, dev, version, sha256 })
+            }
             None => Err(failure),
         };
         match digest {
@@ -292,6 +306,11 @@ impl Reader {
                 });
                 None
             }
+            // The name was that of another file in another mount namespace; or it has no contents.
+            Err(Failure::Gone) if content.arrival == Some(Arrival::Elsewhere) => {
+                Some(vec![undigested(&content)])
+            }
+            Err(Failure::Nothing) => Some(vec![undigested(&content)]),
             Err(failure) => Some(failed(Subject::Content(Box::new(content)), failure)),
         }
     }

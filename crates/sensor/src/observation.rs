@@ -157,6 +157,11 @@ pub struct FileVersion {
 }
 
 impl FileVersion {
+    /// That of a file of which nothing is known but its inode, or not even that (0): what it contains is known when it is read.
+    pub const fn unseen(inode: u64) -> Self {
+        Self { inode, size: 0, mtime: 0, ctime: 0 }
+    }
+
     /// That of a file that was looked at.
     pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
         let instant = |seconds: i64, ns: u64| {

@@ -58,8 +58,8 @@ pub(crate) struct Watch {
     /// file system cannot be unmounted meanwhile
     #[arg(long, value_name = "PATH")]
     files_quiet: Option<Vec<PathBuf>>,
-    /// Directory or file whose contents are digested (SHA-256) after a close that changed them, instead of configuration, programs, boot files, jobs and keys as by
-    /// default (repeat it for more; `*` for every directory; none, with an empty list in the configuration file)
+    /// Directory or file whose contents are digested (SHA-256) after a close that changed them, or when they are moved or linked there, instead of configuration,
+    /// programs, boot files, jobs and keys as by default (repeat it for more; `*` for every directory; none, with an empty list in the configuration file)
     #[arg(long, value_name = "PATH")]
     files_digest: Option<Vec<DigestPlace>>,
     /// Largest file or image that is digested [default: 512MiB]

@@ -44,7 +44,7 @@ pub(super) fn terminal(tty: &[u8]) -> Vec<u8> {
 
 fn mark(login: &Login) -> Mark {
     let tty = login.tty.as_deref().map(|tty| escape(&terminal(tty)));
-    (Some(login.pid), tty, escape(&login.user))
+    (Some(login.pid).filter(|&pid| pid != 0), tty, escape(&login.user))
 }
 
 impl Logins {

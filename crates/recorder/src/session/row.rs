@@ -105,6 +105,7 @@ impl Sessions {
             origin: Word::Borrowed(match login.source {
                 LoginSource::Utmp => "utmp",
                 LoginSource::Wtmp => "wtmp",
+                LoginSource::Wtmpdb => "wtmpdb",
                 LoginSource::Logind => "logind",
             }),
             created,

@@ -99,7 +99,8 @@ fn closed(at: u64, id: AccessId, content: Option<FileVersion>) -> Observation {
 }
 
 fn content_digest(at: u64, id: AccessId, content: FileVersion, found: Option<FileVersion>) -> Observation {
-    let found = found.map(|version| FoundContent { path: b"/etc/f".to_vec(), version, sha256: [7; 32] });
+    let found =
+        found.map(|version| FoundContent { path: b"/etc/f".to_vec(), dev: 1, version, sha256: [7; 32] });
     Observation::ContentDigest(Box::new(ContentDigest { at, id, content, found }))
 }
 
@@ -137,6 +138,43 @@ fn the_end_of_an_access_waits_for_the_digest_of_what_it_left() {
     assert_eq!(access.end.as_ref().unwrap().sha256, sum(7));
     assert_eq!((content.fileaccessid, content.asclosed), (access.fileaccessid, 0));
     assert_eq!((&*content.location, &*content.filename), ("/etc", "f"));
+}
+
+/// A rename that brought a file to where files are digested.
+fn brought(at: u64) -> (AccessId, Observation) {
+    let (id, mut open) = opened(at);
+    if let Observation::File(access) = &mut open {
+        access.operation = FileOperation::Rename;
+        access.target = Some(FilePath { path: b"/etc/f".to_vec(), seen: None, origin: PathOrigin::Kernel });
+    }
+    (id, open)
+}
+
+#[test]
+fn a_rename_waits_for_the_digest_of_what_it_brought_and_is_done_at_once() {
+    let (mut recorder, mut memory) = (recorder(), Memory::default());
+    recorder.observe(runs(SECOND, image(7, SECOND, 1), 1));
+    recorder.observe(image_digest(SECOND, 1, Some([1; 32])));
+    let ((first, one), (second, two)) = (brought(3 * SECOND - MS), brought(3 * SECOND));
+    recorder.observe(one);
+    recorder.observe(two);
+    recorder.tick(3 * SECOND + 500 * MS);
+    assert!(recorder.unsettled(4 * SECOND));
+    let unseen = FileVersion::unseen(5);
+    recorder.observe(content_digest(3 * SECOND, first, unseen, Some(version(5))));
+    recorder.observe(content_digest(3 * SECOND, second, unseen, None));
+    assert!(!recorder.unsettled(4 * SECOND));
+    memory.append(recorder.flush(4 * SECOND).unwrap());
+    let told: Vec<_> = accesses(&memory)
+        .iter()
+        .map(|row| {
+            let end = row.end.as_ref().unwrap();
+            (&*end.ended, end.destroyed == row.created, end.opens, end.sha256.clone())
+        })
+        .collect();
+    assert_eq!(told, [("done", true, 1, sum(7)), ("done", true, 1, None)]);
+    let told: Vec<_> = contents(&memory).iter().map(|row| (row.fileaccessid, row.asclosed)).collect();
+    assert_eq!(told, [(accesses(&memory)[0].fileaccessid, 0)]);
 }
 
 #[test]

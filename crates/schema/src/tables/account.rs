@@ -110,7 +110,7 @@ table! {
         /// Its image at that moment.
         psentity: Option<i64>,
         /// How the row began: `event`; `found`, it lasted already when the recorder started (`created` is then when its oldest process began); `poll`;
-        /// `utmp` or `logind`, known from there alone; `wtmp`, likewise, and over before the recorder started again.
+        /// `utmp` or `logind`, known from there alone; `wtmp`, likewise, and over before the recorder started again; `wtmpdb`, one or the other.
         origin: Word,
         /// When the first process of it was seen, or what the login record says.
         created: Time,

@@ -100,7 +100,8 @@ table! {
 }
 
 table! {
-    /// Contents that an access left in a file, where the policy has files digested: read right after the close, and only if the file still was the one that was closed.
+    /// Contents that an access left in a file, where the policy has files digested: read right after the close, and only if the file still was the one that was closed;
+    /// and those of a file that a rename or a link brought there, as they were then.
     contentinfo: ContentInfo, ContentInfoEnd, key contentid;
     begin {
         /// Number of the row, ordered by time.
@@ -122,7 +123,7 @@ table! {
         /// When anything of it changed last: its contents, its name, its owner, its permissions.
         ctime: Time,
         /// 1 if nothing of it changed between the close and the reading; 0 if its name or an attribute did, so that by size and time of modification alone the
-        /// contents are those of the close (or by size alone, if somebody set that time).
+        /// contents are those of the close (or by size alone, if somebody set that time), or if there was no close, but a rename or a link: then they are what was found right after it.
         asclosed: i32,
         /// SHA-256 of its contents, hexadecimal.
         sha256: Arc<str>,

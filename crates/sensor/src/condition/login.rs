@@ -9,6 +9,8 @@ pub enum LoginSource {
     Utmp,
     /// wtmp(5): who was.
     Wtmp,
+    /// wtmpdb(8): who is, or was.
+    Wtmpdb,
     /// systemd-logind.
     Logind,
 }
@@ -30,7 +32,7 @@ pub struct Login {
     pub address: Option<IpAddr>,
     /// The service, where it is told.
     pub service: Option<Vec<u8>>,
-    /// The process that keeps the login.
+    /// The process that keeps the login; 0 where it is not told.
     pub pid: u32,
     /// Login session id of kernel audit, where it is told.
     pub session: Option<u32>,

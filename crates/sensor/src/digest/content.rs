@@ -7,12 +7,14 @@ const NAMES: usize = 4;
 /// How often a file is looked for. The news of a rename may be on its way.
 const TRIES: u8 = 3;
 
-/// What an access left in a file.
+/// What an access left in a file, or is in one that got a name.
 pub(crate) struct Content {
     /// The access.
     pub(crate) id: AccessId,
     /// Size and times at the close.
     pub(crate) version: FileVersion,
+    /// There was no close: it got a name, and its contents are what is found there.
+    pub(super) arrival: Option<Arrival>,
     /// By which paths its process may know it.
     paths: Vec<Vec<u8>>,
     /// How much of them is the place's own path to the process, and what its path is to luarm.
@@ -32,13 +34,26 @@ impl Content {
         path: Vec<u8>,
         place: Option<(Vec<u8>, Vec<u8>)>,
     ) -> Self {
-        Self { id, version, paths: vec![path], place, timed: false, followed: 0, tries: 0 }
+        Self { id, version, arrival: None, paths: vec![path], place, timed: false, followed: 0, tries: 0 }
+    }
+
+    /// What got the name `path` by the rename or link `id`: that very file, if its device and inode are known, else whichever is there.
+    pub(crate) fn arrived(id: AccessId, path: Vec<u8>, arrival: Arrival) -> Self {
+        Self { arrival: Some(arrival), ..Self::new(id, FileVersion::unseen(id.inode), path, None) }
+    }
+
+    /// It may have that name as well.
+    pub(crate) fn known_as(&mut self, path: Vec<u8>) {
+        if self.paths.len() < NAMES && !self.paths.contains(&path) {
+            self.paths.push(path);
+        }
     }
 
     /// The same file, with later contents.
     pub(crate) fn later(&self, version: FileVersion) -> Self {
         Self {
             version,
+            arrival: self.arrival,
             paths: self.paths.clone(),
             place: self.place.clone(),
             timed: false,
@@ -66,6 +81,8 @@ impl Content {
     pub(super) fn follow(&mut self, step: &Trail) {
         match step {
             Trail::Timed(path) => self.timed |= self.paths.contains(path),
+            Trail::Linked { inode, to } if *inode == self.id.inode => self.known_as(to.clone()),
+            Trail::Linked { .. } => {}
             Trail::Named { from, to, moved } => {
                 let mut others = Vec::new();
                 for path in &mut self.paths {
@@ -88,6 +105,15 @@ impl Content {
     }
 }
 
+/// How a name of a file that got one is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// As luarm sees it.
+    Here,
+    /// As another mount namespace sees it: here it may be another file's, or nobody's.
+    Elsewhere,
+}
+
 /// Whether a path is the other one, or below it.
 fn within(path: &[u8], other: &[u8]) -> bool {
     path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
@@ -99,6 +125,8 @@ pub(super) enum Trail {
     Named { from: Vec<u8>, to: Vec<u8>, moved: bool },
     /// Somebody set the times of a file.
     Timed(Vec<u8>),
+    /// The file with that inode, or one of another file system, has one more name.
+    Linked { inode: u64, to: Vec<u8> },
 }
 
 #[cfg(test)]
@@ -137,6 +165,10 @@ mod tests {
         assert!(!file.timed);
         file.follow(&Trail::Timed(b"/old/link".into()));
         assert!(file.timed);
+        for inode in [3, 2, 2] {
+            file.follow(&Trail::Linked { inode, to: format!("/old/{inode}").into() });
+        }
+        assert_eq!(ways(&file), ["/old/passwd", "/old/link", "/old/2"]);
     }
 
     #[test]

@@ -44,10 +44,12 @@ impl Mounts {
 
     /// Whether somebody else answers for what is at a path, by its letters: a server or a process. Whoever asks there may wait for ever.
     pub(crate) fn is_remote(&self, path: &Path) -> bool {
-        self.over(path).is_some_and(|mount| {
-            let kind = mount.kind.as_slice();
-            REMOTE.contains(&kind) || kind.starts_with(b"fuse") || kind.starts_with(b"nfs")
-        })
+        self.over(path).is_some_and(Mount::is_remote)
+    }
+
+    /// Whether somebody else answers for a file that was found; also where its mount is not known any more.
+    fn has_remote(&self, facts: &Statx) -> bool {
+        self.0.iter().find(|mount| mount.id == facts.stx_mnt_id).is_none_or(Mount::is_remote)
     }
 
     /// The device that a file is on, as the kernel's programs see it: major * 2^20 + minor.
@@ -55,6 +57,12 @@ impl Mounts {
         let mounted = || self.0.iter().find(|mount| mount.id == facts.stx_mnt_id).map(|mount| mount.dev);
         if facts.stx_dev_major == 0 { mounted() } else { None }.unwrap_or_else(|| number(facts))
     }
+}
+
+/// The device of a file that was found; `None` where somebody else answers for it.
+pub(super) fn local_device(facts: &Statx) -> Option<u32> {
+    let mounts = Mounts::read();
+    (!mounts.has_remote(facts)).then(|| mounts.device_of(facts))
 }
 
 /// Whether a file is on the device of that number.
@@ -77,6 +85,13 @@ struct Mount {
     point: PathBuf,
     /// The type of the file system.
     kind: Vec<u8>,
+}
+
+impl Mount {
+    fn is_remote(&self) -> bool {
+        let kind = self.kind.as_slice();
+        REMOTE.contains(&kind) || kind.starts_with(b"fuse") || kind.starts_with(b"nfs")
+    }
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 …`: id, parent, device, root, mount point, options, tags, type.

@@ -145,7 +145,10 @@ impl Queue {
             content.followed = state.first + state.trail.len() as u64;
             let (id, version) = (content.id, content.version);
             let (latest, contents, jobs) = state.latest.entry((id.dev, id.inode)).or_insert((id, version, 0));
-            (*latest, *contents) = (id, version);
+            // What got a name is what it was.
+            if content.arrival.is_none() {
+                (*latest, *contents) = (id, version);
+            }
             *jobs += 1;
         }
         state.staged.push(job);

@@ -45,6 +45,12 @@ pub(super) enum Failure {
     TooLarge,
     /// The kernel does not let it be read.
     Unreadable,
+    /// Somebody else answers for it: a server or a process.
+    Remote,
+    /// It is a directory.
+    Directory,
+    /// It is something that has no contents of its own.
+    Nothing,
 }
 
 impl Failure {
@@ -56,6 +62,9 @@ impl Failure {
             Self::Stopped => "stopped",
             Self::TooLarge => "too-large",
             Self::Unreadable => "unreadable",
+            Self::Remote => "remote",
+            Self::Directory => "directory",
+            Self::Nothing => "no-file",
         }
     }
 }
@@ -69,11 +78,16 @@ pub(super) struct Wanted {
     pub(super) exact: bool,
     /// Somebody has set its times since.
     pub(super) timed: bool,
+    /// No more is known of it than its inode, or nothing at all (0).
+    pub(super) unseen: bool,
 }
 
 impl Wanted {
     fn is(&self, found: FileVersion) -> bool {
         let FileVersion { inode, size, mtime, ctime } = self.version;
+        if self.unseen {
+            return inode == 0 || inode == found.inode;
+        }
         inode == found.inode
             && size == found.size
             && (mtime == found.mtime || self.timed)
@@ -81,8 +95,8 @@ impl Wanted {
     }
 }
 
-/// A file that is the wanted one.
-pub(super) struct Found(File);
+/// A file that is the wanted one, and the device that it is on.
+pub(super) struct Found(File, u32);
 
 /// Opens the image that a process runs.
 pub(super) fn open_image(pid: u32, wanted: &Wanted) -> Result<Found, Failure> {
@@ -112,13 +126,19 @@ pub(super) fn open(path: &Path, wanted: &Wanted) -> Result<Found, Failure> {
 fn reopen(file: &OwnedFd, wanted: &Wanted) -> Result<Found, Failure> {
     let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
     let facts = statx(file, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask).map_err(failure)?;
-    let is_file = FileType::from_raw_mode(facts.stx_mode.into()) == FileType::RegularFile;
-    if !is_file
-        || facts.stx_ino != wanted.version.inode
+    let named_only = wanted.unseen && wanted.version.inode == 0;
+    if facts.stx_ino != wanted.version.inode && !named_only
         || wanted.dev.is_some_and(|dev| !mounts::is_on(&facts, dev))
     {
         return Err(Failure::Gone);
     }
+    let dev = match (FileType::from_raw_mode(facts.stx_mode.into()), wanted.unseen) {
+        (FileType::RegularFile, false) => wanted.dev.unwrap_or_default(),
+        (FileType::RegularFile, true) => mounts::local_device(&facts).ok_or(Failure::Remote)?,
+        (FileType::Directory, true) => return Err(Failure::Directory),
+        (_, true) => return Err(Failure::Nothing),
+        (_, false) => return Err(Failure::Gone),
+    };
     let way = format!("/proc/self/fd/{}", file.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     // When it was read last is evidence, and no business of ours.
@@ -126,7 +146,7 @@ fn reopen(file: &OwnedFd, wanted: &Wanted) -> Result<Found, Failure> {
         Err(Errno::PERM) => open_at(&way, flags, Mode::empty()),
         opened => opened,
     };
-    opened.map(|fd| Found(File::from(fd))).map_err(failure)
+    opened.map(|fd| Found(File::from(fd), dev)).map_err(failure)
 }
 
 fn failure(errno: Errno) -> Failure {
@@ -139,6 +159,11 @@ fn failure(errno: Errno) -> Failure {
 }
 
 impl Found {
+    /// The device that it is on, by the kernel's own number.
+    pub(super) fn device(&self) -> u32 {
+        self.1
+    }
+
     /// Reads it, if it still is as it was, and gives what it was while it was read. `pace` is asked before each piece, and says whether there is time left.
     pub(super) fn digest(
         mut self,

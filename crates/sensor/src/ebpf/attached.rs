@@ -315,7 +315,7 @@ impl Attached {
 fn digest_of_files(files: &Coverage, places: &str, limit: u64) -> Coverage {
     let watched = files.watch == Watch::Watched && !places.is_empty();
     let limits = format!(
-        "below {places} by policy, after a close, files of up to {limit} bytes; what is gone or changed when it is to be read, or is on a network file system or FUSE, \
+        "below {places} by policy, after a close, a rename or a link, files of up to {limit} bytes; what is gone or changed when it is to be read, or is on a network file system or FUSE, \
          has none: see lossinfo"
     );
     Coverage {

@@ -7,7 +7,7 @@ use std::{
     fs,
     os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -24,23 +24,45 @@ const ANY: &str = "*";
 
 /// The paths of places whose files are digested, by their numbers in the kernel's table.
 #[derive(Clone, Default)]
-pub(super) struct Names(Arc<Mutex<Vec<PathBuf>>>);
+pub(super) struct Names(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    paths: Vec<Vec<u8>>,
+    numbers: HashMap<Vec<u8>, u32>,
+}
 
 impl Names {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The path of the place of that number.
     pub(super) fn path(&self, number: u32) -> Option<Vec<u8>> {
-        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        names.get(number as usize).map(|path| path.as_os_str().as_bytes().to_vec())
+        self.lock().paths.get(number as usize).cloned()
+    }
+
+    /// Whether a path is that of a place, or below one, by its letters.
+    pub(super) fn cover(&self, path: &[u8]) -> bool {
+        let known = self.lock();
+        if known.paths.is_empty() {
+            return false;
+        }
+        let ends = path.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at > 0).map(|(at, _)| at);
+        ends.chain([1, path.len()]).any(|end| path.get(..end).is_some_and(|p| known.numbers.contains_key(p)))
     }
 
     /// The number of a place; a place that was once known keeps its own.
     fn number(&self, place: &Path) -> Option<u32> {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = names.iter().position(|name| name == place);
-        if known.is_none() && names.len() < LIMIT {
-            names.push(place.to_owned());
+        let mut known = self.lock();
+        let place = place.as_os_str().as_bytes();
+        if let Some(number) = known.numbers.get(place) {
+            return Some(*number);
         }
-        known.or_else(|| names.len().checked_sub(1).filter(|last| names[*last] == place))?.try_into().ok()
+        let number = u32::try_from(known.paths.len()).ok().filter(|_| known.paths.len() < LIMIT)?;
+        known.paths.push(place.to_vec());
+        known.numbers.insert(place.to_vec(), number);
+        Some(number)
     }
 }
 
@@ -165,5 +187,21 @@ mod tests {
         assert_eq!((number("/a"), number("/b"), number("/a")), (Some(0), Some(1), Some(0)));
         assert_eq!(names.path(1), Some(b"/b".to_vec()));
         assert_eq!(names.path(2), None);
+    }
+
+    #[test]
+    fn a_place_covers_what_is_below_it() {
+        let names = Names::default();
+        assert!(!names.cover(b"/etc/x"));
+        names.number(Path::new("/etc/cron.d"));
+        names.number(Path::new("/srv/file"));
+        for path in ["/etc/cron.d/x", "/etc/cron.d/a/b", "/etc/cron.d", "/srv/file"] {
+            assert!(names.cover(path.as_bytes()), "{path}");
+        }
+        for path in ["/etc/cron.daily/x", "/etc", "/", "", "etc/cron.d/x", "/srv/file~"] {
+            assert!(!names.cover(path.as_bytes()), "{path}");
+        }
+        names.number(Path::new("/"));
+        assert!(names.cover(b"/anything"));
     }
 }

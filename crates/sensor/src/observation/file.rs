@@ -89,7 +89,7 @@ pub struct FileFacts {
 pub struct FileAccess {
     /// When.
     pub at: BootNs,
-    /// Names it, if it lasts.
+    /// Names it, if it lasts; of a rename or link, if a [`ContentDigest`] of what got a name by it will come, or word that there is none.
     pub id: Option<AccessId>,
     /// Who.
     pub actor: Actor,
@@ -154,7 +154,7 @@ pub struct ContentDigest {
     pub at: BootNs,
     /// The access.
     pub id: AccessId,
-    /// Which contents, as of the close.
+    /// Which contents, as of the close; of a rename or link [`FileVersion::unseen`].
     pub content: FileVersion,
     /// What was found; `None` if it could not be read as it was, which a loss tells of.
     pub found: Option<FoundContent>,
@@ -165,6 +165,8 @@ pub struct ContentDigest {
 pub struct FoundContent {
     /// Where the file was then, in luarm's mount namespace.
     pub path: Vec<u8>,
+    /// Device of the file, major * 2^20 + minor.
+    pub dev: u32,
     /// The file as it was then. If anything but the contents changed since the close (name, owner, permissions…), its times are others.
     pub version: FileVersion,
     /// SHA-256.

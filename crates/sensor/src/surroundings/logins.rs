@@ -1,8 +1,10 @@
 //! Logins as those tell who keep records of them: the records of utmp(5), and the session files of systemd-logind where there are any. The kernel's
-//! own login sessions come with the processes. What took place while nothing watched is told at the start by wtmp(5).
+//! own login sessions come with the processes. What took place while nothing watched is told at the start by wtmp(5) and wtmpdb(8); where there is neither utmp
+//! nor logind, wtmpdb tells who is logged in as well.
 
 mod logind;
 mod utmp;
+mod wtmpdb;
 
 use std::{
     collections::HashMap,
@@ -35,8 +37,11 @@ const LOOK: Duration = Duration::from_secs(20);
 const UTMP: [&str; 2] = ["run/utmp", "var/run/utmp"];
 const WTMP: &str = "var/log/wtmp";
 const SESSIONS: &str = "run/systemd/sessions";
-/// Where wtmpdb keeps what wtmp kept, now and at first: databases of SQLite, which are not read here.
+/// Where wtmpdb keeps what wtmp kept, now and at first.
 const WTMPDB: [&str; 2] = ["var/lib/wtmpdb/wtmp.db", "var/log/wtmp.db"];
+const WTMPDB_DIRECTORY: &str = "var/lib/wtmpdb";
+/// Records of one login in wtmp and in wtmpdb are written one after the other: so far apart at most, microseconds.
+const APART: i64 = 5_000_000;
 
 /// The records of a utmp or wtmp file, for fuzzing.
 #[cfg(any(test, fuzzing))]
@@ -65,6 +70,10 @@ pub(super) struct Logins {
     /// How many more there were than are read, as told last.
     beyond: u64,
     looked: Instant,
+    /// The past logins of the database of wtmpdb were told.
+    past_told: bool,
+    /// Why that database could not be read, as told last.
+    unread: Option<&'static str>,
 }
 
 impl Logins {
@@ -76,13 +85,15 @@ impl Logins {
             | WatchFlags::MOVED_TO
             | WatchFlags::MOVED_FROM
             | WatchFlags::DELETE;
-        let paths = [SESSIONS, "run", "var/run"].map(|path| root.join(path));
+        let paths = [SESSIONS, "run", "var/run", WTMPDB_DIRECTORY].map(|path| root.join(path));
         Self {
             root: root.to_owned(),
             directories: Directories::watch(paths.into(), flags),
             known: HashMap::new(),
             beyond: 0,
             looked: Instant::now(),
+            past_told: false,
+            unread: None,
         }
     }
 
@@ -138,6 +149,37 @@ impl Logins {
         if read.is_ok() { utmp::past(records) } else { Vec::new() }
     }
 
+    /// Whether the database of wtmpdb is all there is to tell who is logged in.
+    fn has_database_alone(&self) -> bool {
+        !UTMP.iter().chain([&SESSIONS]).any(|path| self.root.join(path).exists())
+    }
+
+    /// Tells of the past logins of the database of wtmpdb, once, and gives those that last where nothing else tells of them; `None` if it cannot be read now.
+    fn database(&mut self, out: &mut Vec<Observation>) -> Option<Vec<Login>> {
+        let alone = self.has_database_alone();
+        if self.past_told && !alone {
+            return Some(Vec::new());
+        }
+        let read = WTMPDB.iter().find_map(|path| wtmpdb::read(&self.root.join(path)));
+        match read.unwrap_or_else(|| Ok(wtmpdb::Records::default())) {
+            Ok(records) => {
+                self.unread = None;
+                if !std::mem::replace(&mut self.past_told, true) {
+                    let past = told_once(records.past, &self.past());
+                    out.extend(past.into_iter().map(|login| begun(Condition::Login(login), Origin::Found)));
+                }
+                Some(if alone { records.open } else { Vec::new() })
+            }
+            Err(wtmpdb::Unread { cause, reason }) => {
+                if self.unread.replace(cause) != Some(cause) {
+                    tracing::warn!("cannot read the logins that wtmpdb keeps: {reason}");
+                    out.push(loss(cause, 1));
+                }
+                None
+            }
+        }
+    }
+
     /// A record may outlast its login: whoever is killed does not clean up.
     fn is_alive(&self, login: &Login) -> bool {
         let key = (login.source, login.id.clone());
@@ -145,8 +187,14 @@ impl Logins {
     }
 
     fn compare(&mut self, out: &mut Vec<Observation>, origin: Origin) {
-        let (logins, beyond) = self.recorded();
+        let (mut logins, beyond) = self.recorded();
+        let database = self.database(out);
         let mut before = std::mem::take(&mut self.known);
+        match database {
+            Some(open) => logins.extend(open),
+            // What is not known now is as it was.
+            None => self.known.extend(before.extract_if(|(source, _), _| *source == LoginSource::Wtmpdb)),
+        }
         for login in logins {
             let key = (login.source, login.id.clone());
             if before.remove(&key).as_ref() != Some(&login) && self.known.get(&key) != Some(&login) {
@@ -156,31 +204,46 @@ impl Logins {
         }
         out.extend(before.into_values().map(|login| ended(Condition::Login(login))));
         if beyond > self.beyond {
-            let (at, count) = (clock::now(), beyond - self.beyond);
-            out.push(Observation::Loss(Loss {
-                class: "logins",
-                cause: "table-full",
-                count,
-                from: at,
-                until: at,
-            }));
+            out.push(loss("table-full", beyond - self.beyond));
         }
         self.beyond = beyond;
     }
+}
+
+fn loss(cause: &'static str, count: u64) -> Observation {
+    let at = clock::now();
+    Observation::Loss(Loss { class: "logins", cause, count, from: at, until: at })
+}
+
+/// Those that are not among the others as well: each of the others stands for one.
+fn told_once(logins: Vec<Login>, others: &[Login]) -> Vec<Login> {
+    let key = |login: &Login| (login.user.clone(), login.tty.clone());
+    let mut times: HashMap<_, Vec<i64>> = HashMap::new();
+    for other in others {
+        times.entry(key(other)).or_default().push(other.since);
+    }
+    let mut is_new = |login: &Login| {
+        let Some(times) = times.get_mut(&key(login)) else { return true };
+        let same = times.iter().position(|since| since.abs_diff(login.since) <= APART.unsigned_abs());
+        same.map(|at| times.swap_remove(at)).is_none()
+    };
+    logins.into_iter().filter(|login| is_new(login)).collect()
 }
 
 impl Watcher for Logins {
     fn coverage(&self) -> Vec<Coverage> {
         let utmp = UTMP.iter().find(|path| self.root.join(path).exists());
         let logind = self.root.join(SESSIONS).is_dir().then_some(SESSIONS);
-        let sources: Vec<String> =
-            utmp.copied().into_iter().chain(logind).map(|path| format!("/{path}")).collect();
+        let database = WTMPDB.iter().find(|path| self.root.join(path).exists()).copied();
+        let sources = utmp.copied().into_iter().chain(logind).chain(database);
+        let sources: Vec<String> = sources.map(|path| format!("/{path}")).collect();
         let unheard = self.directories.error(1).map(|e| format!("cannot watch /run: {e}"));
         let watch = if unheard.is_some() { Watch::Sampled } else { Watch::Watched };
         let nothing =
             || "no records of logins here: they are known by the login uid of processes alone".to_owned();
-        let unread = WTMPDB.iter().find(|path| self.root.join(path).exists()).map(|path| {
-            format!("past logins are not read from /{path}: those that were over when the recorder started are missing")
+        let unread = database.and_then(|path| match wtmpdb::read(&self.root.join(path))? {
+            Ok(_) => None,
+            Err(wtmpdb::Unread { reason, .. }) => Some(format!("cannot read /{path}: {reason}")),
         });
         let reasons: Vec<String> =
             unheard.or_else(|| sources.is_empty().then(nothing)).into_iter().chain(unread).collect();
@@ -208,6 +271,7 @@ impl Watcher for Logins {
         self.directories.happenings(|happening| {
             due |= match happening {
                 Happening::File(0, _) | Happening::Anything => true,
+                Happening::File(3, name) => name == b"wtmp.db",
                 Happening::File(_, name) => name == b"utmp",
             };
         });
@@ -279,16 +343,99 @@ mod tests {
         assert_eq!(ends, ["-bob 42", "-carol 43"]);
     }
 
+    fn database(tree: &Path) -> rusqlite::Connection {
+        fs::create_dir_all(tree.join(WTMPDB_DIRECTORY)).unwrap();
+        let database = rusqlite::Connection::open(tree.join(WTMPDB[0])).unwrap();
+        database.execute_batch(wtmpdb::tests::SCHEMA).unwrap();
+        database
+    }
+
     #[test]
-    fn a_database_that_is_not_read_is_said() {
+    fn a_database_alone_tells_who_is_logged_in() {
         let tree = tempfile::tempdir().unwrap();
-        for path in ["run/systemd/sessions", "var/lib/wtmpdb"] {
+        let database = database(tree.path());
+        let change = |sql: &str| database.execute_batch(sql).unwrap();
+        change(
+            "insert into wtmp values (1, 3, 'alice', 20, 30, 'pts/0', 'client.example', 'sshd');
+             insert into wtmp values (2, 3, 'bob', 40, null, 'pts/1', '192.0.2.7', 'sshd');",
+        );
+        let (mut watcher, mut out) = (Logins::new(tree.path()), Vec::new());
+        let coverage = &watcher.coverage()[0];
+        assert_eq!(coverage.hook, "inotify /var/lib/wtmpdb/wtmp.db");
+        watcher.inventory(&mut out);
+        assert_eq!(told(&mut out), ["+alice 0", "+bob 0", "Complete(Conditions(Login))"]);
+        change("insert into wtmp values (3, 3, 'carol', 50, null, 'pts/2', null, 'sshd')");
+        watcher.changes(&mut out);
+        assert_eq!(told(&mut out), ["+carol 0"]);
+        // Somebody writes: nobody is logged out by that.
+        change("begin exclusive; update wtmp set Logout = 60 where User = 'bob'");
+        watcher.compare(&mut out, Origin::Event);
+        watcher.compare(&mut out, Origin::Event);
+        assert_eq!(told(&mut out), ["1 locked"]);
+        change("commit");
+        watcher.changes(&mut out);
+        assert_eq!(told(&mut out), ["-bob 0"]);
+        // Where there are other records, they tell of those who are there.
+        fs::create_dir_all(tree.path().join("run")).unwrap();
+        fs::write(tree.path().join("run/utmp"), "").unwrap();
+        watcher.compare(&mut out, Origin::Event);
+        assert_eq!(told(&mut out), ["-carol 0"]);
+    }
+
+    #[test]
+    fn a_past_login_that_both_have_is_told_once() {
+        let tree = tempfile::tempdir().unwrap();
+        let at = |path: &str| tree.path().join(path);
+        for path in ["run/systemd/sessions", "var/log"] {
+            fs::create_dir_all(at(path)).unwrap();
+        }
+        let past = [record(7, 40, "pts/2", "eve", ""), record(8, 40, "pts/2", "", "")].concat();
+        fs::write(at("var/log/wtmp"), past).unwrap();
+        let since = 1_700_000_000_000_005i64;
+        let row = |id: u32, user: &str, tty: &str, since: i64| {
+            format!(
+                "insert into wtmp values ({id}, 3, '{user}', {since}, {}, '{tty}', null, 'sshd');",
+                since + 9
+            )
+        };
+        let rows = [
+            row(1, "eve", "pts/2", since + 1_000_000),
+            row(2, "eve", "pts/3", since),
+            row(3, "eve", "pts/2", since + 2_000_000),
+            row(4, "mallory", "pts/2", since),
+        ];
+        database(tree.path()).execute_batch(&rows.concat()).unwrap();
+        let (mut watcher, mut out) = (Logins::new(tree.path()), Vec::new());
+        watcher.inventory(&mut out);
+        assert_eq!(
+            told(&mut out),
+            ["+eve 40", "+eve 0", "+eve 0", "+mallory 0", "Complete(Conditions(Login))"]
+        );
+        watcher.compare(&mut out, Origin::Event);
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_read_is_said_and_counted_once() {
+        let tree = tempfile::tempdir().unwrap();
+        for path in ["run/systemd/sessions", WTMPDB_DIRECTORY] {
             fs::create_dir_all(tree.path().join(path)).unwrap();
         }
-        let reason = || Logins::new(tree.path()).coverage()[0].reason.clone();
-        assert_eq!(reason(), None);
-        fs::write(tree.path().join("var/lib/wtmpdb/wtmp.db"), "SQLite format 3\0").unwrap();
-        assert!(reason().unwrap().contains("not read from /var/lib/wtmpdb/wtmp.db"));
+        let (mut watcher, mut out) = (Logins::new(tree.path()), Vec::new());
+        assert_eq!(watcher.coverage()[0].reason, None);
+        fs::write(tree.path().join(WTMPDB[0]), "SQLite format 3\0").unwrap();
+        let reason = watcher.coverage()[0].reason.clone().unwrap();
+        assert!(reason.starts_with("cannot read /var/lib/wtmpdb/wtmp.db: "), "{reason}");
+        watcher.inventory(&mut out);
+        watcher.compare(&mut out, Origin::Event);
+        assert_eq!(told(&mut out), ["1 malformed", "Complete(Conditions(Login))"]);
+        // It is tried again.
+        fs::remove_file(tree.path().join(WTMPDB[0])).unwrap();
+        database(tree.path())
+            .execute_batch("insert into wtmp values (1, 3, 'alice', 20, 30, null, null, null)")
+            .unwrap();
+        watcher.changes(&mut out);
+        assert_eq!(told(&mut out), ["+alice 0"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Files: the kernel tells when an access begins and when it ends; what it folds in between, and when an access is really over, is known here.
 
+mod arrivals;
 mod decode;
 mod paths;
 mod requests;
@@ -14,7 +15,7 @@ use std::{
 use libbpf_rs::{MapCore, MapFlags};
 use zerocopy::{FromBytes, IntoBytes};
 
-use self::{paths::Paths, requests::Requests};
+use self::{arrivals::Arrivals, paths::Paths, requests::Requests};
 use super::{
     decode::{image, path},
     places::Names,
@@ -151,6 +152,7 @@ pub(super) struct Files {
     given_up: u64,
     digests: Rc<RefCell<Digests>>,
     places: Names,
+    arrivals: Arrivals,
 }
 
 impl Files {
@@ -166,6 +168,7 @@ impl Files {
             given_up: 0,
             digests,
             places,
+            arrivals: Arrivals::new(mntns),
         }
     }
 
@@ -175,14 +178,14 @@ impl Files {
         let before = out.len();
         if r.flags & record::FILE_ASKED != 0 {
             self.requests.asked(r.request, access, r.flags & record::FILE_SILENT != 0, out);
-            return self.follow_all(&out[before..]);
+            return self.follow_all(&mut out[before..]);
         }
         if r.request != 0 {
             self.requests.met(r.request, &mut access, &self.paths, out);
-            self.follow_all(&out[before..]);
+            self.follow_all(&mut out[before..]);
         }
         if r.operation != record::operation::OPEN || r.result != 0 {
-            self.follow(&access);
+            self.follow(&mut access);
             out.push(Observation::File(Box::new(access)));
             return;
         }
@@ -233,7 +236,7 @@ impl Files {
         if let Some((r, _)) = split::<record::Answer>(bytes) {
             let before = out.len();
             self.requests.answered(&r, &self.paths, out);
-            self.follow_all(&out[before..]);
+            self.follow_all(&mut out[before..]);
         }
     }
 
@@ -268,25 +271,30 @@ impl Files {
             let above = seen.len() - if r.below == 0 { 0 } else { below.len() };
             (seen[..above].to_vec(), own)
         });
-        let content = Content::new(known.id, version, seen, place);
+        let mut content = Content::new(known.id, version, seen, place);
+        if let Some(name) = self.arrivals.name_of(r.key.inode) {
+            content.known_as(name.to_vec());
+        }
         // Where there is no room for it now there may be when the access is over.
         let asked = digests.content(r.euid, content.later(version));
         known.left = Some(Box::new(Left { user: r.euid, content, asked }));
     }
 
-    /// What waits to be digested may have another name now.
-    fn follow(&self, access: &FileAccess) {
-        let FileAccess { operation, path, target, result: Some(0), .. } = access else { return };
+    /// What waits to be digested may have another name now, or what is to be digested a first one.
+    fn follow(&mut self, access: &mut FileAccess) {
+        let FileAccess { operation, path, target, result: Some(0), .. } = &*access else { return };
         let digests = self.digests.borrow();
         match (operation, target) {
             (FileOperation::Rename, Some(target)) => digests.named(&path.path, &target.path, true),
             (FileOperation::Link, Some(target)) => digests.named(&path.path, &target.path, false),
-            (FileOperation::Utimes, _) => digests.timed(&path.path),
-            _ => {}
+            (FileOperation::Utimes, _) => return digests.timed(&path.path),
+            _ => return,
         }
+        drop(digests);
+        self.arrivals.told(access, &mut self.digests.borrow_mut(), &self.places);
     }
 
-    fn follow_all(&self, observations: &[Observation]) {
+    fn follow_all(&mut self, observations: &mut [Observation]) {
         for observation in observations {
             if let Observation::File(access) = observation {
                 self.follow(access);
