@@ -3,7 +3,7 @@
  * Reading the kernel's structures.
  *
  * Since Linux 6.2 a program may say which type stands at an address (bpf_rdonly_cast): then a field is one load, which gives 0 where there is nothing. Before
- * that it takes the call of a helper, and a dozen times as long. The recorder says which it is before the programs are loaded, and the verifier takes the
+ * that it takes the call of a helper. The recorder says which it is before the programs are loaded, and the verifier takes the
  * other way out.
  */
 #pragma once

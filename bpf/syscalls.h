@@ -9,8 +9,7 @@
  */
 #pragma once
 
-#include <bpf/bpf_core_read.h>
-#include <bpf/bpf_helpers.h>
+#include "read.h"
 #include <bpf/bpf_tracing.h>
 
 /* What the tracepoint gives, for a program that names no arguments. */

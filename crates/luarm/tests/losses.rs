@@ -25,6 +25,8 @@ fn what_the_ring_could_not_take_is_counted_and_stored() {
         assert!(Command::new(&quit).args(["0", &format!("lossy-{n}")]).status().unwrap().success());
     }
     recording.signal(Signal::CONT);
+    // The ring is full until the recorder has emptied it.
+    recording.sync();
     assert!(Command::new(&quit).args(["0", "after-the-loss"]).status().unwrap().success());
     recording.sync();
 
