@@ -269,7 +269,11 @@ fn a_server_killed_over_and_over_in_a_storm_costs_no_row() {
     }
     agent.sync();
     for round in 0..ROUNDS {
-        assert_eq!(rows_of(&site, &program, &format!("round{round}")), (EACH as i64, EACH as i64), "round {round}");
+        assert_eq!(
+            rows_of(&site, &program, &format!("round{round}")),
+            (EACH as i64, EACH as i64),
+            "round {round}"
+        );
     }
     assert_eq!(site.sql("select * from lossinfo"), Vec::<support::Row>::new());
     assert!(agent.stop().success());
@@ -300,7 +304,11 @@ fn an_agent_killed_in_a_storm_keeps_what_it_acknowledged_once() {
     }
     agent.sync();
     for round in 0..ROUNDS {
-        assert_eq!(rows_of(&site, &program, &format!("sure{round}")), (EACH as i64, EACH as i64), "round {round}");
+        assert_eq!(
+            rows_of(&site, &program, &format!("sure{round}")),
+            (EACH as i64, EACH as i64),
+            "round {round}"
+        );
         let (rows, distinct) = rows_of(&site, &program, &format!("doomed{round}"));
         assert!(rows == distinct && rows <= EACH as i64, "{rows} rows for {distinct} programs");
     }

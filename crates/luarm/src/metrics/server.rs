@@ -18,7 +18,8 @@ impl Monitored for Monitor {
         let mut figures = Figures::of("server", vitals.uptime, control::resident());
         figures.one(&f::STORE_ERRORS, vitals.store_errors as f64);
         figures.one(&f::STORE_UP, f64::from(u8::from(vitals.trouble.is_none())));
-        for (kind, count) in ["handshake", "stranger", "host", "analyst"].into_iter().zip(vitals.connections) {
+        for (kind, count) in ["handshake", "stranger", "host", "analyst"].into_iter().zip(vitals.connections)
+        {
             figures.add(&f::CONNECTIONS, &[kind], count as f64);
         }
         for (family, count) in
