@@ -18,6 +18,7 @@ mod connection;
 mod deliver;
 mod desk;
 mod examine;
+mod hosts;
 mod inquiry;
 mod monitor;
 mod pending;
@@ -40,6 +41,7 @@ use tonic::transport::Server as Grpc;
 use self::{backend::Backend, desk::Desk, monitor::Tally, places::Places, service::Service};
 pub use self::{
     desk::Answering,
+    hosts::Sighted,
     monitor::{Monitor, Vitals},
     refusal::Refusals,
 };
@@ -78,6 +80,8 @@ pub struct Config {
     pub lifetime: Duration,
     /// How analysts are answered.
     pub answering: Answering,
+    /// After how long a silence a host that did not say goodbye is overdue.
+    pub overdue: Duration,
 }
 
 /// A running server.
@@ -90,6 +94,7 @@ pub struct Server {
     tally: Arc<Tally>,
     places: Arc<Places>,
     store: StoreUrl,
+    overdue: Duration,
 }
 
 impl Server {
@@ -142,7 +147,8 @@ impl Server {
                 let _ = stopped.wait_for(|stop| *stop).await;
             });
         let serving = runtime.spawn(serving);
-        Ok(Server { runtime, address, stop, serving, refusals, tally, places, store: config.store.clone() })
+        let (store, overdue) = (config.store.clone(), config.overdue);
+        Ok(Server { runtime, address, stop, serving, refusals, tally, places, store, overdue })
     }
 
     /// Where it listens.
@@ -155,10 +161,11 @@ impl Server {
         Arc::clone(&self.refusals)
     }
 
-    /// Watches over it from now on; asks the store now and then, over a connection of its own.
+    /// Watches over it and its hosts from now on; asks the store now and then, over connections of its own, and says in the log which hosts fall silent
+    /// and which come back.
     pub fn monitor(&self) -> Result<Arc<Monitor>, LinkError> {
         let parts = (Arc::clone(&self.tally), Arc::clone(&self.refusals), Arc::clone(&self.places));
-        Monitor::start(parts, self.store.clone()).map_err(|source| LinkError::File {
+        Monitor::start(parts, self.store.clone(), self.overdue).map_err(|source| LinkError::File {
             action: "start the monitor's thread for",
             path: "the server".into(),
             source,

@@ -87,6 +87,9 @@ pub(crate) struct Config {
     /// `--queries`
     #[serde(deserialize_with = "parsed")]
     pub queries: Option<Queries>,
+    /// `--overdue`
+    #[serde(deserialize_with = "parsed")]
+    pub overdue: Option<Lifetime>,
     /// `--server`
     pub server: Option<Vec<String>>,
     /// `--spool-limit`

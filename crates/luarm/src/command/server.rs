@@ -3,7 +3,7 @@
 mod grant;
 mod retain;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::mpsc};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::{Arc, mpsc}};
 
 use clap::{Args, Subcommand};
 use luarm_link::{
@@ -11,7 +11,7 @@ use luarm_link::{
     server::{self, Server},
 };
 use luarm_sensor::HostFacts;
-use luarm_store::StoreUrl;
+use luarm_store::{OVERDUE, StoreUrl};
 
 use super::run::catch_signals;
 use crate::{
@@ -47,6 +47,10 @@ pub(crate) struct Options {
     /// unix:/PATH. Whoever reaches it can read them [default: not at all]
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<Address>,
+    /// A host of which nothing came for so long, and that did not say that it stops, is overdue: the log says so, and a figure, such as 90s or 15m
+    /// [default: 3m]
+    #[arg(long, value_name = "TIME")]
+    overdue: Option<Lifetime>,
     #[command(flatten)]
     answering: Answers,
 }
@@ -147,11 +151,11 @@ fn serve(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
         listen: options.listen.or(config.listen).unwrap_or(any),
         lifetime: options.certificates.or(config.certificates).unwrap_or_default().0,
         answering: options.answering.limits(config),
+        overdue: options.overdue.or(config.overdue).map_or(OVERDUE, |time| time.0),
     })?;
-    let _metrics = match options.metrics.as_ref().or(config.metrics.as_ref()) {
-        Some(address) => metrics::serve(Some(address), server.monitor()?)?,
-        None => None,
-    };
+    let monitor = server.monitor()?;
+    let address = options.metrics.as_ref().or(config.metrics.as_ref());
+    let _metrics = metrics::serve(address, Arc::clone(&monitor) as _)?;
     server::remember_store(&located.data, &located.store)?;
     service::ready(&format!("serving at {} into {}", server.address(), located.store));
     for event in happened {
@@ -162,6 +166,7 @@ fn serve(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
     service::stopping();
     tracing::info!("stopping");
     let refusals = server.refusals();
+    drop(monitor);
     server.stop();
     for (kind, count) in refusals.totals() {
         tracing::info!("refused {count} times: {kind}");

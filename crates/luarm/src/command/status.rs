@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -13,11 +14,11 @@ use luarm_link::{
     identity::{self, Identity},
 };
 use luarm_schema::Time;
-use luarm_store::{Cell, RowSink, Source, StoreUrl};
+use luarm_store::{Cell, Host, OVERDUE, Presence, RowSink, Source, StoreUrl};
 
 use crate::{
     cli::{Answering, Asked},
-    config::{Config, Located},
+    config::{Config, Lifetime, Located},
     control::{self, ControlError, LinkVitals, Vitals},
 };
 
@@ -25,7 +26,8 @@ const DAY: i64 = 86_400_000_000;
 
 /// Show hosts, coverage, losses and rows in the store, and the rates and lag of a running recorder
 ///
-/// One row for each item: the host it belongs to, what it is about, its name, its value.
+/// One row for each item: the host it belongs to, what it is about, its name, its value. The state of a host is live; stopped, its recorder said that
+/// it stops; or overdue, it fell silent without a word. Its last sign of life is told by its own clock.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -33,6 +35,9 @@ pub(crate) struct Options {
     /// table, vertical, csv, json or jsonl [default: table]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
+    /// A host that fell silent for so long, without saying that its recorder stops, is overdue, such as 90s or 15m [default: 3m]
+    #[arg(long, value_name = "TIME")]
+    overdue: Option<Lifetime>,
 }
 
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
@@ -45,9 +50,12 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         report.print(format)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let patience = options.overdue.or(config.overdue).map_or(OVERDUE, |time| time.0);
     let mut source = asked.open()?;
     for host in source.hosts()? {
-        report.host(&mut *source, &host.name, host.number).with_context(|| format!("host {}", host.name))?;
+        let of_host = || format!("host {}", host.name);
+        report.presence(&mut *source, &host, patience).with_context(of_host)?;
+        report.host(&mut *source, &host.name, host.number).with_context(of_host)?;
     }
     report.tables(&mut *source)?;
     report.number(None, "store", "bytes", source.size()?);
@@ -171,6 +179,16 @@ impl Report {
         if let Some(link) = &vitals.link {
             self.link(link);
         }
+    }
+
+    /// Whether a host is heard of.
+    fn presence(&mut self, source: &mut dyn Source, host: &Host, patience: Duration) -> anyhow::Result<()> {
+        let Some(presence) = Presence::of(source, host.number)? else { return Ok(()) };
+        let (name, now) = (Some(host.name.as_str()), Time::now());
+        self.text(name, "host", "state", presence.state(now, patience).to_string());
+        self.text(name, "host", "last seen", presence.last_seen.to_string());
+        self.number(name, "host", "silent s", presence.silent(now).as_secs());
+        Ok(())
     }
 
     fn host(&mut self, source: &mut dyn Source, name: &str, number: i64) -> anyhow::Result<()> {
