@@ -21,6 +21,7 @@ mod examine;
 mod hosts;
 mod inquiry;
 mod monitor;
+mod note;
 mod pending;
 mod places;
 mod refusal;

@@ -90,6 +90,9 @@ pub(crate) struct Config {
     /// `--overdue`
     #[serde(deserialize_with = "parsed")]
     pub overdue: Option<Lifetime>,
+    /// `--unrecorded`
+    #[serde(deserialize_with = "parsed")]
+    pub unrecorded: Option<Unrecorded>,
     /// `--server`
     pub server: Option<Vec<String>>,
     /// `--spool-limit`
@@ -302,6 +305,28 @@ impl FromStr for Queries {
         match text.parse() {
             Ok(number @ 1..=16) => Ok(Self(number)),
             _ => Err(format!("{text:?} is not a number from 1 to 16")),
+        }
+    }
+}
+
+/// What becomes of questions that cannot be recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Unrecorded {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They are answered.
+    Answer,
+}
+
+impl FromStr for Unrecorded {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "refuse" => Ok(Self::Refuse),
+            "answer" => Ok(Self::Answer),
+            _ => Err(format!("{text:?} is neither refuse nor answer")),
         }
     }
 }

@@ -4,16 +4,19 @@
 //! | --- | --- |
 //! | `sync MILLISECONDS` | `ok` once everything that happened before is stored; `timeout` |
 //! | `status` | [`Vitals`] as JSON |
+//! | `question` and [`Asked`] as JSON | `ok` once the recorder has it; the connection stays until `ended` and [`Ended`] as JSON comes, or its end |
 //!
 //! Anything else is answered `error MESSAGE`.
 
 mod client;
+mod question;
 mod server;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    client::{ControlError, status, sync},
+    client::{ControlError, Told, question, status, sync},
+    question::{Asked, Ended, How},
     server::{Identity, Instance, resident, serve, settle},
 };
 

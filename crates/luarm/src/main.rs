@@ -14,6 +14,7 @@ mod pipeline;
 mod sensor;
 mod service;
 mod size;
+mod witness;
 
 use std::process::ExitCode;
 

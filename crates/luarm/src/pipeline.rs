@@ -29,7 +29,7 @@ use luarm_store::{StoreError, Writer};
 pub(crate) use self::{
     backlog::{Backlog, Point},
     meters::Meters,
-    recording::{Ask, Wanted},
+    recording::{Ask, Heard, Wanted},
 };
 use self::{
     recording::{Progress, Recording},
@@ -128,6 +128,7 @@ pub(crate) struct Probe {
     pub backlog: Arc<Backlog>,
     sensors: Arc<Mutex<Option<Sensors>>>,
     asks: Sender<Ask>,
+    hearing: Sender<Heard>,
 }
 
 /// What puts observations into the queue; the sensor says how far it has got.
@@ -160,6 +161,11 @@ impl Probe {
     /// Has the recorder do something once something is kept or delivered. A pipeline that is ending forgets it.
     pub(crate) fn ask(&self, ask: Ask) {
         let _ = self.asks.send(ask);
+    }
+
+    /// Tells the recorder of a question to the store, or of its end; false if there is no recorder any more.
+    pub(crate) fn hear(&self, heard: Heard) -> bool {
+        self.hearing.send(heard).is_ok()
     }
 }
 
@@ -204,6 +210,7 @@ pub(crate) fn start(
     let backlog = Arc::new(Backlog::new(backlog, last, delivered));
     let meters = Arc::new(Meters::default());
     let (asks, asked) = mpsc::channel();
+    let (hearing, heard) = mpsc::channel();
     let recording = Recording {
         recorder,
         consumer,
@@ -211,13 +218,14 @@ pub(crate) fn start(
         room,
         meters: Arc::clone(&meters),
         asks: asked,
+        heard,
         memory_limit: plan.memory_limit,
         last,
         progress: Progress::default(),
     };
     let (ready, settled) = (events.clone(), Arc::clone(&meters));
     let sensors = Arc::new(Mutex::new(Some(Sensors { sensor, surroundings })));
-    let probe = Probe { meters: Arc::clone(&meters), backlog: Arc::clone(&backlog), sensors, asks };
+    let probe = Probe { meters: Arc::clone(&meters), backlog: Arc::clone(&backlog), sensors, asks, hearing };
     let recorder = spawn("recorder", events, move || recording.run())?;
     let store = spawn("store", events, move || storing::run(keeper, &backlog, &meters))?;
     // What is there belongs to what existed at the start. It may be more than the queue holds: the recorder has to take it meanwhile.

@@ -17,6 +17,7 @@ mod identity;
 mod ledger;
 mod names;
 mod process;
+mod question;
 mod session;
 mod start;
 mod users;
@@ -39,11 +40,13 @@ use crate::{
     ledger::Ledger,
     names::Names,
     process::Processes,
+    question::Questions,
     session::{Met, Sessions},
 };
 pub use crate::{
     draft::Worth,
     names::dns,
+    question::{Answered, Asker, Question},
     users::{SystemUsers, Users},
 };
 
@@ -105,6 +108,7 @@ pub struct Recorder {
     conditions: Conditions,
     sessions: Sessions,
     coverage: Intervals,
+    questions: Questions,
     ledger: Ledger,
     reached: Option<BootNs>,
     observations: u64,
@@ -289,6 +293,17 @@ impl Recorder {
         ledger::loss(&mut self.ctx, (class, cause), count, from, until);
     }
 
+    /// Takes a question that somebody asks of what is recorded, told when everything that happened before it was taken, so that it is known what asks. `ticket`
+    /// stands for it until its end.
+    pub fn asked(&mut self, ticket: u64, question: &Question) {
+        self.questions.asked(&mut self.ctx, &mut self.processes, ticket, question);
+    }
+
+    /// Takes the end of a question. One that was not told of is ignored.
+    pub fn answered(&mut self, ticket: u64, answered: Answered) {
+        self.questions.answered(&mut self.ctx, ticket, answered);
+    }
+
     /// Gives up the waiting rows of that worth or less, because the store takes none, or not all: all but those that have yet to end. They are
     /// told of as lost; gives their number.
     pub fn shed(&mut self, worth: Worth, cause: &'static str) -> u64 {
@@ -314,6 +329,7 @@ impl Recorder {
         self.processes.settle_all(&mut self.ctx);
         self.files.settle_all(&mut self.ctx);
         self.ledger.losses(&mut self.ctx, (&mut self.names, &mut self.endpoints, &mut self.files), true);
+        self.questions.stop(&mut self.ctx);
         self.coverage.stop(&mut self.ctx);
     }
 

@@ -23,6 +23,7 @@ use crate::{
     ledger::Ledger,
     names::Names,
     process::{Processes, plain_end},
+    question::Questions,
     session::Sessions,
 };
 
@@ -52,6 +53,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         let end = file::unseen(last.max(open.created), "unseen");
         ctx.draft.end(open.fileaccessid, End::FileInfo(end));
     }
+    let questions = Questions::begin(&mut ctx, &resume.queries, last);
     let coverage = Intervals::begin(&mut ctx, &resume, run);
     // What ended before this run may have rows, unless there was no run before.
     let horizon = if resume.last_batch.is_some() { ctx.clock.boot(run) } else { 0 };
@@ -73,6 +75,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         conditions,
         sessions: Sessions::new(base, gap, &resume.conditions),
         coverage,
+        questions,
         ledger,
         ctx,
         reached: None,

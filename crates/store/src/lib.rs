@@ -7,6 +7,7 @@
 //! - [`Ledger`] does so for many hosts: a server's way in. [`Registry`] knows which hosts may.
 //! - [`Spool`] keeps an agent's batches until its server has them.
 //! - [`Reader`] answers queries and cannot write, whatever the statement. [`Source`] is its face, which a server far away may have as well.
+//! - [`Questions`] writes down what a server is asked; [`Presence`] tells which hosts are heard of.
 //! - [`Owner`] makes accounts and views on a server, and drops what is older than it is to be kept.
 
 mod error;
@@ -16,6 +17,7 @@ mod owner;
 mod postgres;
 mod presence;
 mod query;
+mod questions;
 mod reader;
 mod registry;
 mod remote;
@@ -29,6 +31,7 @@ pub use ledger::Ledger;
 pub use owner::{Account, Dropped, Owner};
 pub use presence::{OVERDUE, Presence, State};
 pub use query::{Cell, Host, RowSink};
+pub use questions::{Asked, Questions};
 pub use reader::{Interrupt, Reader};
 pub use registry::{Certified, Claim, Registry, Scope, Token, analyst_id};
 pub use source::Source;

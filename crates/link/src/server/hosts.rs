@@ -219,7 +219,8 @@ mod tests {
         hosts.tell("a", presence(5, 3_000, false));
         hosts.tell("b", presence(5, 3_000, true));
         hosts.tell("c", None);
-        let expected = |a, c| vec![("a".to_owned(), a), ("b".to_owned(), State::Stopped), ("c".to_owned(), c)];
+        let expected =
+            |a, c| vec![("a".to_owned(), a), ("b".to_owned(), State::Stopped), ("c".to_owned(), c)];
         // The server has just started: a host may not have found it yet.
         assert_eq!(states(&hosts), expected(State::Live, State::Live));
         let silent: Vec<_> = hosts.sighted(&heard).iter().map(|host| host.silent.as_secs()).collect();

@@ -3,7 +3,12 @@
 mod grant;
 mod retain;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::{Arc, mpsc}};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, mpsc},
+};
 
 use clap::{Args, Subcommand};
 use luarm_link::{
@@ -16,7 +21,7 @@ use luarm_store::{OVERDUE, StoreUrl};
 use super::run::catch_signals;
 use crate::{
     cli::Place,
-    config::{Config, HostStore, Lifetime, Queries},
+    config::{Config, HostStore, Lifetime, Queries, Unrecorded},
     log,
     metrics::{self, Address},
     pipeline::Event,
@@ -75,6 +80,9 @@ struct Answers {
     /// How many questions of one analyst may be answered at the same time, of 16 in all [default: 4]
     #[arg(long, value_name = "NUMBER")]
     queries: Option<Queries>,
+    /// What becomes of a question of an analyst that cannot be recorded in queryinfo: refuse it, or answer it [default: refuse]
+    #[arg(long, value_name = "WHAT")]
+    unrecorded: Option<Unrecorded>,
 }
 
 impl Answers {
@@ -88,6 +96,7 @@ impl Answers {
             },
             time: self.query_time.or(config.query_time).map_or(default.time, |time| time.0),
             rows: self.query_rows.or(config.query_rows).unwrap_or(default.rows),
+            unrecorded: self.unrecorded.or(config.unrecorded).unwrap_or_default() == Unrecorded::Answer,
             at_once: self.queries.or(config.queries).map_or(default.at_once, |queries| queries.0),
         }
     }

@@ -14,12 +14,13 @@ use luarm_link::{
     identity::{self, Identity},
 };
 use luarm_schema::Time;
-use luarm_store::{Cell, Host, OVERDUE, Presence, RowSink, Source, StoreUrl};
+use luarm_store::{Cell, Host, OVERDUE, Presence, QueryError, RowSink, Source, StoreUrl};
 
 use crate::{
     cli::{Answering, Asked},
     config::{Config, Lifetime, Located},
     control::{self, ControlError, LinkVitals, Vitals},
+    witness::{self, Witness},
 };
 
 const DAY: i64 = 86_400_000_000;
@@ -51,16 +52,32 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         return Ok(ExitCode::SUCCESS);
     }
     let patience = options.overdue.or(config.overdue).map_or(OVERDUE, |time| time.0);
-    let mut source = asked.open()?;
-    for host in source.hosts()? {
-        let of_host = || format!("host {}", host.name);
-        report.presence(&mut *source, &host, patience).with_context(of_host)?;
-        report.host(&mut *source, &host.name, host.number).with_context(of_host)?;
-    }
-    report.tables(&mut *source)?;
-    report.number(None, "store", "bytes", source.size()?);
+    let mut source = asked.open_plain()?;
+    let witness = match &asked {
+        Answering::Store(located) => Some(Witness::new(&located.data, &located.store)),
+        Answering::Server(..) => None,
+    };
+    let told = witness.and_then(|mut witness| witness.ask("status", None, "luarm status"));
+    let result = report.store(&mut *source, patience);
+    let ended = result.as_ref().map_err(|error| QueryError::Statement(format!("{error:#}")));
+    witness::ended(told, &ended, report.0.len() as u64);
+    result?;
     report.print(format)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Report {
+    /// What is stored of each host, and in all.
+    fn store(&mut self, source: &mut dyn Source, patience: Duration) -> anyhow::Result<()> {
+        for host in source.hosts()? {
+            let of_host = || format!("host {}", host.name);
+            self.presence(source, &host, patience).with_context(of_host)?;
+            self.host(source, &host.name, host.number).with_context(of_host)?;
+        }
+        self.tables(source)?;
+        self.number(None, "store", "bytes", source.size()?);
+        Ok(())
+    }
 }
 
 /// The items, in the order in which they are shown.
