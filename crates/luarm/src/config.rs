@@ -34,6 +34,9 @@ pub(crate) enum ConfigError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct Config {
+    /// The file itself.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
     /// `--data`
     pub data: Option<PathBuf>,
     /// `--store`
@@ -90,6 +93,9 @@ pub(crate) struct Config {
     /// `--overdue`
     #[serde(deserialize_with = "parsed")]
     pub overdue: Option<Lifetime>,
+    /// `--disk-reserve`
+    #[serde(deserialize_with = "parsed")]
+    pub disk_reserve: Option<Size>,
     /// `--unrecorded`
     #[serde(deserialize_with = "parsed")]
     pub unrecorded: Option<Unrecorded>,
@@ -128,7 +134,8 @@ impl Config {
             }
             Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
         };
-        toml::from_str(&text).map_err(|error| {
+        let read: Result<Self, _> = toml::from_str(&text);
+        read.map(|config| Self { file: Some(path.to_owned()), ..config }).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start.min(text.len()));
             let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
             ConfigError::Wrong {

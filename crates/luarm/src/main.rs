@@ -10,6 +10,7 @@ mod data_dir;
 mod launcher;
 mod log;
 mod metrics;
+mod own;
 mod pipeline;
 mod sensor;
 mod service;

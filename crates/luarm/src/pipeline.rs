@@ -38,6 +38,7 @@ use self::{
 use crate::{
     data_dir::DataDir,
     launcher::Launcher,
+    own::Own,
     sensor::{self, Choice, Policy},
 };
 
@@ -50,6 +51,8 @@ pub(crate) struct Plan {
     pub ring: Option<u32>,
     /// What of files is told.
     pub policy: Policy,
+    /// What is the recorder's own.
+    pub own: Own,
 }
 
 /// Where batches are kept: a store, or a spool on the way to one.
@@ -195,7 +198,7 @@ pub(crate) fn start(
     let host = facts.hostname.clone();
     let Destination { keeper, resume, delivered, room, backlog } = destination;
     let last = resume.last_batch.map_or(0, |(id, _)| id);
-    let recorder = Recorder::new(Setup {
+    let mut recorder = Recorder::new(Setup {
         resume,
         host: facts,
         run: Time::now(),
@@ -204,6 +207,7 @@ pub(crate) fn start(
         clock_offset: clock::offset(),
         hosts_file: Some("/etc/hosts".into()),
     });
+    recorder.protect(plan.own.protected());
     let (choice, ring, policy) = (plan.choice, plan.ring, plan.policy.clone());
     let sensor::Started { sensor, surroundings, consumer, name } =
         launcher.launch(move || sensor::start(choice, ring, &policy))??;
@@ -219,6 +223,7 @@ pub(crate) fn start(
         meters: Arc::clone(&meters),
         asks: asked,
         heard,
+        room_left: plan.own.room(),
         memory_limit: plan.memory_limit,
         last,
         progress: Progress::default(),

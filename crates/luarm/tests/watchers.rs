@@ -106,7 +106,7 @@ fn a_question_that_a_killed_recorder_left_open_is_ended_by_the_next() {
 
     // Nobody takes it down now: it is answered, and that is said.
     let (_, output) = asked(data, "sql", &["--format", "csv", "-e", "select 5 as five"]);
-    assert_eq!(String::from_utf8(output.stdout.clone()).unwrap().trim(), "five\r\n5");
+    assert_eq!(String::from_utf8(output.stdout.clone()).unwrap().trim(), "five\n5");
     let said = complaint(&output);
     assert!(said.contains("what is asked is not recorded in queryinfo: no recorder is running"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");

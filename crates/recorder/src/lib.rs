@@ -17,6 +17,7 @@ mod identity;
 mod ledger;
 mod names;
 mod process;
+mod protection;
 mod question;
 mod session;
 mod start;
@@ -40,12 +41,14 @@ use crate::{
     ledger::Ledger,
     names::Names,
     process::Processes,
+    protection::Protection,
     question::Questions,
     session::{Met, Sessions},
 };
 pub use crate::{
     draft::Worth,
     names::dns,
+    protection::{Place, Protected, Role},
     question::{Answered, Asker, Question},
     users::{SystemUsers, Users},
 };
@@ -109,6 +112,7 @@ pub struct Recorder {
     sessions: Sessions,
     coverage: Intervals,
     questions: Questions,
+    protection: Protection,
     ledger: Ledger,
     reached: Option<BootNs>,
     observations: u64,
@@ -123,7 +127,9 @@ impl Recorder {
     /// Takes one observation.
     pub fn observe(&mut self, observation: Observation) {
         self.observations += 1;
-        let Self { ctx, processes, endpoints, names, files, conditions, sessions, coverage, .. } = self;
+        let Self {
+            ctx, processes, endpoints, names, files, conditions, sessions, coverage, protection, ..
+        } = self;
         match observation {
             Observation::Fork { at, task } => {
                 happened(ctx, at);
@@ -160,7 +166,8 @@ impl Recorder {
             }
             Observation::Privilege(privilege) => {
                 happened(ctx, privilege.at);
-                processes.privilege(ctx, &privilege);
+                let row = processes.privilege(ctx, &privilege);
+                protection.privilege(ctx, &privilege, row);
             }
             Observation::Endpoint(endpoint) => {
                 ctx.clock.advance(endpoint.at);
@@ -178,7 +185,8 @@ impl Recorder {
             Observation::ImageDigest(digest) => digest::digested(ctx, &digest),
             Observation::File(access) => {
                 happened(ctx, access.at);
-                files.done(ctx, processes, &access);
+                let row = files.done(ctx, processes, &access);
+                protection.file(ctx, &access, row);
             }
             Observation::ContentDigest(digest) => files.digested(ctx, &digest),
             Observation::FileLasts(id) => files.lasts(ctx, id),
@@ -291,6 +299,16 @@ impl Recorder {
         until: Time,
     ) {
         ledger::loss(&mut self.ctx, (class, cause), count, from, until);
+    }
+
+    /// Says what is the recorder's own: what is aimed at it becomes rows of `alertinfo`.
+    pub fn protect(&mut self, own: Protected) {
+        self.protection.protect(own);
+    }
+
+    /// Tells that less room than `bound` bytes is left where the data are.
+    pub fn is_short_of_room(&mut self, now: BootNs, path: &str, free: u64, bound: u64) {
+        self.protection.disk(&mut self.ctx, now, path, (free, bound));
     }
 
     /// Takes a question that somebody asks of what is recorded, told when everything that happened before it was taken, so that it is known what asks. `ticket`

@@ -23,6 +23,7 @@ use crate::{
     ledger::Ledger,
     names::Names,
     process::{Processes, plain_end},
+    protection::Protection,
     question::Questions,
     session::Sessions,
 };
@@ -76,6 +77,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         sessions: Sessions::new(base, gap, &resume.conditions),
         coverage,
         questions,
+        protection: Protection::new(),
         ledger,
         ctx,
         reached: None,

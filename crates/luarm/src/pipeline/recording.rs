@@ -17,7 +17,7 @@ use super::{
     backlog::{Backlog, Point},
     meters::Meters,
 };
-use crate::size::Size;
+use crate::{own::RoomLeft, size::Size};
 
 /// A batch is made when this many rows wait,
 const BATCH_ROWS: usize = 4096;
@@ -85,6 +85,8 @@ pub(super) struct Recording {
     pub asks: mpsc::Receiver<Ask>,
     /// Questions that are asked of what is recorded, and their ends.
     pub heard: mpsc::Receiver<Heard>,
+    /// The file system of what is kept.
+    pub room_left: RoomLeft,
     /// Bytes of rows that may wait, here and in the queue to the store.
     pub memory_limit: usize,
     /// Number of the last batch that was made.
@@ -133,6 +135,14 @@ impl Recording {
                 second = Instant::now();
                 self.recorder.set_clock(clock::offset());
                 self.tell_refused();
+                if let Some(left) = self.room_left.look() {
+                    self.recorder.is_short_of_room(
+                        clock::now(),
+                        &self.room_left.path(),
+                        left,
+                        self.room_left.bound,
+                    );
+                }
                 self.meters.sample();
             }
             self.recorder.tick(clock::now());

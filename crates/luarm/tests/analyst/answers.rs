@@ -34,9 +34,14 @@ fn untimed(output: &Output) -> String {
 
 fn same(scene: &Scene, arguments: &[&str]) -> String {
     let (far, near) = (scene.far("sql", arguments), scene.near("sql", arguments));
+    // No recorder can be told of what is asked near.
+    let own = complaint(&near)
+        .lines()
+        .filter(|line| !line.contains("not recorded in queryinfo"))
+        .fold(String::new(), |said, line| said + line + "\n");
     assert_eq!(
         (complaint(&far), far.status.code(), untimed(&far)),
-        (complaint(&near), near.status.code(), untimed(&near)),
+        (own, near.status.code(), untimed(&near)),
         "{arguments:?}"
     );
     untimed(&far)

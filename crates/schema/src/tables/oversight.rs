@@ -37,7 +37,7 @@ table! {
         address: Option<String>,
         /// SHA-256 of the analyst's certificate.
         certificate: Option<String>,
-        /// The host that the tables were limited to, as it was named; NULL for none.
+        /// The host that the tables were limited to, by its name or machine id; NULL for none.
         limitedto: Option<String>,
         /// The statement: its first 65536 bytes.
         statement: String,
