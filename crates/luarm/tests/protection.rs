@@ -57,7 +57,7 @@ fn alerts(recording: &Recording, kind: &str, evidence: &str) -> Vec<Row> {
 #[test]
 fn signals_to_the_recorder_are_alerts_whoever_sends_them() {
     let directory = tempfile::tempdir().unwrap();
-    let Some(recording) = recorder(directory.path(), &[]) else { return };
+    let Some(mut recording) = recorder(directory.path(), &[]) else { return };
     let pid = recording.pid();
     // Root's, as the recorder is: no signal across users.
     shell(&format!("/bin/kill -STOP {pid}; /bin/kill -CONT {pid}; exec 3>&1; /bin/kill -0 {pid}"));
@@ -90,7 +90,7 @@ fn signals_to_the_recorder_are_alerts_whoever_sends_them() {
     // What stops it in an orderly way is told by its last words.
     let data = directory.path().to_owned();
     shell(&format!("/bin/kill -TERM {pid}"));
-    assert!(recording.stop().success());
+    assert!(recording.wait().success());
     let query = "SELECT count(*) FROM alertinfo WHERE kind = 'signal' AND severity = 'notice' AND summary LIKE 'SIGTERM%' AND application = 'kill'";
     assert_eq!(support::count(&data, query), 1);
 }
@@ -102,7 +102,10 @@ fn who_reaches_into_the_recorder_is_an_alert() {
     let pid = recording.pid().to_string();
     if cfg!(target_arch = "x86_64") {
         // ptrace(PTRACE_SEIZE), and process_vm_readv of nothing that is there.
-        perl("my $r = syscall(101, 0x4206, $ARGV[0]+0, 0, 0); die $! if $r < 0; syscall(101, 17, $ARGV[0]+0, 0, 0);", &[&pid]);
+        perl(
+            "my $r = syscall(101, 0x4206, $ARGV[0]+0, 0, 0); die $! if $r < 0; syscall(101, 17, $ARGV[0]+0, 0, 0);",
+            &[&pid],
+        );
         let rows = alerts(&recording, "trace", "privinfo");
         assert!(
             rows.iter().any(|row| text(row, "operation") == "ptrace"
@@ -120,7 +123,8 @@ fn objects(pid: u32) -> Vec<(u32, u32)> {
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap() {
         let text = fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
         // A link tells its program as well.
-        let of = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u32>().ok());
+        let of =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u32>().ok());
         let named = [(30, of("link_id:")), (14, of("map_id:")), (13, of("prog_id:"))];
         if let Some((command, Some(id))) = named.into_iter().find(|(_, id)| id.is_some()) {
             found.insert((command, id));
@@ -146,7 +150,8 @@ fn who_gets_hold_of_the_sensors_programs_is_an_alert() {
     );
     assert_eq!(taken.parse(), Ok(own.len()));
     recording.sync();
-    let told = recording.sql("SELECT detail FROM privinfo WHERE operation = 'bpf-open' AND application = 'perl'");
+    let told =
+        recording.sql("SELECT detail FROM privinfo WHERE operation = 'bpf-open' AND application = 'perl'");
     let told: BTreeSet<String> = told.iter().map(|row| text(row, "detail").to_owned()).collect();
     let wanted = own.iter().map(|(command, id)| match command {
         13 => format!("program id {id}"),

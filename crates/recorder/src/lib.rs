@@ -186,7 +186,7 @@ impl Recorder {
             Observation::File(access) => {
                 happened(ctx, access.at);
                 let row = files.done(ctx, processes, &access);
-                protection.file(ctx, &access, row);
+                protection.file(ctx, processes, &access, row);
             }
             Observation::ContentDigest(digest) => files.digested(ctx, &digest),
             Observation::FileLasts(id) => files.lasts(ctx, id),

@@ -6,7 +6,7 @@ use luarm_sensor::{
     observation::{Actor, FileAccess, FileOperation, Privilege},
 };
 
-use crate::{bounded::Generations, context::Context};
+use crate::{bounded::Generations, context::Context, process::Processes};
 
 /// The same from the same image is one alert for so long; its evidence is told each time.
 const AGAIN: BootNs = 60_000_000_000;
@@ -130,6 +130,7 @@ impl Protection {
     pub(crate) fn file(
         &mut self,
         ctx: &mut Context,
+        processes: &Processes,
         access: &FileAccess,
         (fileaccessid, psentity): (i64, i64),
     ) {
@@ -137,6 +138,9 @@ impl Protection {
             return;
         }
         let Some(what) = self.touched(ctx, access) else { return };
+        if self.is_asking(processes, access) {
+            return;
+        }
         let path = escape(&access.path.path);
         let done = verb(access.operation);
         let (mut summary, mut severity, kind) = match what {
@@ -166,6 +170,16 @@ impl Protection {
             bound >> 20
         );
         self.raise(ctx, Alert { at, kind: "disk", severity, summary, evidence: None, actor: None });
+    }
+
+    /// Whether it is luarm itself that reads: whoever only reads a database of SQLite makes and owns its companions.
+    fn is_asking(&self, processes: &Processes, access: &FileAccess) -> bool {
+        let companion = [&b"-wal"[..], b"-shm"].iter().any(|tail| access.path.path.ends_with(tail));
+        let program = self.own.places.iter().find(|place| place.role == Role::Program);
+        let file = program.and_then(|program| program.file);
+        let plain =
+            matches!(access.operation, FileOperation::Open | FileOperation::Create | FileOperation::Chown);
+        companion && plain && file.is_some() && processes.image_file(access.actor.image) == file
     }
 
     /// What of the recorder's is touched.
@@ -264,11 +278,7 @@ fn signal(name: &[u8]) -> Severity {
 fn changes(access: &FileAccess) -> bool {
     match access.operation {
         FileOperation::Map => false,
-        // Whoever only reads a database of SQLite takes its locks in that file.
-        FileOperation::Open | FileOperation::Create => {
-            (access.writes || access.operation == FileOperation::Create)
-                && !access.path.path.ends_with(b"-shm")
-        }
+        FileOperation::Open => access.writes,
         _ => true,
     }
 }

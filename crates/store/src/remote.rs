@@ -12,6 +12,7 @@ mod failure;
 pub(crate) mod grants;
 pub(crate) mod guard;
 mod lease;
+pub(crate) mod noting;
 mod places;
 mod placing;
 mod registry;

@@ -57,10 +57,10 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         Answering::Store(located) => Some(Witness::new(&located.data, &located.store)),
         Answering::Server(..) => None,
     };
-    let told = witness.and_then(|mut witness| witness.ask("status", None, "luarm status"));
+    let told = witness.and_then(|mut witness| witness.ask(&mut *source, ("status", None), "luarm status"));
     let result = report.store(&mut *source, patience);
     let ended = result.as_ref().map_err(|error| QueryError::Statement(format!("{error:#}")));
-    witness::ended(told, &ended, report.0.len() as u64);
+    witness::ended(&mut *source, told, &ended, report.0.len() as u64);
     result?;
     report.print(format)?;
     Ok(ExitCode::SUCCESS)
