@@ -34,8 +34,11 @@ use std::{
     time::Duration,
 };
 
-use luarm_schema::Time;
-use luarm_store::{Registry, Scope, StoreUrl, analyst_id};
+use luarm_schema::{
+    Time,
+    tables::{QueryInfo, QueryInfoEnd},
+};
+use luarm_store::{Asked, Registry, Scope, StoreUrl, analyst_id};
 use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
 use tonic::transport::Server as Grpc;
 
@@ -96,6 +99,29 @@ pub struct Server {
     places: Arc<Places>,
     store: StoreUrl,
     overdue: Duration,
+    backend: Arc<Backend>,
+}
+
+/// Writes down questions to a server's store. Both calls block.
+#[derive(Clone)]
+pub struct Scribe(Arc<Backend>);
+
+impl Scribe {
+    /// Writes a question down before it is answered; `host` is the one that is asked about. An error says why it cannot be.
+    pub fn begin(&self, host: Option<&str>, question: QueryInfo) -> Result<Asked, String> {
+        self.0.ask(host, question).map_err(|refusal| refusal.inside.unwrap_or(refusal.message))
+    }
+
+    /// Writes down how it ended.
+    pub fn end(&self, asked: Asked, end: &QueryInfoEnd) -> Result<(), String> {
+        self.0.answered(asked, end).map_err(|refusal| refusal.inside.unwrap_or(refusal.message))
+    }
+}
+
+impl std::fmt::Debug for Scribe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scribe")
+    }
 }
 
 impl Server {
@@ -125,7 +151,7 @@ impl Server {
             let _inside = runtime.enter();
             accept::start(listener, tls, (Arc::clone(&refusals), Arc::clone(&places)), stopping.clone())
         };
-        runtime.spawn(renew_own(backend, own));
+        runtime.spawn(renew_own(Arc::clone(&backend), own));
         let mut stopped = stopping;
         let serving = Grpc::builder()
             .initial_stream_window_size(WINDOW)
@@ -149,12 +175,17 @@ impl Server {
             });
         let serving = runtime.spawn(serving);
         let (store, overdue) = (config.store.clone(), config.overdue);
-        Ok(Server { runtime, address, stop, serving, refusals, tally, places, store, overdue })
+        Ok(Server { runtime, address, stop, serving, refusals, tally, places, store, overdue, backend })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What writes down questions to its store that come by another way.
+    pub fn scribe(&self) -> Scribe {
+        Scribe(Arc::clone(&self.backend))
     }
 
     /// What it refused.

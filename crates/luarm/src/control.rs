@@ -9,6 +9,7 @@
 //! Anything else is answered `error MESSAGE`.
 
 mod client;
+mod desk;
 mod question;
 mod server;
 
@@ -16,9 +17,13 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     client::{ControlError, Told, question, status, sync},
+    desk::attend,
     question::{Asked, Ended, How},
     server::{Identity, Instance, resident, serve, settle},
 };
+
+/// The name of the socket of a server, beside its authority.
+const DESK: &str = "luarm.sock";
 
 /// How a running recorder is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -137,3 +137,29 @@ fn a_recorder_takes_no_questions_to_another_store_nor_from_others() {
     assert!(output.status.success() && complaint(&output).is_empty(), "{}", complaint(&output));
     question(&recording, "select 2 as two");
 }
+
+#[test]
+fn a_server_takes_down_what_is_asked_of_its_store_on_its_machine() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = support::link::Site::new(directory.path());
+    let server = site.serve(&[]);
+    let (data, store) = (site.data(), site.store());
+    let (pid, output) = asked(&data, "sql", &["--store", &store, "-e", "select 3 as three"]);
+    assert!(output.status.success() && complaint(&output).is_empty(), "{}", complaint(&output));
+    let (_, output) = asked(&data, "sql", &["--store", &store, "-e", "select nosuch"]);
+    assert!(!output.status.success());
+    let rows = site.sql("SELECT * FROM queryinfo ORDER BY queryid");
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            assert_eq!((text(row, "door"), row["batch"].as_i64()), ("data", Some(0)), "{row:?}");
+            assert_eq!(row["uid"].as_u64(), Some(rustix::process::geteuid().as_raw().into()));
+            (text(row, "statement"), text(row, "ended"), row["answerrows"].as_i64())
+        })
+        .collect();
+    assert_eq!(told, [("select 3 as three", "answered", Some(1)), ("select nosuch", "failed", Some(0))]);
+    assert_eq!(rows[0]["pid"].as_u64(), Some(pid.into()));
+    assert!(server.stop().success());
+    let (_, output) = asked(&data, "sql", &["--store", &store, "-e", "select 4 as four"]);
+    assert!(output.status.success() && complaint(&output).contains("not recorded"), "{}", complaint(&output));
+}

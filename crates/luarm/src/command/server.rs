@@ -22,7 +22,7 @@ use super::run::catch_signals;
 use crate::{
     cli::Place,
     config::{Config, HostStore, Lifetime, Queries, Unrecorded},
-    log,
+    control, log,
     metrics::{self, Address},
     pipeline::Event,
     service,
@@ -163,6 +163,7 @@ fn serve(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
         overdue: options.overdue.or(config.overdue).map_or(OVERDUE, |time| time.0),
     })?;
     let monitor = server.monitor()?;
+    let _desk = control::attend(&located.data, located.store.to_string(), server.scribe())?;
     let address = options.metrics.as_ref().or(config.metrics.as_ref());
     let _metrics = metrics::serve(address, Arc::clone(&monitor) as _)?;
     server::remember_store(&located.data, &located.store)?;

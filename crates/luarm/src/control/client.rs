@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Asked, Ended, Vitals};
+use luarm_link::authority;
+
+use super::{Asked, DESK, Ended, Vitals};
 use crate::data_dir;
 
 /// An answer is one line of at most this many bytes.
@@ -59,7 +61,12 @@ impl Told {
 
 /// Tells the recorder of a question to the store that it writes.
 pub(crate) fn question(data: &Path, asked: &Asked) -> Result<Told, ControlError> {
-    let mut stream = connect(data, Duration::ZERO)?;
+    let desk = authority::directory(data).join(DESK);
+    let mut stream = match connect(data, &data_dir::socket(data), Duration::ZERO) {
+        // A server takes what is asked of its store, where no recorder does.
+        Err(ControlError::NotRunning { data }) => connect(&data, &desk, Duration::ZERO)?,
+        other => other?,
+    };
     let broken = |source| ControlError::Broken { data: data.to_owned(), source };
     say(&mut stream, "question", asked).map_err(broken)?;
     match line(&stream).map_err(broken)?.as_str() {
@@ -88,8 +95,8 @@ fn line(stream: &UnixStream) -> io::Result<String> {
     }
 }
 
-fn connect(data: &Path, patience: Duration) -> Result<UnixStream, ControlError> {
-    let stream = UnixStream::connect(data_dir::socket(data)).map_err(|source| match source.kind() {
+fn connect(data: &Path, socket: &Path, patience: Duration) -> Result<UnixStream, ControlError> {
+    let stream = UnixStream::connect(socket).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             ControlError::NotRunning { data: data.to_owned() }
         }
@@ -102,7 +109,7 @@ fn connect(data: &Path, patience: Duration) -> Result<UnixStream, ControlError> 
 }
 
 fn ask(data: &Path, question: &str, patience: Duration) -> Result<String, ControlError> {
-    let mut stream = connect(data, patience)?;
+    let mut stream = connect(data, &data_dir::socket(data), patience)?;
     let broken = |source| ControlError::Broken { data: data.to_owned(), source };
     match stream.write_all(format!("{question}\n").as_bytes()) {
         // It may have answered before it was asked: that it has too many to answer to.

@@ -37,14 +37,14 @@ use crate::{
 
 const MOST_CONNECTIONS: usize = 16;
 /// Questions to the store that have no end yet.
-const MOST_QUESTIONS: usize = 64;
+pub(super) const MOST_QUESTIONS: usize = 64;
 /// A statement may be told by six bytes for each of its own.
-const LONGEST_LINE: u64 = 6 * statement::MOST as u64 + (16 << 10);
+pub(super) const LONGEST_LINE: u64 = 6 * statement::MOST as u64 + (16 << 10);
 /// For the question to arrive, and for the answer to be taken.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_SYNC: Duration = Duration::from_secs(86_400);
 /// How often a sensor is asked to deliver, while it has not.
-const AGAIN: Duration = Duration::from_millis(50);
+pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
 /// A running recorder, for those who ask how it is.
 pub(crate) struct Instance {
@@ -70,6 +70,13 @@ pub(crate) struct Identity {
 /// Takes the socket away when the recorder ends.
 pub(crate) struct Server {
     path: PathBuf,
+}
+
+impl Server {
+    /// Of a socket there.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
 }
 
 impl Drop for Server {
@@ -133,7 +140,7 @@ fn accept(listener: &UnixListener, room: &Arc<Room>) {
     }
 }
 
-fn answer(mut stream: &UnixStream, reply: &str) {
+pub(super) fn answer(mut stream: &UnixStream, reply: &str) {
     // Whoever asked may be gone.
     let _ = stream
         .set_write_timeout(Some(PATIENCE))
@@ -143,9 +150,7 @@ fn answer(mut stream: &UnixStream, reply: &str) {
 fn converse(stream: &UnixStream, room: &Room) -> io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let peer = socket_peercred(stream)?;
-    if !peer.uid.is_root() && peer.uid != geteuid() {
-        return Err(io::Error::other("only root and the recorder's own user may ask"));
-    }
+    may_ask(&peer)?;
     let mut reader = BufReader::new(stream);
     let mut question = String::new();
     (&mut reader).take(LONGEST_LINE).read_line(&mut question)?;
@@ -165,8 +170,16 @@ fn converse(stream: &UnixStream, room: &Room) -> io::Result<String> {
     }
 }
 
+/// Whether whoever is at the other end may ask at all.
+pub(super) fn may_ask(peer: &UCred) -> io::Result<()> {
+    if peer.uid.is_root() || peer.uid == geteuid() {
+        return Ok(());
+    }
+    Err(io::Error::other("only root and the recorder's own user may ask"))
+}
+
 /// Who is at the other end, as the kernel tells it: the process that connected.
-fn asker(peer: &UCred) -> Asker {
+pub(super) fn asker(peer: &UCred) -> Asker {
     let pid = peer.pid.as_raw_nonzero().get().unsigned_abs();
     let process = proc::Reader::open(Path::new("/")).ok().and_then(|reader| reader.process(pid));
     let stat = process.as_ref().and_then(|process| process.stat());
@@ -234,7 +247,7 @@ fn take(probe: &Probe, ticket: u64, question: Question) -> io::Result<()> {
 }
 
 /// Says that the question is the recorder's, and waits for how it ended.
-fn ending(reader: &mut BufReader<&UnixStream>) -> io::Result<Answered> {
+pub(super) fn ending(reader: &mut BufReader<&UnixStream>) -> io::Result<Answered> {
     answer(reader.get_ref(), "ok");
     reader.get_ref().set_read_timeout(None)?;
     let mut line = String::new();
@@ -248,12 +261,12 @@ fn ending(reader: &mut BufReader<&UnixStream>) -> io::Result<Answered> {
 }
 
 /// A kind of question that is known here.
-fn word(kind: &str) -> Word {
+pub(super) fn word(kind: &str) -> Word {
     Word::Borrowed(if kind == "status" { "status" } else { "sql" })
 }
 
 /// Whether both are the same store. A file's path may be spelled in several ways.
-fn is_same(asked: &str, own: &str) -> bool {
+pub(super) fn is_same(asked: &str, own: &str) -> bool {
     let file = |url: &str| url.strip_prefix("sqlite:").and_then(|path| fs::canonicalize(path).ok());
     asked == own || file(asked).is_some_and(|asked| file(own) == Some(asked))
 }

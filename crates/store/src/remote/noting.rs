@@ -105,11 +105,14 @@ fn insert(dialect: Dialect) -> String {
 }
 
 fn mysql() -> Vec<String> {
-    let text = "text CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+    let text = "text CHARACTER SET utf8mb4";
+    // That of the tables, as each of the two engines calls it.
+    let bytes = "COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */";
     // The name may have an @ in it, the address has none.
     let who = "left(user(), char_length(user()) - char_length(substring_index(user(), '@', -1)) - 1)";
-    let about =
-        "SELECT coalesce(min(host), 0) INTO about FROM luarmhost WHERE name = limited OR machineid = limited";
+    let about = format!(
+        "SELECT coalesce(min(host), 0) INTO about FROM luarmhost WHERE name = limited {bytes} OR machineid = limited {bytes}"
+    );
     vec![
         format!(
             "CREATE PROCEDURE note_question(IN sort varchar(16) CHARACTER SET utf8mb4, IN limited {text}, IN said medium{text}, IN many bigint, \
@@ -134,9 +137,11 @@ END",
              SQL SECURITY DEFINER MODIFIES SQL DATA\n\
 BEGIN\n\
 DECLARE about int DEFAULT 0;\n\
+DECLARE who {text};\n\
+SET who = {who};\n\
 {about};\n\
 UPDATE queryinfo SET destroyed = utc_timestamp(6), ended = CASE WHEN how IN ({ENDS}) THEN how ELSE 'failed' END, answerrows = many, error = left(said, 4096), \
-dbatch = 0 WHERE host = about AND queryid = number AND batch = 0 AND door = 'store' AND username = {who} AND destroyed IS NULL;\n\
+dbatch = 0 WHERE host = about AND queryid = number AND batch = 0 AND door = 'store' AND username = who {bytes} AND destroyed IS NULL;\n\
 END"
         ),
     ]
