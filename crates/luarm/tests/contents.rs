@@ -456,7 +456,10 @@ impl Drop for Mirror {
 
 /// A rule of kernel audit that matches nothing, while this lives. With any rule loaded, the kernel asks at the end of each walk along a path for the
 /// file's capabilities.
-struct AuditRule;
+struct AuditRule {
+    /// Audit was on before.
+    on: bool,
+}
 
 /// By a user whom nobody is.
 const NOTHING: [&str; 7] = ["always,exit", "-F", "arch=b64", "-S", "openat2", "-F", "uid=4000000123"];
@@ -465,15 +468,25 @@ impl AuditRule {
     fn new() -> Option<Self> {
         let loaded = Command::new("auditctl").arg("-a").args(NOTHING).output();
         if loaded.is_ok_and(|output| output.status.success()) {
-            return Some(Self);
+            let state = Command::new("auditctl").arg("-s").output().unwrap();
+            let rule = Self { on: !String::from_utf8_lossy(&state.stdout).contains("enabled 0") };
+            assert!(rule.on || Self::switch("1"), "audit is off and cannot be switched on");
+            return Some(rule);
         }
         skip("needs auditctl, and a kernel with audit");
         None
+    }
+
+    fn switch(to: &str) -> bool {
+        Command::new("auditctl").args(["-e", to]).output().is_ok_and(|output| output.status.success())
     }
 }
 
 impl Drop for AuditRule {
     fn drop(&mut self) {
+        if !self.on {
+            Self::switch("0");
+        }
         let _ = Command::new("auditctl").arg("-d").args(NOTHING).output();
     }
 }
