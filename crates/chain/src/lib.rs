@@ -8,15 +8,18 @@
 //!
 //! Nothing here knows a database or a network.
 
+mod head;
 mod keys;
 pub mod link;
 mod manifest;
 mod receipt;
 mod sealer;
+pub mod verify;
 
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 
 pub use self::{
+    head::{Head, HeadError},
     keys::{KeyError, KeyFile},
     manifest::{Leaf, Manifest, ManifestError, Part, Stored},
     receipt::{Receipt, Refusals},
