@@ -11,6 +11,7 @@
 mod keys;
 pub mod link;
 mod manifest;
+mod notary;
 mod receipt;
 mod sealer;
 
@@ -19,6 +20,7 @@ pub use ed25519_dalek::{SigningKey, VerifyingKey};
 pub use self::{
     keys::{KeyError, KeyFile},
     manifest::{Leaf, Manifest, ManifestError, Part, Stored},
+    notary::Notary,
     receipt::{Receipt, Refusals},
     sealer::{Chain, Sealer},
 };
