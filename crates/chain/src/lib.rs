@@ -8,16 +8,19 @@
 //!
 //! Nothing here knows a database or a network.
 
+mod head;
 mod keys;
 pub mod link;
 mod manifest;
 mod notary;
 mod receipt;
 mod sealer;
+pub mod verify;
 
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 
 pub use self::{
+    head::{Head, HeadError},
     keys::{KeyError, KeyFile},
     manifest::{Leaf, Manifest, ManifestError, Part, Stored},
     notary::Notary,

@@ -1,6 +1,9 @@
 //! What a batch created and ended, row by row.
 
-use luarm_schema::{Batch, End, Row, Sink, Value, canonical::Canonical};
+use luarm_schema::{
+    Batch, End, Row, Sink, Value,
+    canonical::{Canonical, md5sum},
+};
 use sha2::{Digest, Sha256 as Hasher};
 
 use crate::Sha256;
@@ -30,7 +33,7 @@ pub enum Part {
 impl Part {
     const ALL: [Part; 3] = [Part::Begin, Part::Whole, Part::End];
 
-    fn tag(self) -> u8 {
+    pub(crate) fn tag(self) -> u8 {
         match self {
             Part::Begin => b'b',
             Part::Whole => b'w',
@@ -333,14 +336,31 @@ impl Stored {
         self.0.end.clear();
     }
 
-    /// Takes the values of its `Begin` columns, in order; instants as [`Value::Time`].
-    pub fn begin(&mut self) -> &mut impl Sink {
-        &mut self.0.begin
+    /// Takes the next value of its `Begin` columns, in order; instants as [`Value::Time`].
+    #[inline]
+    pub fn put_begin(&mut self, value: Value<'_>) {
+        self.0.begin.put(value);
     }
 
-    /// Takes the values of its `End` columns, in order.
-    pub fn end(&mut self) -> &mut impl Sink {
-        &mut self.0.end
+    /// Takes the next value of its `End` columns, in order.
+    #[inline]
+    pub fn put_end(&mut self, value: Value<'_>) {
+        self.0.end.put(value);
+    }
+
+    /// The `md5sum` of the row, of the values that it began with.
+    pub fn md5sum(&mut self) -> [u8; 32] {
+        let Trimmed { bytes, nulls } = &mut self.0.begin;
+        let length = bytes.0.len();
+        bytes.0.resize(length + *nulls, b'n');
+        let sum = md5sum(&bytes.0);
+        bytes.0.truncate(length);
+        sum
+    }
+
+    /// Whether the row has ended: an end has a value that is not NULL.
+    pub fn has_end(&self) -> bool {
+        !self.0.end.bytes().is_empty()
     }
 
     /// The leaf of the part.

@@ -70,25 +70,31 @@ impl Receipt {
         refused: &Refusals,
         received: Time,
     ) -> Self {
-        let signature = key.sign(&message((machine_id, batch, digest), refused, received)).to_bytes();
+        let refused = Hasher::digest(refused.encode()).into();
+        let signature = key.sign(&message((machine_id, batch, digest), &refused, received)).to_bytes();
         Receipt { received, signature }
     }
 
     /// Whether it is the signature of that key.
     pub fn is_by(&self, key: &VerifyingKey, of: (&str, i64, &Sha256), refused: &Refusals) -> bool {
+        self.is_by_digest(key, of, &Hasher::digest(refused.encode()).into())
+    }
+
+    /// The same, where only the SHA-256 of the refusals is at hand.
+    pub(crate) fn is_by_digest(&self, key: &VerifyingKey, of: (&str, i64, &Sha256), refused: &Sha256) -> bool {
         let signature = Signature::from_bytes(&self.signature);
         key.verify_strict(&message(of, refused, self.received), &signature).is_ok()
     }
 }
 
-fn message((machine_id, batch, digest): (&str, i64, &Sha256), refused: &Refusals, received: Time) -> Vec<u8> {
+fn message((machine_id, batch, digest): (&str, i64, &Sha256), refused: &Sha256, received: Time) -> Vec<u8> {
     let mut out = b"luarm receipt 1\0".to_vec();
     out.extend((machine_id.len() as u64).to_be_bytes());
     out.extend(machine_id.as_bytes());
     out.extend(batch.to_be_bytes());
     out.extend(digest);
     out.extend(received.0.to_be_bytes());
-    out.extend(Hasher::digest(refused.encode()));
+    out.extend(refused);
     out
 }
 

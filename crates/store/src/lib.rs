@@ -7,9 +7,11 @@
 //! - [`Ledger`] does so for many hosts: a server's way in. [`Registry`] knows which hosts may.
 //! - [`Spool`] keeps an agent's batches until its server has them.
 //! - [`Reader`] answers queries and cannot write, whatever the statement. [`Source`] is its face, which a server far away may have as well.
+//! - [`Evidence`] reads all of it again, to be verified.
 //! - [`Owner`] makes accounts and views on a server, and drops what is older than it is to be kept.
 
 mod error;
+mod evidence;
 mod ledger;
 mod mysql;
 mod owner;
@@ -25,6 +27,7 @@ mod url;
 mod writer;
 
 pub use error::{QueryError, StoreError, Trouble};
+pub use evidence::Evidence;
 pub use ledger::Ledger;
 pub use owner::{Account, Dropped, Owner};
 pub use query::{Cell, Host, RowSink};

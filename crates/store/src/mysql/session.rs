@@ -301,7 +301,8 @@ fn datum(value: Value) -> Result<Datum, Failure> {
         Value::Double(x) => Datum::Real(x),
         Value::Date(..) => {
             let text = instant(&value, 6);
-            Datum::Time(Time::parse(&text).map_err(|e| Failure::trouble(Trouble::Other, e))?)
+            // MariaDB has instants that are none, as the day 0.
+            Time::parse(&text).map_or(Datum::Text(text), Datum::Time)
         }
         Value::Time(..) => Datum::Text(value.as_sql(true)),
         Value::Bytes(bytes) => Datum::Text(String::from_utf8_lossy(&bytes).into_owned()),
