@@ -12,6 +12,7 @@ mod head;
 mod keys;
 pub mod link;
 mod manifest;
+mod notary;
 mod receipt;
 mod sealer;
 pub mod verify;
@@ -22,6 +23,7 @@ pub use self::{
     head::{Head, HeadError},
     keys::{KeyError, KeyFile},
     manifest::{Leaf, Manifest, ManifestError, Part, Stored},
+    notary::Notary,
     receipt::{Receipt, Refusals},
     sealer::{Chain, Sealer},
 };

@@ -38,6 +38,15 @@ pub struct Tip {
     pub key: VerifyingKey,
 }
 
+impl Tip {
+    /// After the batch with that `batchinfo.digest` and `nextkey`; `None` if it was not sealed.
+    pub fn read(digest: Option<&str>, nextkey: Option<&str>) -> Option<Self> {
+        let key =
+            nextkey.and_then(decode).and_then(|bytes: [u8; 32]| VerifyingKey::from_bytes(&bytes).ok())?;
+        Some(Tip { digest: digest.and_then(decode)?, key })
+    }
+}
+
 /// What is wrong with a batch's place in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {

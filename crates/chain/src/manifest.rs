@@ -44,6 +44,11 @@ impl Part {
     fn of(tag: u8) -> Option<Self> {
         Part::ALL.into_iter().find(|part| part.tag() == tag)
     }
+
+    /// Which part of a row's life a batch holds that creates it.
+    pub fn of_row(row: &Row) -> Self {
+        if row.is_ended() && row.table().is_interval() { Part::Whole } else { Part::Begin }
+    }
 }
 
 /// The rows of one table of which a batch holds the same part.
@@ -76,8 +81,7 @@ impl Manifest {
             if let Row::BatchInfo(_) = row {
                 continue;
             }
-            let part = if row.is_ended() && row.table().is_interval() { Part::Whole } else { Part::Begin };
-            manifest.add(row.table().name, part, row.key(), leaves.row(row));
+            manifest.add(row.table().name, Part::of_row(row), row.key(), leaves.row(row));
         }
         for (key, end) in &batch.ends {
             manifest.add(end.table().name, Part::End, *key, leaves.end(*key, end));
@@ -137,7 +141,12 @@ impl Manifest {
 
     /// What the digest of the batch covers.
     pub fn root(&self) -> Sha256 {
-        Hasher::digest(self.encode()).into()
+        Self::root_of(&self.encode())
+    }
+
+    /// The [`root`](Self::root) of the manifest that these bytes are.
+    pub fn root_of(bytes: &[u8]) -> Sha256 {
+        Hasher::digest(bytes).into()
     }
 
     /// As bytes: a version; how many groups; then for each its table, its part, how many entries, and these: the key, as the difference to the one before it, and the

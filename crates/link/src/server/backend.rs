@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use luarm_chain::{Manifest, Notary};
 use luarm_schema::Time;
 use luarm_store::{Certified, Claim, HostIdentity, Ledger, Parcel, Registry, Scope, StoreUrl, analyst_id};
 use tonic::Code;
@@ -50,11 +51,18 @@ fn link(error: LinkError) -> Refusal {
 }
 
 impl Backend {
-    pub(super) fn open(config: &Config, authority: Authority, tally: Arc<Tally>) -> Result<Self, LinkError> {
+    pub(super) fn open(
+        config: &Config,
+        authority: Authority,
+        notary: &Notary,
+        tally: Arc<Tally>,
+    ) -> Result<Self, LinkError> {
         let writers = if matches!(config.store, StoreUrl::Sqlite(_)) { 1 } else { WRITERS };
         let mut ledgers = Vec::new();
         for _ in 0..writers {
-            ledgers.push(Mutex::new(Ledger::open(&config.store)?));
+            let mut ledger = Ledger::open(&config.store)?;
+            ledger.notarize(notary.clone());
+            ledgers.push(Mutex::new(ledger));
         }
         let mut registry = Registry::open(&config.store)?;
         pending::import(&config.data, &mut registry)?;
@@ -135,15 +143,28 @@ impl Backend {
     /// Stores what came over a connection with that certificate.
     pub(super) fn store(&self, fingerprint: &str, parcel: &Parcel) -> Result<Receipt, Refusal> {
         let host = self.host(fingerprint)?;
-        let batch = packed::unpack(parcel).map_err(|error| unpacking(&error))?;
+        let mut batch = packed::unpack(parcel).map_err(|error| unpacking(&error))?;
         examine::batch(&host, &batch)?;
-        let refused = self
+        batch.manifest = Manifest::of(&batch).encode();
+        if batch.manifest.len() > packed::MOST_MANIFEST {
+            let message = format!("batch {} has more rows and ends than a batch can have", batch.id);
+            return Err(Refusal::new("too-large", Code::ResourceExhausted, message));
+        }
+        let stored = self
             .ledger(&host.machine_id)
             .append(&HostIdentity::enrolled(&host.machine_id, &host.name), &batch)
             .map_err(|error| Refusal::store(&error))?;
         self.tally.stored(&host.name, batch.rows.len(), parcel.bytes.len());
+        if stored.restarted {
+            self.tally.restarted();
+            tracing::warn!(
+                "the chain of {} begins anew with batch {}: the host has lost its key, or somebody else goes on in its name; luarm verify shows it",
+                host.name,
+                batch.id
+            );
+        }
         let mut tables: Vec<RefusedRows> = Vec::new();
-        for row in refused {
+        for row in stored.refused {
             match tables.iter_mut().find(|t| t.table == row.table) {
                 Some(table) => table.count += 1,
                 None => tables.push(RefusedRows { table: row.table.to_owned(), count: 1 }),

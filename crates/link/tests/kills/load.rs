@@ -79,6 +79,10 @@ fn batch(id: i64) -> Batch {
         firstevent: Time(id),
         lastevent: Time(id),
         created: Time(id),
+        publickey: None,
+        nextkey: None,
+        digest: None,
+        signature: None,
         end: None,
     };
     batch.rows.push(entry.into());

@@ -213,6 +213,12 @@ impl Session for Mysql {
         Ok(self.conn.affected_rows())
     }
 
+    async fn put(&mut self, sql: &str, bytes: &[Option<&[u8]>]) -> Result<u64, Failure> {
+        let params: Vec<Value> = bytes.iter().map(|bytes| Value::from(*bytes)).collect();
+        self.conn.exec_drop(sql, params).await?;
+        Ok(self.conn.affected_rows())
+    }
+
     async fn load(&mut self, table: &'static TableDef, stream: Vec<u8>, rows: u64) -> Result<(), Failure> {
         self.load_stream(&LoadData::statement(table, STREAM), stream, rows).await
     }
