@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
-        atomic::{AtomicBool, Ordering},
+        atomic::Ordering,
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -142,18 +142,19 @@ fn watched(
         return work(&progress);
     }
     let (done, is_done) = mpsc::channel::<()>();
-    let shown = AtomicBool::new(false);
+    let watching = &progress;
     thread::scope(|scope| {
-        scope.spawn(|| {
+        scope.spawn(move || {
+            let (progress, mut is_shown) = (watching, false);
             while is_done.recv_timeout(Duration::from_millis(200)) == Err(RecvTimeoutError::Timeout) {
                 let (all, part) =
                     (progress.all.load(Ordering::Relaxed), progress.done.load(Ordering::Relaxed));
                 let rows = progress.rows.load(Ordering::Relaxed);
                 let filled = usize::try_from(part * 40 / all.max(1)).unwrap_or(40).min(40);
                 eprint!("\rverifying [{:<40}] {rows} rows ", "#".repeat(filled));
-                shown.store(true, Ordering::Relaxed);
+                is_shown = true;
             }
-            if shown.load(Ordering::Relaxed) {
+            if is_shown {
                 eprint!("\r\x1b[K");
             }
         });
