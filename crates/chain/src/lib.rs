@@ -9,6 +9,7 @@
 //! Nothing here knows a database or a network.
 
 mod head;
+mod heads;
 mod keys;
 pub mod link;
 mod manifest;
@@ -21,6 +22,7 @@ pub use ed25519_dalek::{SigningKey, VerifyingKey};
 
 pub use self::{
     head::{Head, HeadError},
+    heads::Heads,
     keys::{KeyError, KeyFile},
     manifest::{Leaf, Manifest, ManifestError, Part, Stored},
     notary::Notary,

@@ -148,7 +148,7 @@ impl History for Evidence {
         each: &mut dyn FnMut(StoredManifest<'_>),
     ) -> Result<(), Trouble> {
         let sql = "SELECT batch, manifest, refused FROM luarmproof WHERE host = ? AND batch BETWEEN ? AND ? ORDER BY batch";
-        let read = || {
+        let mut read = || {
             let mut statement = self.conn.prepare_cached(sql)?;
             let mut rows = statement.query((host, from, to))?;
             while let Some(row) = rows.next()? {
