@@ -16,6 +16,7 @@ mod manifest;
 mod notary;
 mod receipt;
 mod sealer;
+pub mod stub;
 pub mod verify;
 
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
