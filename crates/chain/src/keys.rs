@@ -83,6 +83,20 @@ impl KeyFile {
         Ok(keys)
     }
 
+    /// A batch that was kept for sure, and its digest, as the file knows them; `None` for a file without keys, and before the first batch. Opened only to be read.
+    pub fn witness(path: &Path) -> Result<Option<(i64, Sha256)>, KeyError> {
+        let wrong = |action| move |source| KeyError::File { action, path: path.to_owned(), source };
+        let file = File::open(path).map_err(wrong("open"))?;
+        let mut keys = KeyFile { file, path: path.to_owned() }.keys()?;
+        keys.sort_by_key(|key| key.batch);
+        // The later key was written before the batch in between was kept; the earlier one, before the batch before that.
+        let sure = match &keys[..] {
+            [earlier, later] if earlier.batch + 1 == later.batch => Some(earlier),
+            _ => None,
+        };
+        Ok(sure.filter(|key| key.batch > 1).map(|key| (key.batch - 1, key.previous)))
+    }
+
     /// Keeps the key, durably, over the one of two batches before.
     pub(crate) fn keep(&self, key: &Key) -> Result<(), KeyError> {
         let mut bytes = Zeroizing::new([0; PLACE]);

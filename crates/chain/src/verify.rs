@@ -28,7 +28,7 @@ use self::{
     ledger::{Listed, PROOF, Walk},
     retention::Stubs,
     rows::{Adder, Book, Reading, Said, Sieve},
-    spread::spread,
+    spread::{Pool, spread},
 };
 pub use self::{
     finding::{Change, Finding},
@@ -98,16 +98,17 @@ pub struct NoHost {
 }
 
 /// Verifies what a store holds. `open` gives a connection to it, in whichever thread.
-pub fn verify<H: History>(
+pub fn verify<H: History + Send>(
     open: &(dyn Fn() -> Result<H, Trouble> + Sync),
     options: &Options,
     progress: &Progress,
 ) -> Result<Report, Trouble> {
-    let mut history = open()?;
+    let pool = Pool::new(open);
+    let mut history = pool.take()?;
     let hosts = chosen(history.hosts()?, options)?;
     let only = options.host.as_ref().and(hosts.first()).map(|host| host.number);
     let mut verification = Verification {
-        open,
+        pool: &pool,
         options,
         progress,
         only,
@@ -116,6 +117,7 @@ pub fn verify<H: History>(
         books: HashMap::new(),
         listed: HashMap::new(),
         stubs: Stubs::default(),
+        portions: Vec::new(),
     };
     verification.ledgers(&hosts)?;
     verification.retention(&mut history)?;
@@ -150,7 +152,7 @@ fn chosen(mut hosts: Vec<HostFacts>, options: &Options) -> Result<Vec<HostFacts>
 }
 
 struct Verification<'a, H> {
-    open: &'a (dyn Fn() -> Result<H, Trouble> + Sync),
+    pool: &'a Pool<'a, H>,
     options: &'a Options,
     progress: &'a Progress,
     /// The one host that is verified, if it is one.
@@ -160,7 +162,12 @@ struct Verification<'a, H> {
     books: HashMap<i64, Book>,
     listed: HashMap<i64, Vec<Listed>>,
     stubs: Stubs,
+    /// The shares of all rows that manifests have.
+    portions: Vec<Portioned>,
 }
+
+/// A share of the rows of the table at that place.
+type Portioned = (usize, Portion);
 
 /// A share of the work.
 enum Work {
@@ -252,30 +259,29 @@ fn push<T>(all: &mut Vec<T>, one: T, untold: &mut u64) {
     }
 }
 
-impl<H: History> Verification<'_, H> {
+impl<H: History + Send> Verification<'_, H> {
     fn threads(&self) -> usize {
         self.options.threads.max(1)
     }
 
     fn ledgers(&mut self, hosts: &[HostFacts]) -> Result<(), Trouble> {
         self.progress.all.fetch_add(hosts.len() as u64, Ordering::Relaxed);
-        let walked =
-            spread(self.open, self.threads(), hosts, |history: &mut H, host, walks: &mut Vec<_>| {
-                let mut page = history.entries(host.number, i64::MIN)?;
-                let wanted = self.options.witnesses.iter().map(|witness| witness.batch).collect();
-                let mut walk = Walk::new(host, &self.options.keys, &page, wanted);
-                while let Some(last) = page.last().map(|entry| entry.batch) {
-                    page.iter().for_each(|entry| walk.take(entry));
-                    if last == i64::MAX {
-                        break;
-                    }
-                    page = history.entries(host.number, last)?;
+        let walked = spread(self.pool, self.threads(), hosts, |history: &mut H, host, walks: &mut Vec<_>| {
+            let mut page = history.entries(host.number, i64::MIN)?;
+            let wanted = self.options.witnesses.iter().map(|witness| witness.batch).collect();
+            let mut walk = Walk::new(host, &self.options.keys, &page, wanted);
+            while let Some(last) = page.last().map(|entry| entry.batch) {
+                page.iter().for_each(|entry| walk.take(entry));
+                if last == i64::MAX {
+                    break;
                 }
-                walk.finish();
-                self.progress.done.fetch_add(1, Ordering::Relaxed);
-                walks.push(walk);
-                Ok(())
-            })?;
+                page = history.entries(host.number, last)?;
+            }
+            walk.finish();
+            self.progress.done.fetch_add(1, Ordering::Relaxed);
+            walks.push(walk);
+            Ok(())
+        })?;
         let mut walks: Vec<Walk<'_>> = walked.into_iter().flatten().collect();
         walks.sort_by_key(|walk| walk.host().number);
         for walk in &mut walks {
@@ -300,21 +306,17 @@ impl<H: History> Verification<'_, H> {
         Ok(())
     }
 
-    /// The shares of all rows that manifests have.
-    fn portions(&self) -> Result<Vec<Work>, Trouble> {
+    fn divide(&mut self) -> Result<(), Trouble> {
         let tables: Vec<usize> = (0..TABLES.len()).filter(|table| rows::is_sealed(TABLES[*table])).collect();
-        let each = |history: &mut H, table: &usize, all: &mut Vec<Work>| {
+        let each = |history: &mut H, table: &usize, all: &mut Vec<Portioned>| {
             let portions = history.portions(TABLES[*table], self.only)?;
-            all.extend(portions.into_iter().map(|portion| Work::Rows(*table, portion)));
+            all.extend(portions.into_iter().map(|portion| (*table, portion)));
             Ok(())
         };
-        let mut all: Vec<Work> =
-            spread(self.open, self.threads(), &tables, each)?.into_iter().flatten().collect();
-        all.sort_by_key(|work| match work {
-            Work::Rows(table, portion) => (*table, portion.host, portion.from),
-            Work::Manifests(..) => (0, None, 0),
-        });
-        Ok(all)
+        let divided = spread(self.pool, self.threads(), &tables, each)?;
+        self.portions = divided.into_iter().flatten().collect();
+        self.portions.sort_by_key(|(table, portion)| (*table, portion.host, portion.from));
+        Ok(())
     }
 
     /// Takes every manifest and every row once.
@@ -327,9 +329,10 @@ impl<H: History> Verification<'_, H> {
                 }
             }
         }
-        work.extend(self.portions()?);
+        self.divide()?;
+        work.extend(self.portions.iter().map(|(table, portion)| Work::Rows(*table, *portion)));
         self.progress.all.fetch_add(work.len() as u64, Ordering::Relaxed);
-        let marks = spread(self.open, self.threads(), &work, |history: &mut H, work, marks: &mut Marks| {
+        let marks = spread(self.pool, self.threads(), &work, |history: &mut H, work, marks: &mut Marks| {
             match work {
                 Work::Manifests(host, from, to) => self.manifests(history, *host, *from, *to, marks)?,
                 Work::Rows(table, portion) => {
@@ -403,8 +406,7 @@ impl<H: History> Verification<'_, H> {
             if let Some((said_rows, said_ends)) = listed[place].counts
                 && (said_rows, said_ends) != (rows, ends)
             {
-                let detail =
-                    format!("it says {said_rows} rows and {said_ends} ends, and holds {rows} and {ends}");
+                let detail = format!("it says {said_rows} rows and {said_ends} ends, and holds {rows} and {ends}");
                 find(Change::CountWrong, detail);
             }
         })
@@ -422,8 +424,11 @@ impl<H: History> Verification<'_, H> {
         for (host, book) in &mut self.books {
             book.bounds = later.bounds(*host);
         }
-        let mut suspects: Vec<(i64, i64)> =
-            self.books.values().flat_map(|book| book.suspects().map(|batch| (book.host, batch))).collect();
+        let mut suspects: Vec<(i64, i64)> = self
+            .books
+            .values()
+            .flat_map(|book| book.suspects().map(|batch| (book.host, batch)))
+            .collect();
         suspects.sort_unstable();
         let (mut odds, mut missing) = (Vec::new(), Vec::new());
         let mut rest = suspects.as_slice();
@@ -458,24 +463,21 @@ impl<H: History> Verification<'_, H> {
     }
 
     fn look(&self, group: &Suspects, odds: &mut Vec<Odd>, untold: &mut u64) -> Result<(), Trouble> {
-        let work = self.portions()?;
-        self.progress.all.fetch_add(work.len() as u64, Ordering::Relaxed);
         type Gathered = (Vec<Odd>, u64);
-        let found =
-            spread(self.open, self.threads(), &work, |history: &mut H, work, gathered: &mut Gathered| {
-                if let Work::Rows(table, portion) = work {
-                    let mut reading = Reading::new(*table);
-                    history.rows(TABLES[*table], *portion, &mut |values| {
-                        let Some(said) = reading.take(values) else { return };
-                        let Some(book) = self.books.get(&said.host) else { return };
-                        exact::look(group, book, &reading, said, &mut |odd| {
-                            push(&mut gathered.0, odd, &mut gathered.1);
-                        });
-                    })?;
-                }
-                self.progress.done.fetch_add(1, Ordering::Relaxed);
-                Ok(())
+        self.progress.all.fetch_add(self.portions.len() as u64, Ordering::Relaxed);
+        let each = |history: &mut H, (table, portion): &Portioned, gathered: &mut Gathered| {
+            let mut reading = Reading::new(*table);
+            history.rows(TABLES[*table], *portion, &mut |values| {
+                let Some(said) = reading.take(values) else { return };
+                let Some(book) = self.books.get(&said.host) else { return };
+                exact::look(group, book, &reading, said, &mut |odd| {
+                    push(&mut gathered.0, odd, &mut gathered.1);
+                });
             })?;
+            self.progress.done.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        let found = spread(self.pool, self.threads(), &self.portions, each)?;
         for (some, more) in found {
             *untold += more;
             some.into_iter().for_each(|odd| push(odds, odd, untold));
@@ -544,8 +546,7 @@ impl<H: History> Verification<'_, H> {
             })?;
             for one in odds {
                 let table: &TableDef = TABLES[one.table];
-                let at =
-                    |known: &Manifest| exact::place(known, table.name, one.part, one.said.key, &one.leaf);
+                let at = |known: &Manifest| exact::place(known, table.name, one.part, one.said.key, &one.leaf);
                 if known.as_ref().and_then(at).is_none() {
                     explain::odd(one, "its batch does not know it with these values", found);
                 }

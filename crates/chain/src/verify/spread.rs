@@ -7,9 +7,30 @@ use std::sync::{
 
 use super::Trouble;
 
+/// Connections, opened when they are needed and used again.
+pub(super) struct Pool<'a, H> {
+    open: &'a (dyn Fn() -> Result<H, Trouble> + Sync),
+    idle: Mutex<Vec<H>>,
+}
+
+impl<'a, H> Pool<'a, H> {
+    pub(super) fn new(open: &'a (dyn Fn() -> Result<H, Trouble> + Sync)) -> Self {
+        Pool { open, idle: Mutex::new(Vec::new()) }
+    }
+
+    pub(super) fn take(&self) -> Result<H, Trouble> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.map_or_else(self.open, Ok)
+    }
+
+    pub(super) fn give(&self, history: H) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(history);
+    }
+}
+
 /// Does all the work in so many threads; gives what each of them has gathered. Ends early with the first trouble.
-pub(super) fn spread<'w, H, W: Sync, S: Default + Send>(
-    open: &(dyn Fn() -> Result<H, Trouble> + Sync),
+pub(super) fn spread<'w, H: Send, W: Sync, S: Default + Send>(
+    pool: &Pool<'_, H>,
     threads: usize,
     work: &'w [W],
     each: impl Fn(&mut H, &'w W, &mut S) -> Result<(), Trouble> + Sync,
@@ -26,9 +47,12 @@ pub(super) fn spread<'w, H, W: Sync, S: Default + Send>(
                 let Some(work) = work.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
                 let history = match &mut history {
                     Some(history) => history,
-                    None => history.insert(open()?),
+                    None => history.insert(pool.take()?),
                 };
                 each(history, work, &mut state)?;
+            }
+            if let Some(history) = history {
+                pool.give(history);
             }
             Ok(())
         };

@@ -59,7 +59,7 @@ impl<S: Session> Evidence<S> {
 
     /// The numbers of hosts in a table, each once.
     fn numbers(&mut self, table: &str) -> Result<Vec<i64>, Trouble> {
-        let (mut all, mut last) = (Vec::new(), i64::from(i32::MIN));
+        let (mut all, mut last) = (Vec::new(), i64::from(i32::MIN) - 1);
         loop {
             let rows =
                 self.ask(&format!("SELECT host FROM {table} WHERE host > {last} ORDER BY host LIMIT 1"))?;
@@ -110,13 +110,14 @@ impl<S: Session> History for Evidence<S> {
 
     fn entries(&mut self, host: i64, after: i64) -> Result<Vec<Entry>, Trouble> {
         let mut rows = Vec::new();
-        let filter = format!("host = {host} AND batchid > {after} ORDER BY batchid LIMIT {PAGE}");
+        let filter = format!("host = {host}{} ORDER BY batchid LIMIT {PAGE}", above("batchid", after));
         self.stored(BatchInfo::TABLE, &filter, &mut |values| rows.extend(LedgerRow::read(values)))?;
         let [root, refused, receipt, signer] =
             ["root", "refused", "receipt", "signer"].map(Self::hexadecimal);
         let sql = format!(
             "SELECT batch, CASE WHEN manifest IS NULL THEN 0 ELSE 1 END, {root}, {refused}, received, {receipt}, {signer} FROM luarmproof \
-             WHERE host = {host} AND batch > {after} ORDER BY batch LIMIT {PAGE}"
+             WHERE host = {host}{} ORDER BY batch LIMIT {PAGE}",
+            above("batch", after)
         );
         let proofs = self.ask(&sql)?;
         let proof = |row: &Vec<Datum>| match &row[..] {
@@ -183,15 +184,12 @@ impl<S: Session> History for Evidence<S> {
         each: &mut dyn FnMut(&[Value<'_>]),
     ) -> Result<(), Trouble> {
         let (key, host) = (table.key, portion.host.unwrap_or_default());
-        let mut from = portion.from;
+        let mut after = portion.from.saturating_sub(1);
         loop {
-            let filter = format!(
-                "host = {host} AND {key} >= {from} AND {key} <= {} ORDER BY {key} LIMIT {ROWS}",
-                portion.to
-            );
-            let (count, last) = self.stored(table, &filter, each)?;
-            match last.and_then(|last| last.checked_add(1)) {
-                Some(next) if count == ROWS => from = next,
+            let after_it = above(key, after);
+            let filter = format!("host = {host}{after_it} AND {key} <= {} ORDER BY {key} LIMIT {ROWS}", portion.to);
+            match self.stored(table, &filter, each)? {
+                (ROWS, Some(last)) if last < portion.to => after = last,
                 _ => return Ok(()),
             }
         }
@@ -205,6 +203,14 @@ impl<S: Session> History for Evidence<S> {
         each: &mut dyn FnMut(&[Value<'_>]),
     ) -> Result<(), Trouble> {
         self.stored(table, &format!("host = {host} AND {} = {key}", table.key), each).map(drop)
+    }
+}
+
+/// Whatever is above that number. The lowest one is no literal of an engine's integers, and nothing is to be left out.
+fn above(column: &str, number: i64) -> String {
+    match number {
+        i64::MIN => String::new(),
+        number => format!(" AND {column} > {number}"),
     }
 }
 
