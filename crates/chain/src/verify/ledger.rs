@@ -327,7 +327,8 @@ impl<'a> Walk<'a> {
             None => self.signatures += 1,
             Some(Flaw::Restart) => {
                 self.signatures += 1;
-                let detail = "the host goes on with a key of its own: it lost the one it had, or somebody goes on in its name";
+                let detail =
+                    "the host goes on with a key of its own: it lost the one it had, or somebody goes on in its name";
                 self.find(number, LEDGER, Change::ChainRestarted, detail);
             }
             Some(Flaw::Signature) if matches!(stood, Before::Keyless(_)) => {}
@@ -339,12 +340,7 @@ impl<'a> Walk<'a> {
                 let previous = before.map_or(NOTHING, |tip| tip.digest);
                 let computed = link::digest(&machine_id, &previous, root, info);
                 if genuine(&computed) {
-                    self.find(
-                        number,
-                        LEDGER,
-                        Change::LedgerChanged,
-                        "`digest` is not the one that is signed",
-                    );
+                    self.find(number, LEDGER, Change::LedgerChanged, "`digest` is not the one that is signed");
                     self.before = Before::Tip(Tip { digest: computed, key: next });
                     return Some(computed);
                 }

@@ -80,14 +80,7 @@ impl Report {
         let Some(walk) = of else {
             if !is_limited {
                 let detail = format!("{origin} is of this host, which is not in the store");
-                self.find(
-                    (witness.host.clone(), 0),
-                    *batch,
-                    "batchinfo",
-                    None,
-                    Change::HistoryRewritten,
-                    detail,
-                );
+                self.find((witness.host.clone(), 0), *batch, "batchinfo", None, Change::HistoryRewritten, detail);
             }
             return;
         };
@@ -125,16 +118,8 @@ impl Report {
         self.find(self.named(host), 0, table, Some(key), change, detail.to_owned());
     }
 
-    pub(super) fn batch(
-        &mut self,
-        host: i64,
-        batch: i64,
-        table: &'static str,
-        change: Change,
-        detail: String,
-    ) {
-        let is_told =
-            |f: &Finding| f.number == host && f.batch == batch && f.table == table && f.change == change;
+    pub(super) fn batch(&mut self, host: i64, batch: i64, table: &'static str, change: Change, detail: String) {
+        let is_told = |f: &Finding| f.number == host && f.batch == batch && f.table == table && f.change == change;
         if !self.findings.iter().any(is_told) {
             self.find(self.named(host), batch, table, Some(batch), change, detail);
         }
@@ -143,8 +128,9 @@ impl Report {
     /// Rows that name batches which are gone.
     pub(super) fn orphans(&mut self, orphans: &BTreeMap<(i64, i64), u64>) {
         for ((host, batch), rows) in orphans {
-            let gone =
-                |f: &&mut Finding| f.number == *host && f.change == Change::BatchMissing && f.batch <= *batch;
+            let gone = |f: &&mut Finding| {
+                f.number == *host && f.change == Change::BatchMissing && f.batch <= *batch
+            };
             if let Some(finding) = self.findings.iter_mut().filter(gone).max_by_key(|f| f.batch) {
                 finding.detail += &format!("; {rows} rows and ends are there that name batch {batch}");
             }
@@ -158,8 +144,7 @@ impl Report {
     }
 
     pub(super) fn finish(mut self, _: &[HostFacts], most: usize) -> Self {
-        self.findings
-            .sort_by(|a, b| (a.number, a.batch, a.table, a.key).cmp(&(b.number, b.batch, b.table, b.key)));
+        self.findings.sort_by(|a, b| (a.number, a.batch, a.table, a.key).cmp(&(b.number, b.batch, b.table, b.key)));
         if self.findings.len() > most {
             self.untold += (self.findings.len() - most) as u64;
             self.findings.truncate(most);

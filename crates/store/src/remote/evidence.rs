@@ -61,8 +61,7 @@ impl<S: Session> Evidence<S> {
     fn numbers(&mut self, table: &str) -> Result<Vec<i64>, Trouble> {
         let (mut all, mut last) = (Vec::new(), i64::from(i32::MIN) - 1);
         loop {
-            let rows =
-                self.ask(&format!("SELECT host FROM {table} WHERE host > {last} ORDER BY host LIMIT 1"))?;
+            let rows = self.ask(&format!("SELECT host FROM {table} WHERE host > {last} ORDER BY host LIMIT 1"))?;
             let Some(next) = rows.first().and_then(|row| row.first()).and_then(Datum::int) else {
                 return Ok(all);
             };
@@ -91,15 +90,11 @@ impl<S: Session> History for Evidence<S> {
         let mut all = Vec::with_capacity(numbers.len());
         for number in numbers {
             let registered = known.iter().find(|known| known.host == number);
-            let mut machine_ids: Vec<String> =
-                registered.map(|known| known.machine_id.clone()).into_iter().collect();
+            let mut machine_ids: Vec<String> = registered.map(|known| known.machine_id.clone()).into_iter().collect();
             let name = registered.map_or_else(|| number.to_string(), |known| known.name.clone());
-            let sql =
-                format!("SELECT DISTINCT machineid FROM {} WHERE host = {number}", HostInfo::TABLE.name);
+            let sql = format!("SELECT DISTINCT machineid FROM {} WHERE host = {number}", HostInfo::TABLE.name);
             for row in self.ask(&sql)? {
-                if let Some(id) =
-                    row.first().and_then(Datum::text).filter(|id| machine_ids.iter().all(|m| m != id))
-                {
+                if let Some(id) = row.first().and_then(Datum::text).filter(|id| machine_ids.iter().all(|m| m != id)) {
                     machine_ids.push(id.to_owned());
                 }
             }
@@ -112,8 +107,7 @@ impl<S: Session> History for Evidence<S> {
         let mut rows = Vec::new();
         let filter = format!("host = {host}{} ORDER BY batchid LIMIT {PAGE}", above("batchid", after));
         self.stored(BatchInfo::TABLE, &filter, &mut |values| rows.extend(LedgerRow::read(values)))?;
-        let [root, refused, receipt, signer] =
-            ["root", "refused", "receipt", "signer"].map(Self::hexadecimal);
+        let [root, refused, receipt, signer] = ["root", "refused", "receipt", "signer"].map(Self::hexadecimal);
         let sql = format!(
             "SELECT batch, CASE WHEN manifest IS NULL THEN 0 ELSE 1 END, {root}, {refused}, received, {receipt}, {signer} FROM luarmproof \
              WHERE host = {host}{} ORDER BY batch LIMIT {PAGE}",
@@ -138,8 +132,7 @@ impl<S: Session> History for Evidence<S> {
     }
 
     fn last_batch(&mut self, host: i64) -> Result<i64, Trouble> {
-        let rows =
-            self.ask(&format!("SELECT max(batchid) FROM {} WHERE host = {host}", BatchInfo::TABLE.name))?;
+        let rows = self.ask(&format!("SELECT max(batchid) FROM {} WHERE host = {host}", BatchInfo::TABLE.name))?;
         Ok(rows.first().and_then(|row| row.first()).and_then(Datum::int).unwrap_or(0))
     }
 
