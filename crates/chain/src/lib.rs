@@ -9,18 +9,21 @@
 //! Nothing here knows a database or a network.
 
 mod head;
+mod heads;
 mod keys;
 pub mod link;
 mod manifest;
 mod notary;
 mod receipt;
 mod sealer;
+pub mod stub;
 pub mod verify;
 
 pub use ed25519_dalek::{SigningKey, VerifyingKey};
 
 pub use self::{
     head::{Head, HeadError},
+    heads::Heads,
     keys::{KeyError, KeyFile},
     manifest::{Leaf, Manifest, ManifestError, Part, Stored},
     notary::Notary,

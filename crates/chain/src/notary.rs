@@ -1,6 +1,6 @@
 //! Who signs what arrives.
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use luarm_schema::Time;
 
 use crate::{Receipt, Refusals, Sha256};
@@ -29,8 +29,13 @@ impl Notary {
     }
 
     /// The public half of its key.
+    pub fn key(&self) -> VerifyingKey {
+        self.key.verifying_key()
+    }
+
+    /// The same as bytes.
     pub fn public(&self) -> [u8; 32] {
-        self.key.verifying_key().to_bytes()
+        self.key().to_bytes()
     }
 }
 

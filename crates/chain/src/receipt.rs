@@ -81,7 +81,12 @@ impl Receipt {
     }
 
     /// The same, where only the SHA-256 of the refusals is at hand.
-    pub(crate) fn is_by_digest(&self, key: &VerifyingKey, of: (&str, i64, &Sha256), refused: &Sha256) -> bool {
+    pub(crate) fn is_by_digest(
+        &self,
+        key: &VerifyingKey,
+        of: (&str, i64, &Sha256),
+        refused: &Sha256,
+    ) -> bool {
         let signature = Signature::from_bytes(&self.signature);
         key.verify_strict(&message(of, refused, self.received), &signature).is_ok()
     }

@@ -4,7 +4,7 @@ use ed25519_dalek::Signer;
 use luarm_schema::{Batch, Row};
 
 use crate::{
-    KeyFile, Manifest, Sha256, decode, encode,
+    Head, KeyFile, Manifest, Sha256, decode, encode,
     keys::{self, Key, KeyError},
     link,
 };
@@ -27,6 +27,8 @@ pub struct Sealer {
     next: Key,
     /// Nothing names `next` yet.
     unnamed: bool,
+    /// The public key that signed last.
+    signer: Option<[u8; 32]>,
 }
 
 impl std::fmt::Debug for Sealer {
@@ -61,7 +63,7 @@ impl Sealer {
             }
         };
         let unnamed = chain != Chain::Continued;
-        Ok((Sealer { machine_id: machine_id.to_owned(), file, next, unnamed }, chain))
+        Ok((Sealer { machine_id: machine_id.to_owned(), file, next, unnamed, signer: None }, chain))
     }
 
     /// Seals the batch: it gets its manifest, digest and signature. The key of the next one is on disk when this returns; that of this one is gone from memory,
@@ -81,9 +83,22 @@ impl Sealer {
         info.digest = Some(encode(&digest));
         info.signature = Some(encode(&self.next.key.sign(&link::message(&digest)).to_bytes()));
         batch.manifest = manifest.encode();
+        self.signer = Some(self.next.key.verifying_key().to_bytes());
         self.next = following;
         self.unnamed = false;
         Ok(())
+    }
+}
+
+impl Sealer {
+    /// The head of the history of that host's name, if the batch is the one that was sealed last.
+    pub fn head(&self, host: &str, batch: &Batch) -> Option<Head> {
+        let Some(Row::BatchInfo(info)) = batch.rows.last() else { return None };
+        if batch.id + 1 != self.next.batch {
+            return None;
+        }
+        let digest = info.digest.as_deref().and_then(decode)?;
+        Some(Head::new(&self.machine_id, host, info, &digest, encode(&self.signer?), None))
     }
 }
 
@@ -114,7 +129,7 @@ pub(crate) mod tests {
         .into()
     }
 
-    fn batch(id: i64) -> Batch {
+    pub(crate) fn batch(id: i64) -> Batch {
         let info = BatchInfo {
             batchid: id,
             run: 1,

@@ -2,7 +2,7 @@
 //!
 //! It is made once, and is the server's own: of several servers that share a store each has another.
 
-use std::path::Path;
+use std::{fs, io, path::Path};
 
 use luarm_chain::{Notary, SigningKey, decode, encode};
 
@@ -28,12 +28,7 @@ pub fn open(data: &Path) -> Result<Notary, LinkError> {
     let directory = authority::directory(data);
     let key = match find(data)? {
         Some(key) => key,
-        None => {
-            let mut seed = [0; 32];
-            tls::random(&mut seed)?;
-            files::write(&directory.join("notary.key"), (encode(&seed) + "\n").as_bytes())?;
-            SigningKey::from_bytes(&seed)
-        }
+        None => make(data)?,
     };
     let notary = Notary::new(key);
     let public = encode(&notary.public()) + "\n";
@@ -42,6 +37,28 @@ pub fn open(data: &Path) -> Result<Notary, LinkError> {
         files::write(&path, public.as_bytes())?;
     }
     Ok(notary)
+}
+
+/// Makes a key, unless somebody else is quicker.
+fn make(data: &Path) -> Result<SigningKey, LinkError> {
+    let path = authority::directory(data).join("notary.key");
+    let fresh = path.with_extension(format!("key-{}", std::process::id()));
+    let mut seed = [0; 32];
+    tls::random(&mut seed)?;
+    files::write(&fresh, (encode(&seed) + "\n").as_bytes())?;
+    let linked = fs::hard_link(&fresh, &path);
+    let removed = fs::remove_file(&fresh);
+    match linked.and(removed) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(LinkError::File { action: "make", path, source: error });
+        }
+        _ => {}
+    }
+    find(data)?.ok_or_else(|| LinkError::Damaged {
+        path,
+        detail: "it is gone again".to_owned(),
+        advice: ADVICE,
+    })
 }
 
 #[cfg(test)]
@@ -56,9 +73,9 @@ mod tests {
         assert!(find(data.path()).unwrap().is_none());
         let public = open(data.path()).unwrap().public();
         assert_eq!(open(data.path()).unwrap().public(), public);
-        let written = std::fs::read_to_string(directory.join("notary.pub")).unwrap();
+        let written = fs::read_to_string(directory.join("notary.pub")).unwrap();
         assert_eq!(decode(written.trim_end()), Some(public));
-        std::fs::write(directory.join("notary.key"), "none").unwrap();
+        fs::write(directory.join("notary.key"), "none").unwrap();
         assert!(open(data.path()).unwrap_err().to_string().contains("notary.key is damaged"));
     }
 }

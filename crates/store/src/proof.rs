@@ -2,7 +2,7 @@
 //!
 //! It is none of the schema's tables: no host delivers rows of it, and they are not asked by name.
 
-use luarm_chain::{Manifest, Notary, Part, Receipt, Refusals, Sha256, decode, link};
+use luarm_chain::{Manifest, Notary, Part, Receipt, Refusals, Sha256, decode, encode, link};
 use luarm_schema::{Batch, Dialect, Row};
 
 use crate::{StoreError, writer::Outcome};
@@ -88,19 +88,29 @@ impl<'a> Proof<'a> {
     }
 }
 
-/// Whether the batch follows in the chain, which stood there before; gives whether it begins a new one.
+/// How a batch follows in its host's chain.
+#[derive(Debug, Default)]
+pub(crate) struct Followed {
+    /// It begins a new one.
+    pub(crate) restarted: bool,
+    /// Who signed it, in base64.
+    pub(crate) publickey: Option<String>,
+}
+
+/// Checks that the batch follows in the chain, which stood there before.
 pub(crate) fn follows(
     machine_id: &str,
     before: Option<&link::Tip>,
     batch: &Batch,
-) -> Result<bool, StoreError> {
+) -> Result<Followed, StoreError> {
     let flawed = |flaw| Err(StoreError::Flaw { id: batch.id, flaw });
     let Some(Row::BatchInfo(info)) = batch.rows.last().filter(|_| !batch.manifest.is_empty()) else {
         return flawed(link::Flaw::Unsealed);
     };
+    let publickey = info.publickey.clone().or_else(|| before.map(|tip| encode(tip.key.as_bytes())));
     match link::check(machine_id, before, &Manifest::root_of(&batch.manifest), info).flaw {
-        None => Ok(false),
-        Some(link::Flaw::Restart) => Ok(true),
+        None => Ok(Followed { restarted: false, publickey }),
+        Some(link::Flaw::Restart) => Ok(Followed { restarted: true, publickey }),
         Some(flaw) => flawed(flaw),
     }
 }

@@ -13,6 +13,7 @@ mod failure;
 pub(crate) mod grants;
 pub(crate) mod guard;
 mod lease;
+mod manifests;
 mod places;
 mod placing;
 mod registry;

@@ -70,6 +70,8 @@ pub struct Refused {
 pub struct Stored {
     /// Rows and ends that the engine refused.
     pub refused: Vec<Refused>,
+    /// The public key (base64) of the host that signed it; `None` without a notary, and for a batch that was stored before.
+    pub publickey: Option<String>,
     /// Whether it begins a new chain, though the batch before it named the key that was to sign.
     pub restarted: bool,
     /// What the notary signed, and what of the batch is not stored; `None` without a notary, and for a batch that was stored before.

@@ -7,15 +7,17 @@ use std::{
     time::Duration,
 };
 
-use luarm_chain::{Manifest, Notary};
-use luarm_schema::Time;
-use luarm_store::{Certified, Claim, HostIdentity, Ledger, Parcel, Registry, Scope, StoreUrl, analyst_id};
+use luarm_chain::{Head, Heads, Manifest, Notary, VerifyingKey, decode};
+use luarm_schema::{Batch, Row, Time};
+use luarm_store::{
+    Certified, Claim, HostIdentity, Ledger, Parcel, Registry, Scope, StoreUrl, Stored, analyst_id,
+};
 use tonic::Code;
 
 use super::{Config, examine, monitor::Tally, pending, refusal::Refusal};
 use crate::{
     LinkError,
-    authority::{Authority, Signed},
+    authority::{self, Authority, Signed},
     packed::{self, UnpackError},
     proto::{Certificate, JoinReply, JoinRequest, Receipt, RefusedRows},
     tls,
@@ -33,6 +35,8 @@ pub(super) struct Backend {
     data: PathBuf,
     lifetime: Duration,
     tally: Arc<Tally>,
+    heads: Heads,
+    signer: VerifyingKey,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -64,6 +68,12 @@ impl Backend {
             ledger.notarize(notary.clone());
             ledgers.push(Mutex::new(ledger));
         }
+        let heads = authority::directory(&config.data).join("heads");
+        let heads = Heads::keep_in(&heads).map_err(|source| LinkError::File {
+            action: "make",
+            path: heads,
+            source,
+        })?;
         let mut registry = Registry::open(&config.store)?;
         pending::import(&config.data, &mut registry)?;
         Ok(Backend {
@@ -73,6 +83,8 @@ impl Backend {
             data: config.data.clone(),
             lifetime: config.lifetime,
             tally,
+            heads,
+            signer: notary.key(),
         })
     }
 
@@ -163,6 +175,7 @@ impl Backend {
                 batch.id
             );
         }
+        self.note_head(&host, &batch, &stored);
         let mut tables: Vec<RefusedRows> = Vec::new();
         for row in stored.refused {
             match tables.iter_mut().find(|t| t.table == row.table) {
@@ -171,6 +184,16 @@ impl Backend {
             }
         }
         Ok(Receipt { stored: batch.id, refused: tables, sync: 0 })
+    }
+
+    /// Notes that this is the last batch of the host.
+    fn note_head(&self, host: &Certified, batch: &Batch, stored: &Stored) {
+        let Some(Row::BatchInfo(info)) = batch.rows.last() else { return };
+        let digest = info.digest.as_deref().and_then(decode);
+        if let (Some(key), Some(receipt), Some(digest)) = (&stored.publickey, &stored.receipt, digest) {
+            let receipt = Some((self.signer, receipt.0, receipt.1.clone()));
+            self.heads.note(Head::new(&host.machine_id, &host.name, info, &digest, key.clone(), receipt));
+        }
     }
 
     /// Makes the first certificate of a host, against a token.

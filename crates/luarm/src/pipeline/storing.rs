@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use luarm_chain::{KeyError, Sealer};
+use luarm_chain::KeyError;
 use luarm_schema::Batch;
 use luarm_store::StoreError;
 
-use super::{Keeper, backlog::Backlog, meters::Meters};
+use super::{Keeper, Seal, backlog::Backlog, meters::Meters};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -38,12 +38,12 @@ pub(super) enum Trouble {
 /// Seals and stores what comes through the backlog until it is closed.
 pub(super) fn run(
     mut keeper: Box<dyn Keeper>,
-    mut sealer: Sealer,
+    mut seal: Seal,
     backlog: &Backlog,
     meters: &Arc<Meters>,
 ) -> Result<(), StoringError> {
     while let Some((mut batch, bytes)) = backlog.take() {
-        if let Err(error) = store((&mut *keeper, &mut sealer), &mut batch, backlog, meters) {
+        if let Err(error) = store((&mut *keeper, &mut seal), &mut batch, backlog, meters) {
             backlog.give_up();
             return Err(error);
         }
@@ -58,7 +58,7 @@ pub(super) fn run(
 
 /// Seals one batch, once, and appends it, however often either takes.
 fn store(
-    (keeper, sealer): (&mut dyn Keeper, &mut Sealer),
+    (keeper, seal): (&mut dyn Keeper, &mut Seal),
     batch: &mut Batch,
     backlog: &Backlog,
     meters: &Meters,
@@ -68,7 +68,7 @@ fn store(
     let mut sealed = false;
     loop {
         if !sealed {
-            match sealer.seal(batch) {
+            match seal.sealer.seal(batch) {
                 Ok(()) => sealed = true,
                 Err(error) => {
                     wait(Trouble::Key(error), (&mut failing, &mut pause), batch, backlog, meters)?;
@@ -79,6 +79,9 @@ fn store(
         let error = match keeper.keep(batch) {
             Ok(refused) => {
                 backlog.refuse(refused.into_iter());
+                if let Some(head) = seal.sealer.head(&seal.host, batch) {
+                    seal.heads.note(head);
+                }
                 if let Some(since) = failing {
                     tracing::warn!("the store works again after {:.1} s", since.elapsed().as_secs_f64());
                     meters.set_trouble(None);

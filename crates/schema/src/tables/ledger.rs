@@ -113,6 +113,10 @@ table! {
         lastbatch: i64,
         /// When they were dropped.
         created: Time,
+        /// Public key (Ed25519, base64) of the server that signed this row; NULL if it was done without a server's key.
+        signer: Option<String>,
+        /// Signature (Ed25519, base64) over the host's identity and this row up to here.
+        signature: Option<String>,
     }
     end {}
     derived {}

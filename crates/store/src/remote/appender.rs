@@ -144,11 +144,11 @@ async fn attempt<S: Session>(
         session.run("ROLLBACK").await?;
         return Ok(outcome);
     }
-    let mut restarted = false;
+    let mut followed = proof::Followed::default();
     if notary.is_some() {
         let before = resume::tip(session, host, last).await?;
         match proof::follows(machine_id, before.as_ref(), batch) {
-            Ok(restarts) => restarted = restarts,
+            Ok(follows) => followed = follows,
             Err(error) => {
                 session.run("ROLLBACK").await?;
                 return Ok(Outcome::Flawed(error));
@@ -183,7 +183,8 @@ async fn attempt<S: Session>(
     }
     session.run("COMMIT").await?;
     let done = Appended { batches: 1, ..outcome.done };
-    Ok(Outcome::Stored(done, Stored { refused: outcome.refused, restarted, receipt }))
+    let proof::Followed { restarted, publickey } = followed;
+    Ok(Outcome::Stored(done, Stored { refused: outcome.refused, publickey, restarted, receipt }))
 }
 
 async fn keep_proof<S: Session>(

@@ -122,10 +122,10 @@ impl Appender {
         if batch.id != last + 1 {
             return Err(StoreError::Gap { last, got: batch.id });
         }
-        let mut restarted = false;
+        let mut followed = proof::Followed::default();
         if notary.is_some() {
             let before = resume::tip(&tx, host, last).map_err(failed)?;
-            restarted = proof::follows(machine_id, before.as_ref(), batch)?;
+            followed = proof::follows(machine_id, before.as_ref(), batch)?;
         }
         let outcome = append::append(&tx, &self.statements, host, batch, &mut self.buffer).map_err(failed)?;
         let mut receipt = None;
@@ -135,7 +135,8 @@ impl Appender {
         }
         tx.commit().map_err(failed)?;
         let done = Appended { batches: 1, ..outcome.done };
-        Ok((host, done, Stored { refused: outcome.refused, restarted, receipt }))
+        let proof::Followed { restarted, publickey } = followed;
+        Ok((host, done, Stored { refused: outcome.refused, publickey, restarted, receipt }))
     }
 
     /// The batch came before: its last row must be the one that is stored.
