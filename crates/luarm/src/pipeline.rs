@@ -30,7 +30,7 @@ use luarm_store::{StoreError, Writer};
 pub(crate) use self::{
     backlog::{Backlog, Point},
     meters::Meters,
-    recording::{Ask, Wanted},
+    recording::{Ask, Heard, Wanted},
 };
 use self::{
     recording::{Progress, Recording},
@@ -39,6 +39,7 @@ use self::{
 use crate::{
     data_dir::DataDir,
     launcher::Launcher,
+    own::Own,
     sensor::{self, Choice, Policy},
 };
 
@@ -51,6 +52,8 @@ pub(crate) struct Plan {
     pub ring: Option<u32>,
     /// What of files is told.
     pub policy: Policy,
+    /// What is the recorder's own.
+    pub own: Own,
 }
 
 /// How batches are sealed, and where the head of what was kept is noted.
@@ -139,6 +142,7 @@ pub(crate) struct Probe {
     pub backlog: Arc<Backlog>,
     sensors: Arc<Mutex<Option<Sensors>>>,
     asks: Sender<Ask>,
+    hearing: Sender<Heard>,
 }
 
 /// What puts observations into the queue; the sensor says how far it has got.
@@ -171,6 +175,11 @@ impl Probe {
     /// Has the recorder do something once something is kept or delivered. A pipeline that is ending forgets it.
     pub(crate) fn ask(&self, ask: Ask) {
         let _ = self.asks.send(ask);
+    }
+
+    /// Tells the recorder of a question to the store, or of its end; false if there is no recorder any more.
+    pub(crate) fn hear(&self, heard: Heard) -> bool {
+        self.hearing.send(heard).is_ok()
     }
 }
 
@@ -221,7 +230,7 @@ pub(crate) fn start(
     let host = facts.hostname.clone();
     let Destination { keeper, seal, resume, delivered, room, backlog } = destination;
     let last = resume.last_batch.map_or(0, |(id, _)| id);
-    let recorder = Recorder::new(Setup {
+    let mut recorder = Recorder::new(Setup {
         resume,
         host: facts,
         run: Time::now(),
@@ -230,12 +239,14 @@ pub(crate) fn start(
         clock_offset: clock::offset(),
         hosts_file: Some("/etc/hosts".into()),
     });
+    recorder.protect(plan.own.protected());
     let (choice, ring, policy) = (plan.choice, plan.ring, plan.policy.clone());
     let sensor::Started { sensor, surroundings, consumer, name } =
         launcher.launch(move || sensor::start(choice, ring, &policy))??;
     let backlog = Arc::new(Backlog::new(backlog, last, delivered));
     let meters = Arc::new(Meters::default());
     let (asks, asked) = mpsc::channel();
+    let (hearing, heard) = mpsc::channel();
     let recording = Recording {
         recorder,
         consumer,
@@ -243,13 +254,15 @@ pub(crate) fn start(
         room,
         meters: Arc::clone(&meters),
         asks: asked,
+        heard,
+        room_left: plan.own.room(),
         memory_limit: plan.memory_limit,
         last,
         progress: Progress::default(),
     };
     let (ready, settled) = (events.clone(), Arc::clone(&meters));
     let sensors = Arc::new(Mutex::new(Some(Sensors { sensor, surroundings })));
-    let probe = Probe { meters: Arc::clone(&meters), backlog: Arc::clone(&backlog), sensors, asks };
+    let probe = Probe { meters: Arc::clone(&meters), backlog: Arc::clone(&backlog), sensors, asks, hearing };
     let recorder = spawn("recorder", events, move || recording.run())?;
     let store = spawn("store", events, move || storing::run(keeper, seal, &backlog, &meters))?;
     // What is there belongs to what existed at the start. It may be more than the queue holds: the recorder has to take it meanwhile.

@@ -8,7 +8,7 @@ use luarm_schema::{
 };
 use luarm_sensor::observation::{Coverage, Watch};
 
-use crate::context::Context;
+use crate::{context::Context, protection};
 
 pub(crate) struct Intervals(HashMap<&'static str, (i64, Coverage)>);
 
@@ -33,6 +33,9 @@ impl Intervals {
                 end: Some(CoverageInfoEnd { destroyed: run, ended: Word::Borrowed("start") }),
             };
             ctx.draft.push(row);
+            if !stopped {
+                protection::killed(ctx, coverageid);
+            }
         }
         Self(HashMap::new())
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Host, QueryError, Reader, RowSink};
+use crate::{Host, Note, NoteEnd, QueryError, Reader, RowSink};
 
 /// Answers questions about recorded history: a store that is read here, or a server that reads its own. It cannot write, whatever the statement.
 ///
@@ -28,6 +28,17 @@ pub trait Source: fmt::Debug + Send {
 
     /// Bytes that the store takes on disk; 0 where that is not told.
     fn size(&mut self) -> Result<u64, QueryError>;
+
+    /// Writes down a question in `queryinfo`, as one of this account's own, before it is asked: by a routine of the store's owner, which is all that an account which
+    /// only selects can write by. Gives its number; `None` where that is nothing that this source does.
+    fn note(&mut self, _: &Note<'_>) -> Result<Option<i64>, QueryError> {
+        Ok(None)
+    }
+
+    /// Writes down how the question of that number ended.
+    fn noted(&mut self, _: i64, _: Option<&str>, _: &NoteEnd<'_>) -> Result<(), QueryError> {
+        Ok(())
+    }
 }
 
 impl Source for Reader {
@@ -58,6 +69,14 @@ impl Source for Reader {
 
     fn size(&mut self) -> Result<u64, QueryError> {
         Ok(self.size())
+    }
+
+    fn note(&mut self, note: &Note<'_>) -> Result<Option<i64>, QueryError> {
+        self.note(note)
+    }
+
+    fn noted(&mut self, number: i64, host: Option<&str>, end: &NoteEnd<'_>) -> Result<(), QueryError> {
+        self.noted(number, host, end)
     }
 }
 

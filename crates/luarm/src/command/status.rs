@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -13,19 +14,21 @@ use luarm_link::{
     identity::{self, Identity},
 };
 use luarm_schema::Time;
-use luarm_store::{Cell, RowSink, Source, StoreUrl};
+use luarm_store::{Cell, Host, OVERDUE, Presence, QueryError, RowSink, Source, StoreUrl};
 
 use crate::{
     cli::{Answering, Asked},
-    config::{Config, Located},
+    config::{Config, Lifetime, Located},
     control::{self, ControlError, LinkVitals, Vitals},
+    witness::{self, Witness},
 };
 
 const DAY: i64 = 86_400_000_000;
 
 /// Show hosts, coverage, losses and rows in the store, and the rates and lag of a running recorder
 ///
-/// One row for each item: the host it belongs to, what it is about, its name, its value.
+/// One row for each item: the host it belongs to, what it is about, its name, its value. The state of a host is live; stopped, its recorder said that
+/// it stops; or overdue, it fell silent without a word. Its last sign of life is told by its own clock.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -33,6 +36,9 @@ pub(crate) struct Options {
     /// table, vertical, csv, json or jsonl [default: table]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
+    /// A host that fell silent for so long, without saying that its recorder stops, is overdue, such as 90s or 15m [default: 3m]
+    #[arg(long, value_name = "TIME")]
+    overdue: Option<Lifetime>,
 }
 
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
@@ -45,14 +51,33 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         report.print(format)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut source = asked.open()?;
-    for host in source.hosts()? {
-        report.host(&mut *source, &host.name, host.number).with_context(|| format!("host {}", host.name))?;
-    }
-    report.tables(&mut *source)?;
-    report.number(None, "store", "bytes", source.size()?);
+    let patience = options.overdue.or(config.overdue).map_or(OVERDUE, |time| time.0);
+    let mut source = asked.open_plain()?;
+    let witness = match &asked {
+        Answering::Store(located) => Some(Witness::new(&located.data, &located.store)),
+        Answering::Server(..) => None,
+    };
+    let told = witness.and_then(|mut witness| witness.ask(&mut *source, ("status", None), "luarm status"));
+    let result = report.store(&mut *source, patience);
+    let ended = result.as_ref().map_err(|error| QueryError::Statement(format!("{error:#}")));
+    witness::ended(&mut *source, told, &ended, report.0.len() as u64);
+    result?;
     report.print(format)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Report {
+    /// What is stored of each host, and in all.
+    fn store(&mut self, source: &mut dyn Source, patience: Duration) -> anyhow::Result<()> {
+        for host in source.hosts()? {
+            let of_host = || format!("host {}", host.name);
+            self.presence(source, &host, patience).with_context(of_host)?;
+            self.host(source, &host.name, host.number).with_context(of_host)?;
+        }
+        self.tables(source)?;
+        self.number(None, "store", "bytes", source.size()?);
+        Ok(())
+    }
 }
 
 /// The items, in the order in which they are shown.
@@ -171,6 +196,16 @@ impl Report {
         if let Some(link) = &vitals.link {
             self.link(link);
         }
+    }
+
+    /// Whether a host is heard of.
+    fn presence(&mut self, source: &mut dyn Source, host: &Host, patience: Duration) -> anyhow::Result<()> {
+        let Some(presence) = Presence::of(source, host.number)? else { return Ok(()) };
+        let (name, now) = (Some(host.name.as_str()), Time::now());
+        self.text(name, "host", "state", presence.state(now, patience).to_string());
+        self.text(name, "host", "last seen", presence.last_seen.to_string());
+        self.number(name, "host", "silent s", presence.silent(now).as_secs());
+        Ok(())
     }
 
     fn host(&mut self, source: &mut dyn Source, name: &str, number: i64) -> anyhow::Result<()> {
