@@ -10,6 +10,8 @@ use crate::{bounded::Generations, context::Context, process::Processes};
 
 /// The same from the same image is one alert for so long; its evidence is told each time.
 const AGAIN: BootNs = 60_000_000_000;
+/// So many go into the log in that time: whoever is refused can try again in another process.
+const LINES: u32 = 60;
 /// Alerts that are remembered for that.
 const REMEMBERED: usize = 1024;
 
@@ -87,11 +89,13 @@ struct Alert<'a> {
 pub(crate) struct Protection {
     own: Protected,
     told: Generations<(i64, String), BootNs>,
+    /// Since when lines of the log are counted, and how many there were.
+    lines: (BootNs, u32),
 }
 
 impl Protection {
     pub(crate) fn new() -> Self {
-        Self { own: Protected::default(), told: Generations::new(REMEMBERED) }
+        Self { own: Protected::default(), told: Generations::new(REMEMBERED), lines: (0, 0) }
     }
 
     pub(crate) fn protect(&mut self, own: Protected) {
@@ -210,7 +214,21 @@ impl Protection {
             return;
         }
         self.told.insert(key, alert.at);
-        raise(ctx, alert);
+        let is_said = self.is_said(alert.at);
+        raise(ctx, alert, is_said);
+    }
+
+    /// Whether the log has room for one more.
+    fn is_said(&mut self, at: BootNs) -> bool {
+        let (since, lines) = &mut self.lines;
+        if at >= since.saturating_add(AGAIN) {
+            (*since, *lines) = (at, 0);
+        }
+        *lines = lines.saturating_add(1);
+        if *lines == LINES {
+            tracing::warn!("more of this within the minute is in alertinfo only");
+        }
+        *lines < LINES
     }
 }
 
@@ -226,10 +244,14 @@ pub(crate) fn killed(ctx: &mut Context, gap: i64) {
         "the recorder's run before this one ended without a word: it was killed, or the host went down"
             .to_owned();
     let evidence = Some(("coverageinfo", gap));
-    raise(ctx, Alert { at, kind: "killed", severity: Severity::Warning, summary, evidence, actor: None });
+    raise(
+        ctx,
+        Alert { at, kind: "killed", severity: Severity::Warning, summary, evidence, actor: None },
+        true,
+    );
 }
 
-fn raise(ctx: &mut Context, alert: Alert<'_>) {
+fn raise(ctx: &mut Context, alert: Alert<'_>, is_said: bool) {
     let Alert { at, kind, severity, summary, evidence, actor } = alert;
     let created = ctx.clock.time(at);
     let alertid = ctx.numbers.next(created);
@@ -240,6 +262,7 @@ fn raise(ctx: &mut Context, alert: Alert<'_>) {
         format!(", by {} (pid {}) of {user}{login}", escape(&actor.comm), actor.image.pid)
     });
     match severity {
+        _ if !is_said => {}
         Severity::Critical => tracing::error!(target: "alert", "{summary}{by}"),
         Severity::Warning => tracing::warn!(target: "alert", "{summary}{by}"),
         Severity::Notice => tracing::info!(target: "alert", "{summary}{by}"),

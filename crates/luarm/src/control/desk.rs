@@ -26,10 +26,11 @@ use rustix::net::sockopt::socket_peercred;
 
 use super::{
     Asked,
-    server::{
-        AGAIN, LONGEST_LINE, MOST_QUESTIONS, PATIENCE, Server, answer, asker, ending, is_same, may_ask, word,
-    },
+    server::{AGAIN, LONGEST_LINE, PATIENCE, Server, answer, asker, ending, is_same, may_ask, word},
 };
+
+/// Questions that have no end yet, each with a thread.
+const MOST: usize = 16;
 
 struct Desk {
     scribe: Scribe,
@@ -62,7 +63,7 @@ fn accept(listener: &UnixListener, desk: &Arc<Desk>) {
             thread::sleep(AGAIN);
             continue;
         };
-        if desk.taken.fetch_add(1, Relaxed) >= MOST_QUESTIONS {
+        if desk.taken.fetch_add(1, Relaxed) >= MOST {
             desk.taken.fetch_sub(1, Relaxed);
             answer(&stream, "error too many questions at once");
             continue;
@@ -94,7 +95,7 @@ fn converse(stream: &UnixStream, desk: &Desk) -> io::Result<String> {
         return Err(io::Error::other(format!("this server writes {}", desk.store)));
     }
     let host = asked.host.clone();
-    let number = desk.scribe.begin(host.as_deref(), row(asked, asker(&peer))).map_err(io::Error::other)?;
+    let number = desk.scribe.begin(host.as_deref(), row(asked, &asker(&peer))).map_err(io::Error::other)?;
     let ended = ending(&mut reader);
     let end = |ended: Word, rows: Option<u64>, error: Option<String>| QueryInfoEnd {
         destroyed: Time::now(),
@@ -113,7 +114,7 @@ fn converse(stream: &UnixStream, desk: &Desk) -> io::Result<String> {
     if told { Ok("ok".to_owned()) } else { Err(io::ErrorKind::ConnectionAborted.into()) }
 }
 
-fn row(asked: Asked, asker: Asker) -> QueryInfo {
+fn row(asked: Asked, asker: &Asker) -> QueryInfo {
     let mut users = SystemUsers::new("/etc/passwd");
     QueryInfo {
         queryid: 0,

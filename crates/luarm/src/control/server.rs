@@ -37,7 +37,7 @@ use crate::{
 
 const MOST_CONNECTIONS: usize = 16;
 /// Questions to the store that have no end yet.
-pub(super) const MOST_QUESTIONS: usize = 64;
+const MOST_QUESTIONS: usize = 64;
 /// A statement may be told by six bytes for each of its own.
 pub(super) const LONGEST_LINE: u64 = 6 * statement::MOST as u64 + (16 << 10);
 /// For the question to arrive, and for the answer to be taken.
@@ -182,13 +182,13 @@ pub(super) fn may_ask(peer: &UCred) -> io::Result<()> {
 pub(super) fn asker(peer: &UCred) -> Asker {
     let pid = peer.pid.as_raw_nonzero().get().unsigned_abs();
     let process = proc::Reader::open(Path::new("/")).ok().and_then(|reader| reader.process(pid));
-    let stat = process.as_ref().and_then(|process| process.stat());
+    let stat = process.as_ref().and_then(proc::Process::stat);
     Asker {
         pid,
         start: stat.as_ref().map(|stat| stat.start),
         uid: peer.uid.as_raw(),
-        auid: process.as_ref().and_then(|process| process.auid()),
-        session: process.as_ref().and_then(|process| process.login_session()),
+        auid: process.as_ref().and_then(proc::Process::auid),
+        session: process.as_ref().and_then(proc::Process::login_session),
         comm: stat.map(|stat| stat.comm),
     }
 }

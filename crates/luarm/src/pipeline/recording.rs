@@ -103,6 +103,7 @@ struct Unsettled {
 }
 
 /// Whether questions wait for the sensor.
+#[derive(Clone, Copy)]
 enum Wait {
     Settled,
     No,

@@ -7,6 +7,7 @@ mod conditions;
 mod digests;
 mod endpoints;
 mod names;
+mod oversight;
 mod privileges;
 mod processes;
 mod restart;
