@@ -109,7 +109,7 @@ fn changed(entry: &Missing, now: &Now) -> (Change, String) {
         }
         Part::Whole if !now.said.has_end => (Change::EndRemoved, format!("batch {batch} ended it")),
         Part::Whole if now.said.is_summed => {
-            let detail = "a value of its end is another than its batch ended it with";
+            let detail = "a value of its end is another than its batch ended it with, or the row was changed with its md5sum";
             (Change::EndChanged, detail.to_owned())
         }
         Part::Whole => (Change::RowChanged, "a value is another than its batch created it with".to_owned()),

@@ -18,6 +18,9 @@ use crate::{
 const LEDGER: &str = "batchinfo";
 pub(super) const PROOF: &str = "luarmproof";
 
+/// What is said of a row in the ledger that is wrong unless the root is.
+pub(super) const RESUMMED: &str = "a value is another than the one that was sealed, and its md5sum fits it";
+
 /// How far a host's clock may go back without a word, microseconds.
 const CLOCK: i64 = 60_000_000;
 
@@ -179,7 +182,8 @@ impl<'a> Walk<'a> {
         let Some(row) = &entry.row else {
             self.find(number, LEDGER, Change::BatchMissing, "its row in the ledger is gone");
             self.before = Before::Unknown;
-            self.listed.push(listed);
+            // Nothing says that the manifest is this batch's.
+            self.listed.push(Listed { root: None, has_manifest: false, ..listed });
             return;
         };
         let Some(info) = &row.info else {
@@ -345,12 +349,12 @@ impl<'a> Walk<'a> {
                     return Some(computed);
                 }
                 let is_stated = genuine(&stated);
-                if is_stated && !stale {
-                    let detail = "`root` is not the one that the digest covers, or the row in the ledger was changed with its md5sum";
-                    self.find(number, PROOF, Change::ProofChanged, detail);
-                } else {
-                    self.find(number, LEDGER, Change::LedgerChanged, flaw_text(is_stated));
-                }
+                let detail = match (is_stated, stale) {
+                    (true, false) => RESUMMED,
+                    (true, true) => "a value is another than the one that was sealed",
+                    (false, _) => "neither its digest nor its signature fit its values",
+                };
+                self.find(number, LEDGER, Change::LedgerChanged, detail);
                 self.before = if is_stated { Before::Keyless(tip) } else { Before::Unknown };
                 return is_stated.then_some(stated);
             }
@@ -419,14 +423,6 @@ impl<'a> Walk<'a> {
         };
         let received = proof.and_then(receipt);
         Some(Head::new(self.machine_id()?, &self.host.name, info, digest, signed_by, received))
-    }
-}
-
-fn flaw_text(is_stated: bool) -> &'static str {
-    if is_stated {
-        "a value is another than the one that was sealed"
-    } else {
-        "neither its digest nor its signature fit its values"
     }
 }
 

@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use luarm_schema::{TABLES, Time};
 
-use super::{Change, Finding, HostFacts, Witness, explain::Found, ledger::Walk};
+use super::{
+    Change, Finding, HostFacts, Witness,
+    explain::Found,
+    ledger::{RESUMMED, Walk},
+};
 use crate::{Head, encode};
 
 /// What was verified of one host.
@@ -119,6 +123,13 @@ impl Report {
     }
 
     pub(super) fn batch(&mut self, host: i64, batch: i64, table: &'static str, change: Change, detail: String) {
+        // The manifest tells which of the two it was.
+        let is_root = |f: &Finding| {
+            f.number == host && f.batch == batch && f.change == Change::LedgerChanged && f.detail == RESUMMED
+        };
+        if change == Change::ProofChanged {
+            self.findings.retain(|finding| !is_root(finding));
+        }
         let is_told = |f: &Finding| f.number == host && f.batch == batch && f.table == table && f.change == change;
         if !self.findings.iter().any(is_told) {
             self.find(self.named(host), batch, table, Some(batch), change, detail);
