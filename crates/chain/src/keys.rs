@@ -19,6 +19,9 @@ const MAGIC: &[u8; 8] = b"luarmkey";
 /// The second place lies in another sector: none is written with the other.
 const APART: u64 = 4096;
 
+/// Bytes of the file.
+const LENGTH: usize = APART as usize + PLACE;
+
 /// Why the key cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -63,6 +66,11 @@ impl KeyFile {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(path).map_err(wrong("open"))?;
+        let length = file.metadata().map_err(wrong("open"))?.len();
+        if length < LENGTH as u64 {
+            // All that it will ever take, so that a disk that becomes full does not matter; one that is full is found out when there is something to keep.
+            let _ = file.write_all_at(&[0; LENGTH][usize::try_from(length).unwrap_or(LENGTH)..], length);
+        }
         if let Some(directory) = path.parent() {
             File::open(directory).and_then(|directory| directory.sync_all()).map_err(wrong("keep"))?;
         }

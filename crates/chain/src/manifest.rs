@@ -139,6 +139,15 @@ impl Manifest {
         None
     }
 
+    /// The places among [`entries`](Self::entries), and the leaves, of all entries of that table, part and key: more than one where a batch has a key twice.
+    pub fn find_all(&self, table: &str, part: Part, key: i64) -> Vec<(usize, Leaf)> {
+        let Some((first, _)) = self.find(table, part, key) else { return Vec::new() };
+        let same = self.entries().enumerate().skip(first);
+        same.take_while(|(_, (t, p, k, _))| (*t, *p, *k) == (table, part, key))
+            .map(|(place, (.., leaf))| (place, leaf))
+            .collect()
+    }
+
     /// What the digest of the batch covers.
     pub fn root(&self) -> Sha256 {
         Self::root_of(&self.encode())

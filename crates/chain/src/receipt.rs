@@ -4,17 +4,16 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use luarm_schema::Time;
 use sha2::{Digest, Sha256 as Hasher};
 
-use crate::{Manifest, Part, Sha256};
+use crate::Sha256;
 
 /// What a batch holds and the store does not: rows that the engine refused, and ends of rows that were not there to be ended.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Refusals(Vec<u64>);
 
 impl Refusals {
-    /// Of those entries of the manifest.
-    pub fn of<'a>(manifest: &Manifest, entries: impl IntoIterator<Item = (&'a str, Part, i64)>) -> Self {
-        let places = entries.into_iter().filter_map(|(table, part, key)| manifest.find(table, part, key));
-        let mut places: Vec<u64> = places.map(|(place, _)| place as u64).collect();
+    /// Of the entries at those places of a manifest.
+    pub fn at(places: impl IntoIterator<Item = usize>) -> Self {
+        let mut places: Vec<u64> = places.into_iter().map(|place| place as u64).collect();
         places.sort_unstable();
         places.dedup();
         Refusals(places)

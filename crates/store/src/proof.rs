@@ -2,7 +2,9 @@
 //!
 //! It is none of the schema's tables: no host delivers rows of it, and they are not asked by name.
 
-use luarm_chain::{Manifest, Notary, Part, Receipt, Refusals, Sha256, decode, encode, link};
+use std::collections::BTreeMap;
+
+use luarm_chain::{Leaf, Manifest, Notary, Part, Receipt, Refusals, Sha256, decode, encode, link};
 use luarm_schema::{Batch, Dialect, Row};
 
 use crate::{StoreError, writer::Outcome};
@@ -52,7 +54,7 @@ impl<'a> Proof<'a> {
         if !outcome.refused.is_empty() || !outcome.unmatched.is_empty() {
             let refused = outcome.refused.iter().map(|row| (row.table, row.part, row.key));
             let unmatched = outcome.unmatched.iter().map(|(table, key)| (*table, Part::End, *key));
-            refusals = Refusals::of(&Manifest::decode(&batch.manifest).ok()?, refused.chain(unmatched));
+            refusals = refusals_of(batch, &Manifest::decode(&batch.manifest).ok()?, refused.chain(unmatched));
         }
         let digest: Option<Sha256> = match batch.rows.last() {
             Some(Row::BatchInfo(info)) => info.digest.as_deref().and_then(decode),
@@ -86,6 +88,44 @@ impl<'a> Proof<'a> {
     pub(crate) fn receipt(self) -> Option<(Receipt, Refusals)> {
         self.receipt.map(|receipt| (receipt, self.refusals))
     }
+}
+
+/// Which entries of the batch's manifest are not stored. Of two with one key the first in the batch is stored, wherever it stands in the manifest.
+fn refusals_of<'a>(
+    batch: &Batch,
+    manifest: &Manifest,
+    refused: impl Iterator<Item = (&'a str, Part, i64)>,
+) -> Refusals {
+    let mut counts: BTreeMap<(&str, Part, i64), usize> = BTreeMap::new();
+    for entry in refused {
+        *counts.entry(entry).or_default() += 1;
+    }
+    let mut places = Vec::new();
+    for ((table, part, key), count) in counts {
+        let mut entries = manifest.find_all(table, part, key);
+        if count < entries.len() {
+            let stored = first(batch, table, part, key);
+            let stored = entries.iter().position(|(_, leaf)| Some(*leaf) == stored);
+            entries.remove(stored.unwrap_or_default());
+        }
+        places.extend(entries.into_iter().map(|(place, _)| place));
+    }
+    Refusals::at(places)
+}
+
+/// The leaf of the first row, or end, of that table, part and key in the batch.
+fn first(batch: &Batch, table: &str, part: Part, key: i64) -> Option<Leaf> {
+    let alone = match part {
+        Part::End => {
+            let end = batch.ends.iter().find(|(k, end)| *k == key && end.table().name == table)?;
+            Batch { ends: vec![end.clone()], ..Batch::default() }
+        }
+        part => {
+            let is = |row: &&Row| row.key() == key && row.table().name == table && Part::of_row(row) == part;
+            Batch { rows: vec![batch.rows.iter().find(is)?.clone()], ..Batch::default() }
+        }
+    };
+    Manifest::of(&alone).entries().next().map(|(.., leaf)| leaf)
 }
 
 /// How a batch follows in its host's chain.

@@ -1,10 +1,12 @@
 //! Batches that are sealed: what is kept of them is the same everywhere, and what does not follow in the chain is not stored.
 
 use luarm_chain::{
-    KeyFile, Manifest, Notary, Part, Receipt, Refusals, Sealer, SigningKey, VerifyingKey, link::Flaw,
+    KeyFile, Manifest, Notary, Part, Receipt, Refusals, Sealer, SigningKey, VerifyingKey,
+    link::Flaw,
+    verify::{Options, Progress, verify},
 };
 use luarm_schema::{Batch, End, Row, tables::BatchInfo};
-use luarm_store::{HostIdentity, Ledger, StoreError, StoreUrl};
+use luarm_store::{Evidence, HostIdentity, Ledger, StoreError, StoreUrl};
 
 use super::asked;
 use crate::fixture::*;
@@ -57,11 +59,13 @@ pub(super) fn proofs(url: &StoreUrl) -> Vec<String> {
     let end = |n| End::NetInfo(endpoint_end(at(n)));
     let mut whole = endpoint(4);
     whole.end = Some(endpoint_end(at(5)));
-    // A key that is there, an end twice, one without a row, one of a row that had ended by itself, and what is as it should be.
+    let mut other = endpoint(3);
+    other.pid += 1;
+    // A key that is there, one twice, an end twice, one without a row, one of a row that had ended by itself, and what is as it should be.
     let second = batch(
         2,
-        vec![endpoint(2).into(), endpoint(3).into(), whole.into()],
-        vec![(1, end(50)), (1, end(50)), (99, end(70)), (4, end(71)), (3, end(72))],
+        vec![endpoint(2).into(), endpoint(3).into(), whole.into(), other.into()],
+        vec![(1, end(50)), (1, end(51)), (99, end(70)), (4, end(71)), (3, end(72))],
     );
     let mut said = Vec::new();
     let mut sealed = Vec::new();
@@ -102,7 +106,19 @@ pub(super) fn proofs(url: &StoreUrl) -> Vec<String> {
     let refusals: &Refusals = &sealed[1].2;
     let entries = manifest.entries().enumerate().filter(|(place, _)| refusals.contains(*place));
     let refused: Vec<(Part, i64)> = entries.map(|(_, (_, part, key, _))| (part, key)).collect();
-    assert_eq!(refused, [(Part::Begin, 2), (Part::End, 1), (Part::End, 4), (Part::End, 99)]);
+    assert_eq!(
+        refused,
+        [(Part::Begin, 2), (Part::Begin, 3), (Part::End, 1), (Part::End, 4), (Part::End, 99)]
+    );
+    // What is left of the second batch, after a third that is as it should be, is what is there.
+    let report = verify(
+        &|| Ok(Evidence::open(url)?),
+        &Options { keys: vec![key.verifying_key()], ..Options::default() },
+        &Progress::default(),
+    );
+    let report = report.unwrap();
+    assert!(report.is_intact(), "{:?}", report.findings);
+    assert_eq!((report.hosts[0].signatures, report.hosts[0].receipts), (3, 3));
     said.extend(asked(
         url,
         &["SELECT host, batch, received, refused IS NULL, length(root), length(receipt), length(signer) FROM luarmproof ORDER BY batch"],
