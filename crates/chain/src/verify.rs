@@ -117,6 +117,7 @@ pub fn verify<H: History + Send>(
         books: HashMap::new(),
         listed: HashMap::new(),
         stubs: Stubs::default(),
+        machine_ids: HashMap::new(),
         portions: Vec::new(),
     };
     verification.ledgers(&hosts)?;
@@ -162,6 +163,8 @@ struct Verification<'a, H> {
     books: HashMap<i64, Book>,
     listed: HashMap<i64, Vec<Listed>>,
     stubs: Stubs,
+    /// Whose digests the hosts' are.
+    machine_ids: HashMap<i64, String>,
     /// The shares of all rows that manifests have.
     portions: Vec<Portioned>,
 }
@@ -287,6 +290,8 @@ impl<H: History + Send> Verification<'_, H> {
         walks.sort_by_key(|walk| walk.host().number);
         for walk in &mut walks {
             self.books.insert(walk.host().number, Book::new(walk.host().number, &walk.listed));
+            let machine_id = walk.machine_id().map(str::to_owned);
+            self.machine_ids.extend(machine_id.map(|id| (walk.host().number, id)));
             self.report.host(walk);
             self.listed.insert(walk.host().number, std::mem::take(&mut walk.listed));
         }
@@ -297,7 +302,7 @@ impl<H: History + Send> Verification<'_, H> {
     }
 
     fn retention(&mut self, history: &mut H) -> Result<(), Trouble> {
-        self.stubs = retention::read(history, self.only, &self.options.keys)?;
+        self.stubs = retention::read(history, self.only, &self.options.keys, &self.machine_ids)?;
         for (host, book) in &mut self.books {
             book.bounds = self.stubs.bounds(*host);
         }
@@ -422,7 +427,7 @@ impl<H: History + Send> Verification<'_, H> {
             self.report.batch(host, batch, table, change, detail);
         }
         // What was dropped meanwhile is not missing.
-        let later = retention::read(history, self.only, &self.options.keys)?;
+        let later = retention::read(history, self.only, &self.options.keys, &self.machine_ids)?;
         for (host, book) in &mut self.books {
             book.bounds = later.bounds(*host);
         }
