@@ -17,6 +17,7 @@ use luarm_link::{
     identity::{self, Identity},
     server,
 };
+use luarm_schema::tables::{NetInfo, PsInfo};
 use luarm_store::StoreUrl;
 use tempfile::TempDir;
 
@@ -27,7 +28,7 @@ use crate::{
     rows::{Mix, Rows, of_host},
     served::Served,
     spread::Spread,
-    stores::{Stores, count},
+    stores::{Stores, count_rows},
 };
 
 /// Rows that each agent has every second, in one batch.
@@ -203,7 +204,7 @@ fn measure(
     };
     all.median.push(at(0.5));
     all.late.push(at(0.99));
-    let there = count(store)?;
+    let there = count_rows(store, PsInfo::TABLE)? + count_rows(store, NetInfo::TABLE)?;
     let made = agents * seconds * ROWS;
     ensure!(there == made, "{there} of {made} rows are there");
     Ok(())

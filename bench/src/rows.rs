@@ -1,4 +1,4 @@
-//! Rows as a busy host makes them, batch by batch.
+//! Made-up rows, like those of a busy host, batch by batch.
 
 use std::sync::Arc;
 
@@ -222,4 +222,28 @@ fn host() -> HostInfo {
         created: Time(BEGINNING),
         end: None,
     }
+}
+
+/// Batches in which some rows end later than in their own.
+#[cfg(test)]
+pub(crate) fn sample(rows: u64) -> Vec<Batch> {
+    use luarm_schema::End;
+
+    let mut source = Rows::new(Mix::Both);
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut later = Vec::new();
+    for _ in 0..3 {
+        let mut batch = source.batch(rows);
+        batch.ends = std::mem::take(&mut later);
+        for row in batch.rows.iter_mut().step_by(3) {
+            let key = row.key();
+            later.extend(match row {
+                Row::PsInfo(process) => process.end.take().map(|end| (key, End::PsInfo(end))),
+                Row::NetInfo(endpoint) => endpoint.end.take().map(|end| (key, End::NetInfo(end))),
+                _ => None,
+            });
+        }
+        batches.push(batch);
+    }
+    batches
 }
