@@ -25,7 +25,7 @@ use crate::{
     Bench,
     cpu::kilobytes,
     report::{Bound, Report},
-    rows::{Mix, Rows, of_host},
+    rows::{Mix, Rows, of_host, sealer},
     served::Served,
     spread::Spread,
     stores::{Stores, count_rows},
@@ -153,10 +153,12 @@ fn measure(
                 // Not all in the same instant.
                 let begun = Instant::now() + Duration::from_secs(1) * host / u32::try_from(agents)?;
                 let mut rows = Rows::new(Mix::Both);
+                let mut sealer = sealer(&data, host.into())?;
                 for second in 0..seconds {
                     let at = begun + Duration::from_secs(second);
                     thread::sleep(at.saturating_duration_since(Instant::now()));
-                    let batch = rows.batch_of(host.into(), ROWS);
+                    let mut batch = rows.batch_of(host.into(), ROWS);
+                    sealer.seal(&mut batch)?;
                     watch.lock().unwrap_or_else(PoisonError::into_inner).put.insert(batch.id, Instant::now());
                     outbox.put(&batch)?;
                 }

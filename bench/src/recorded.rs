@@ -1,13 +1,18 @@
 //! Real rows: an agent records a host that is busy while its server is away, and what waits in its spool afterwards is taken out.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
 use anyhow::{Context as _, ensure};
 use luarm_link::{identity, packed};
 use luarm_schema::{Batch, Row, Sink, TABLES, TableDef, Value, canonical::Canonical, tables::BatchInfo};
 use luarm_store::{Parcel, Spool, StoreUrl};
 
-use crate::{Bench, files::Chores, rows::of_host, served::Served};
+use crate::{
+    Bench,
+    files::Chores,
+    rows::{of_host, sealer},
+    served::Served,
+};
 
 /// Programs, and processes that connect ten times each, of one turn: with the files of [`Chores`] about 1,500 rows, a third of them of files.
 const PROGRAMS: u64 = 250;
@@ -16,8 +21,13 @@ const CONNECTIONS: u64 = 10;
 /// Turns without a row more until it is plain that nothing is recorded.
 const IDLE_TURNS: u32 = 3;
 
-/// What one host recorded: batches from the first one on.
-pub(crate) struct Recorded(Vec<Batch>);
+/// What one host recorded, and others might have.
+pub(crate) struct Recorded {
+    /// From the first one on.
+    batches: Vec<Batch>,
+    /// The entry of each batch in the ledger, as each of the other hosts has sealed it.
+    seals: Vec<Vec<Row>>,
+}
 
 /// A row with everything that later batches made of it.
 pub(crate) struct Settled {
@@ -28,8 +38,8 @@ pub(crate) struct Settled {
 }
 
 impl Recorded {
-    /// Has an agent record until it has so many rows at least.
-    pub(crate) fn record(bench: &Bench, rows: u64) -> anyhow::Result<Self> {
+    /// Has an agent record until it has so many rows at least, and as many hosts seal a copy each.
+    pub(crate) fn record(bench: &Bench, rows: u64, hosts: u64) -> anyhow::Result<Self> {
         let dir = bench.empty_dir()?;
         let served = Served::start(bench, &StoreUrl::Sqlite(dir.path().join("store.db")))?;
         let data = dir.path().join("agent");
@@ -53,72 +63,84 @@ impl Recorded {
             }
         }
         agent.stop()?;
-        let recorded = Self::take(&data)?;
+        let recorded = Self::of(take(&data)?, hosts)?;
         ensure!(recorded.rows() >= rows, "the spool has {} of {there} rows", recorded.rows());
         Ok(recorded)
     }
 
-    /// Takes all batches out of the spool of a data directory.
-    fn take(data: &std::path::Path) -> anyhow::Result<Self> {
-        let (spool, _) = Spool::open(&identity::spool(data), 0)?;
-        let mut batches: Vec<Batch> = Vec::new();
-        while let Some(parcel) = spool.next(batches.last().map_or(0, |batch| batch.id))? {
-            batches.push(packed::unpack(&parcel)?);
+    /// These batches, and as many hosts.
+    pub(crate) fn of(batches: Vec<Batch>, hosts: u64) -> anyhow::Result<Self> {
+        let mut recorded = Recorded { batches, seals: Vec::new() };
+        for host in 0..hosts {
+            let keys = tempfile::tempdir()?;
+            let mut sealer = sealer(keys.path(), host)?;
+            let mut entries = Vec::new();
+            for mut batch in recorded.renamed(host) {
+                sealer.seal(&mut batch)?;
+                entries.extend(batch.rows.pop());
+            }
+            recorded.seals.push(entries);
         }
-        let whole = batches.iter().zip(1..).all(|(batch, id)| batch.id == id) && !batches.is_empty();
-        ensure!(whole, "batches are missing in the spool");
-        Ok(Recorded(batches))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn of(batches: Vec<Batch>) -> Self {
-        Recorded(batches)
+        Ok(recorded)
     }
 
     /// Rows of all tables, those of the ledger as well.
     pub(crate) fn rows(&self) -> u64 {
-        self.0.iter().map(|batch| batch.rows.len() as u64).sum()
+        self.batches.iter().map(|batch| batch.rows.len() as u64).sum()
     }
 
     /// Rows that were stored before they ended.
     pub(crate) fn ends(&self) -> u64 {
-        self.0.iter().map(|batch| batch.ends.len() as u64).sum()
+        self.batches.iter().map(|batch| batch.ends.len() as u64).sum()
     }
 
     /// Batches.
     pub(crate) fn batches(&self) -> usize {
-        self.0.len()
+        self.batches.len()
     }
 
     /// The tables that have rows, and how many.
     pub(crate) fn tables(&self) -> Vec<(&'static TableDef, u64)> {
         let mut counts = vec![0; TABLES.len()];
-        for row in self.0.iter().flat_map(|batch| &batch.rows) {
+        for row in self.batches.iter().flat_map(|batch| &batch.rows) {
             counts[row.position()] += 1;
         }
         TABLES.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 
-    /// The batches as another host would have made them.
-    fn of_host(&self, host: u64) -> Vec<Batch> {
-        let mut batches = self.0.clone();
-        for row in batches.iter_mut().flat_map(|batch| &mut batch.rows) {
-            if let Row::HostInfo(info) = row {
-                (info.machineid, info.hostname) = of_host(host);
+    /// The batches as if another host had made them, with the seals of the one that did.
+    fn renamed(&self, host: u64) -> impl Iterator<Item = Batch> {
+        self.batches.iter().map(move |batch| {
+            let mut batch = batch.clone();
+            for row in &mut batch.rows {
+                if let Row::HostInfo(info) = row {
+                    (info.machineid, info.hostname) = of_host(host);
+                }
             }
-        }
-        batches
+            batch
+        })
+    }
+
+    /// The batches as another host would have made and sealed them.
+    fn of_host(&self, host: u64) -> impl Iterator<Item = Batch> {
+        let seals = self.seals.get(host as usize).into_iter().flatten();
+        self.renamed(host).zip(seals).map(|(mut batch, entry)| {
+            if let Some(last) = batch.rows.last_mut() {
+                last.clone_from(entry);
+            }
+            batch
+        })
     }
 
     /// What another host would deliver.
     pub(crate) fn parcels(&self, host: u64) -> anyhow::Result<Vec<Parcel>> {
-        self.of_host(host).iter().map(|batch| packed::pack(batch).context("cannot pack a batch")).collect()
+        self.of_host(host).map(|batch| packed::pack(&batch).context("cannot pack a batch")).collect()
     }
 
     /// Bytes that the batches have on the wire when none has more than `most` rows beside its entry in the ledger.
     pub(crate) fn wire_bytes(&self, most: usize) -> anyhow::Result<u64> {
         let mut bytes = 0;
-        for batch in &self.0 {
+        for batch in &self.batches {
             for part in parts(batch, most) {
                 bytes += packed::pack(&part)?.bytes.len() as u64;
             }
@@ -149,6 +171,18 @@ impl Recorded {
         rows.sort_by_key(|settled| settled.row.position());
         rows
     }
+}
+
+/// Takes all batches out of the spool of a data directory.
+fn take(data: &Path) -> anyhow::Result<Vec<Batch>> {
+    let (spool, _) = Spool::open(&identity::spool(data), 0)?;
+    let mut batches: Vec<Batch> = Vec::new();
+    while let Some(parcel) = spool.next(batches.last().map_or(0, |batch| batch.id))? {
+        batches.push(packed::unpack(&parcel)?);
+    }
+    let whole = batches.iter().zip(1..).all(|(batch, id)| batch.id == id) && !batches.is_empty();
+    ensure!(whole, "batches are missing in the spool");
+    Ok(batches)
 }
 
 /// A batch in parts of so many rows, the ends evenly among them.

@@ -1,7 +1,8 @@
 //! Made-up rows, like those of a busy host, batch by batch.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
+use luarm_chain::{KeyFile, Sealer};
 use luarm_schema::{
     Batch, HostName, Row, Time, Word,
     tables::{BatchInfo, HostInfo, NetInfo, NetInfoEnd, PsInfo, PsInfoEnd},
@@ -65,10 +66,14 @@ impl Rows {
             firstevent: at(self.made - rows),
             lastevent: created,
             created,
+            publickey: None,
+            nextkey: None,
+            digest: None,
+            signature: None,
             end: None,
         };
         all.push(info.into());
-        Batch { id: self.batch, rows: all, ends: Vec::new() }
+        Batch { id: self.batch, rows: all, ends: Vec::new(), ..Batch::default() }
     }
 
     /// The next batch of one host of many.
@@ -188,6 +193,12 @@ impl Rows {
 /// Machine id and name of one host of many.
 pub(crate) fn of_host(host: u64) -> (String, String) {
     (format!("{host:032x}"), format!("bench{host}"))
+}
+
+/// Seals what that host delivers, whose keys are in `data`.
+pub(crate) fn sealer(data: &Path, host: u64) -> anyhow::Result<Sealer> {
+    let (machine_id, _) = of_host(host);
+    Ok(Sealer::open(KeyFile::open(&data.join("chain.key"))?, &machine_id, 0, None)?.0)
 }
 
 /// The instant of the nth event.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{anyhow, ensure};
+use luarm_chain::{Manifest, Notary, SigningKey};
 use luarm_link::packed;
 use luarm_schema::TableDef;
 use luarm_store::{Cell, HostIdentity, Ledger, Parcel, Reader, RowSink, StoreUrl};
@@ -42,7 +43,7 @@ pub(crate) fn run(bench: &Bench, rows: u64, report: &mut Report) -> anyhow::Resu
         return Ok(());
     }
     eprintln!("bench: {rows} rows are recorded");
-    let recorded = Recorded::record(bench, rows)?;
+    let recorded = Recorded::record(bench, rows, HOSTS)?;
     describe(&recorded, report)?;
     let head =
         ["engine", "its bulk load, rows/s", "store, rows/s", "store over bulk load", "bytes per row on disk"];
@@ -85,9 +86,9 @@ fn describe(recorded: &Recorded, report: &mut Report) -> anyhow::Result<()> {
         "{rows} rows, recorded by an agent with eBPF whose server was away, while programs started and ended, connected to each other, and a source tree, a C project and a mail \
          server's files were worked with: {}. {} of them were stored before they ended. They are delivered by {HOSTS} hosts at once, each with a \
          copy under its own name, into tables with all their indexes, every commit on disk. The store: for each host what the server does with a spool that is delivered: \
-         unpacked and appended, a batch in a transaction ({:.0} rows on average), streams and digests made on the way, ends as updates; SQLite has one connection for all hosts, a server one for each. The engine: of rows that are ready, \
+         unpacked and appended, a batch in a transaction ({:.0} rows on average), its manifest made, its seal checked and signed, streams and digests made on the way, ends as updates; SQLite has one connection for all hosts, a server one for each. The engine: of rows that are ready, \
          each once and as it is in the end; LOAD DATA and COPY by the engine's own client, one for each host, with one stream for each table; in SQLite prepared inserts over one connection in one transaction, with the \
-         store's settings, sorted by host and table. A server that runs beside it takes part of the same machine in both.",
+         store's settings, sorted by host and table; no manifests. A server that runs beside it takes part of the same machine in both.",
         tables.join(", "),
         recorded.ends(),
         rows as f64 / batches.max(1) as f64,
@@ -131,9 +132,11 @@ struct Host {
 impl Host {
     fn deliver(&self) -> anyhow::Result<()> {
         for parcel in &self.parcels {
-            let batch = packed::unpack(parcel)?;
+            let mut batch = packed::unpack(parcel)?;
+            batch.manifest = Manifest::of(&batch).encode();
             let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            ensure!(ledger.append(&self.identity, &batch)?.is_empty(), "rows were refused");
+            let stored = ledger.append(&self.identity, &batch)?;
+            ensure!(stored.refused.is_empty(), "rows were refused");
         }
         Ok(())
     }
@@ -141,7 +144,12 @@ impl Host {
 
 /// What a server does with what all hosts deliver.
 fn through_ledgers(url: &StoreUrl, recorded: &Recorded) -> anyhow::Result<Duration> {
-    let open = || anyhow::Ok(Arc::new(Mutex::new(Ledger::open(url)?)));
+    let notary = Notary::new(SigningKey::from_bytes(&[7; 32]));
+    let open = || {
+        let mut ledger = Ledger::open(url)?;
+        ledger.notarize(notary.clone());
+        anyhow::Ok(Arc::new(Mutex::new(ledger)))
+    };
     // One takes all, as in the server: a file has one writer.
     let shared = if matches!(url, StoreUrl::Sqlite(_)) { Some(open()?) } else { None };
     let mut hosts = Vec::new();
@@ -218,7 +226,7 @@ mod tests {
 
     #[test]
     fn store_and_engine_load_the_same() {
-        let recorded = Recorded::of(sample(200));
+        let recorded = Recorded::of(sample(200), HOSTS).unwrap();
         assert!(recorded.ends() > 0);
         for mut stores in Stores::installed(tempfile::tempdir().unwrap(), "store_and_engine_load_the_same") {
             let own = stores.fresh().unwrap();
