@@ -34,7 +34,8 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let format = options.format.or(config.format).unwrap_or_default();
     let stdout = io::stdout();
     let terminal = stdout.is_terminal();
-    let mut console = Console::new(source, luarm_hunt::Options { format, terminal });
+    let mut console =
+        Console::new(source, luarm_hunt::Options { format, terminal }).with_coverage(io::stderr());
     if let Some(host) = options.host.as_ref().or(config.host.as_ref()) {
         console.use_host(host)?;
     }

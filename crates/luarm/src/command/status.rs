@@ -1,5 +1,7 @@
 //! `luarm status`: how the store is, and the recorder that writes it.
 
+mod observed;
+
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,
@@ -25,7 +27,8 @@ const DAY: i64 = 86_400_000_000;
 
 /// Show hosts, coverage, losses and rows in the store, and the rates and lag of a running recorder
 ///
-/// One row for each item: the host it belongs to, what it is about, its name, its value.
+/// One row for each item: the host it belongs to, what it is about, its name, its value. "observed" is the share of the time, from 0 to 1, in which
+/// every event of a class was watched, since the host's recorder began and in the last day; "sampled", in which what was there was looked at.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -46,8 +49,11 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         return Ok(ExitCode::SUCCESS);
     }
     let mut source = asked.open()?;
-    for host in source.hosts()? {
+    let hosts = source.hosts()?;
+    let observed = luarm_hunt::observed(&mut *source)?;
+    for host in hosts {
         report.host(&mut *source, &host.name, host.number).with_context(|| format!("host {}", host.name))?;
+        report.observed(&host.name, host.number, &observed);
     }
     report.tables(&mut *source)?;
     report.number(None, "store", "bytes", source.size()?);
@@ -71,6 +77,8 @@ impl Item {
         let value = match &self.value {
             Value::Number(number) => Cell::Integer(*number),
             Value::Rate(number) => Cell::Real((number * 10.0).round() / 10.0),
+            // Down, so that 1 is all of it and nothing else.
+            Value::Share(share) => Cell::Real((share * 1e6).floor() / 1e6),
             Value::Text(text) => Cell::Text(text),
         };
         [
@@ -85,6 +93,7 @@ impl Item {
 enum Value {
     Number(i64),
     Rate(f64),
+    Share(f64),
     Text(String),
 }
 

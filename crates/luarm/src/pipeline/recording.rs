@@ -97,7 +97,7 @@ impl Recording {
             }
             if second.elapsed() >= SECOND {
                 second = Instant::now();
-                self.recorder.set_clock(clock::offset());
+                self.recorder.set_clocks(clock::read());
                 self.tell_refused();
                 self.meters.sample();
             }

@@ -307,7 +307,10 @@ impl Guest {
     /// The rows that a query answers, of everything that happened before.
     pub fn sql(&mut self, query: &str) -> Vec<Row> {
         assert!(!query.contains('"'));
-        let answer = self.sh(&format!("luarm sync --timeout 120 && luarm sql --format jsonl -e \"{query}\""));
+        // What is said beside an answer is not part of it.
+        let ask =
+            format!("luarm sync --timeout 120 && luarm sql --format jsonl -e \"{query}\" 2>/tmp/remarks");
+        let answer = self.sh(&format!("{{ {ask}; }} || {{ cat /tmp/remarks; exit 1; }}"));
         answer
             .lines()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
