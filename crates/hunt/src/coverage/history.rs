@@ -91,6 +91,8 @@ impl History {
         };
         let number = |at: usize| match cells.get(at) {
             Some(Cell::Integer(number)) => Some(*number),
+            // A sum has another type with some engines.
+            Some(Cell::Real(number)) => Some(*number as i64),
             _ => None,
         };
         let time = |at: usize| Time::parse(text(at)?).ok();
@@ -144,7 +146,7 @@ impl Wanted<'_> {
     /// One statement, in words that each engine understands. Its columns: what it is about, host, class or name, state or cause, from, until, ended,
     /// reason, count.
     fn sql(&self) -> String {
-        let mut sql = "SELECT 'watch' AS about, c.host, c.class, c.state, c.created, c.destroyed, coalesce(c.ended, '') AS ended, \
+        let mut sql = "/* coverage of the answer before */ SELECT 'watch' AS about, c.host, c.class, c.state, c.created, c.destroyed, coalesce(c.ended, '') AS ended, \
                        coalesce(c.reason, '') AS reason, 0 AS number FROM coverageinfo c"
             .to_owned();
         if let Some(classes) = self.classes {

@@ -14,6 +14,9 @@ use crate::{cli::Asked, config::Config};
 ///
 /// Without -e and on a terminal it is a console with history and completion: \G, show tables, describe T, use HOST. Otherwise it reads
 /// statements from standard input. It stops at the first statement that fails.
+///
+/// Where a question spans a time in which something of it was not observed, or events of it were lost, one line says so: under the answer, and
+/// on standard error beside csv, json and jsonl.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
