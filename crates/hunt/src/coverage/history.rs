@@ -152,19 +152,23 @@ impl Wanted<'_> {
         if let Some(classes) = self.classes {
             let _ = write!(sql, " WHERE c.class IN ({})", list(classes.iter().copied().chain(["all"])));
         }
-        sql += " UNION ALL SELECT 'began', f.host, '', '', min(f.created), max(f.created), '', '', 0 FROM coverageinfo f \
-                WHERE f.class <> 'all' GROUP BY f.host";
         sql += " UNION ALL SELECT 'host', h.host, h.hostname, '', h.created, h.created, '', '', 0 FROM hostinfo h";
-        let last = |column| {
+        // By keys, which are ordered by time: the ledger is long.
+        let one = |column, table, key, order| {
             format!(
-                "(SELECT b.{column} FROM batchinfo b WHERE b.host = o.host ORDER BY b.batchid DESC LIMIT 1)"
+                "(SELECT b.{column} FROM {table} b WHERE b.host = o.host ORDER BY b.{key} {order} LIMIT 1)"
             )
         };
-        let (made, complete) = (last("created"), last("lastevent"));
-        let _ = write!(
-            sql,
-            " UNION ALL SELECT 'last', o.host, '', '', {made}, {complete}, '', '', 0 FROM (SELECT DISTINCT host FROM hostinfo) o"
-        );
+        let last = |column| one(column, "batchinfo", "batchid", "DESC");
+        let first = one("created", "coverageinfo", "coverageid", "ASC");
+        for (about, from, until) in
+            [("last", last("created"), last("lastevent")), ("began", first.clone(), first)]
+        {
+            let _ = write!(
+                sql,
+                " UNION ALL SELECT '{about}', o.host, '', '', {from}, {until}, '', '', 0 FROM (SELECT DISTINCT host FROM hostinfo) o"
+            );
+        }
         if let Some((span, tables)) = &self.losses {
             let classes = self.classes.into_iter().flatten().copied();
             let classes = list(classes.chain(tables.iter().copied()).chain(["all"]));

@@ -264,6 +264,12 @@ impl Guest {
 
     /// Runs a script of the guest's shell to its end; gives its status and its output, errors included.
     pub fn try_sh(&mut self, script: &str) -> (i32, String) {
+        self.send(script);
+        self.answered()
+    }
+
+    /// Has the guest's shell begin with a script; [`Guest::answered`] has to come next.
+    pub fn send(&mut self, script: &str) {
         let mut line = String::new();
         for byte in script.bytes() {
             write!(line, "{byte:02x}").unwrap();
@@ -272,6 +278,10 @@ impl Guest {
         assert!(line.len() < 4000, "put long scripts into a file");
         line.push('\n');
         self.talk.get_mut().write_all(line.as_bytes()).unwrap();
+    }
+
+    /// Waits for the end of the script; gives its status and its output, errors included.
+    pub fn answered(&mut self) -> (i32, String) {
         let answer = self.line();
         let (status, output) = answer.split_once(' ').unwrap_or((&answer, ""));
         let bytes: Vec<u8> = output

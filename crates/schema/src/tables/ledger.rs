@@ -32,7 +32,7 @@ table! {
         ended: Word,
     }
     derived {}
-    index {}
+    index { (class) }
 }
 
 table! {
@@ -56,7 +56,7 @@ table! {
     }
     end {}
     derived {}
-    index {}
+    index { (class, until) }
 }
 
 table! {
