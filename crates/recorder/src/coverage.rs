@@ -1,5 +1,7 @@
 //! Rows of `coverageinfo`: which class of events is watched, how, since when.
 
+mod clocks;
+
 use std::{borrow::Cow, collections::HashMap};
 
 use luarm_schema::{
@@ -8,9 +10,13 @@ use luarm_schema::{
 };
 use luarm_sensor::observation::{Coverage, Watch};
 
+use self::clocks::Clocks;
 use crate::{context::Context, protection};
 
-pub(crate) struct Intervals(HashMap<&'static str, (i64, Coverage)>);
+pub(crate) struct Intervals {
+    open: HashMap<&'static str, (i64, Coverage)>,
+    pub(crate) clocks: Clocks,
+}
 
 impl Intervals {
     /// Ends what an earlier run left open, tells of the gap since, and of what nobody watches.
@@ -36,13 +42,14 @@ impl Intervals {
             if !stopped {
                 protection::killed(ctx, coverageid);
             }
+            clocks::set_back_meanwhile(ctx, last, run);
         }
-        Self(HashMap::new())
+        Self { open: HashMap::new(), clocks: Clocks::new(ctx) }
     }
 
     pub(crate) fn observe(&mut self, ctx: &mut Context, coverage: Coverage) {
         let now = ctx.clock.now();
-        match self.0.get(coverage.class) {
+        match self.open.get(coverage.class) {
             Some((_, known)) if *known == coverage => return,
             Some(&(coverageid, _)) => end(ctx, coverageid, now, "stop"),
             None => {}
@@ -63,13 +70,13 @@ impl Intervals {
             end: None,
         };
         ctx.draft.push(row);
-        self.0.insert(coverage.class, (coverageid, coverage));
+        self.open.insert(coverage.class, (coverageid, coverage));
     }
 
     /// Ends all.
     pub(crate) fn stop(&mut self, ctx: &mut Context) {
         let now = ctx.clock.now();
-        for (_, (coverageid, _)) in self.0.drain() {
+        for (_, (coverageid, _)) in self.open.drain() {
             end(ctx, coverageid, now, "stop");
         }
     }

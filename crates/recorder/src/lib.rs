@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use luarm_schema::{Batch, Resume, Time, Word};
 use luarm_sensor::{
     BootNs, HostFacts, Observation,
+    clock::Reading,
     condition::{Condition, ConditionKind},
     observation::{Inventory, Loss, Origin},
 };
@@ -233,9 +234,10 @@ impl Recorder {
         }
     }
 
-    /// Says that the wall clock was set: `offset` is CLOCK_REALTIME - CLOCK_BOOTTIME in microseconds. Rows that exist keep their times.
-    pub fn set_clock(&mut self, offset: i64) {
-        self.ctx.clock.set(offset);
+    /// Says what the clocks show, to be called every second or so. When the wall clock was set, rows that exist keep their times; that, and that the
+    /// host was asleep, become rows of `coverageinfo`.
+    pub fn set_clocks(&mut self, reading: Reading) {
+        self.coverage.clocks.observe(&mut self.ctx, reading);
     }
 
     /// Does what time brings about: forks that waited for an exec become rows, the hosts file is read if it changed.

@@ -134,7 +134,7 @@ impl Recording {
             }
             if second.elapsed() >= SECOND {
                 second = Instant::now();
-                self.recorder.set_clock(clock::offset());
+                self.recorder.set_clocks(clock::read());
                 self.tell_refused();
                 if let Some(left) = self.room_left.look() {
                     self.recorder.is_short_of_room(

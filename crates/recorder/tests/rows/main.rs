@@ -3,6 +3,7 @@
 
 mod accounts;
 mod anything;
+mod clocks;
 mod conditions;
 mod digests;
 mod endpoints;

@@ -9,9 +9,11 @@ table! {
     begin {
         /// Number of the row, ordered by time.
         coverageid: i64,
-        /// Class of events: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`, `interfaces`, `routes`, `host`, `file`, `hardware`…; `all` for a gap of the whole recorder.
+        /// Class of events: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`, `interfaces`, `routes`, `host`, `file`, `hardware`…; `all` for a gap of the whole recorder, a sleep of the host and a step of its clock.
         class: Word,
-        /// `watched`, every event; `sampled`, what was there when the sensor looked; `unwatched`, nothing; `gap`, the recorder was down.
+        /// `watched`, every event; `sampled`, what was there when the sensor looked; `unwatched`, nothing; `gap`, the recorder was down; `asleep`, the
+        /// host was suspended, and nothing ran on it; `step`, the wall clock was set: forward, and these instants never were, or back, and they
+        /// were twice.
         state: Word,
         /// `ebpf`; `poll`; `netlink`; `proc`; `files`, which tell of their changes; or `none`.
         sensor: Word,
@@ -26,11 +28,11 @@ table! {
         /// Until when.
         destroyed: Time,
         /// Why no longer: `stop`, the recorder was stopped; `killed`, it ended without saying so, and `destroyed` is the last sign of it;
-        /// `start`, the recorder is back.
+        /// `start`, the recorder is back; `awake`, the host is; `forward` and `back`, which way the clock was set.
         ended: Word,
     }
     derived {}
-    index {}
+    index { (class) }
 }
 
 table! {
@@ -54,7 +56,7 @@ table! {
     }
     end {}
     derived {}
-    index {}
+    index { (class, until) }
 }
 
 table! {

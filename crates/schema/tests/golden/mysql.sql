@@ -751,6 +751,7 @@ CREATE TABLE coverageinfo (
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, coverageid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX coverageinfo_class ON coverageinfo (class(64));
 CREATE INDEX coverageinfo_open ON coverageinfo (host, destroyed);
 
 CREATE TABLE lossinfo (
@@ -772,6 +773,7 @@ CREATE TABLE lossinfo (
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, lossid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX lossinfo_class_until ON lossinfo (class(64), until);
 
 CREATE TABLE batchinfo (
     host int NOT NULL,

@@ -1199,6 +1199,7 @@ CREATE TABLE coverageinfo_stored (
     dbatch bigint,
     PRIMARY KEY (host, coverageid)
 );
+CREATE INDEX coverageinfo_class ON coverageinfo_stored (class);
 CREATE INDEX coverageinfo_open ON coverageinfo_stored (host, coverageid) WHERE destroyed IS NULL;
 CREATE VIEW coverageinfo AS SELECT
     host,
@@ -1241,6 +1242,7 @@ CREATE TABLE lossinfo_stored (
     batch bigint NOT NULL,
     PRIMARY KEY (host, lossid)
 );
+CREATE INDEX lossinfo_class_until ON lossinfo_stored (class, until);
 CREATE VIEW lossinfo AS SELECT
     host,
     lossid,

@@ -1185,6 +1185,7 @@ CREATE TABLE coverageinfo_stored (
     dbatch INTEGER,
     PRIMARY KEY (host, coverageid)
 ) STRICT;
+CREATE INDEX coverageinfo_class ON coverageinfo_stored (class);
 CREATE INDEX coverageinfo_open ON coverageinfo_stored (host, coverageid) WHERE destroyed IS NULL;
 CREATE VIEW coverageinfo AS SELECT
     host,
@@ -1227,6 +1228,7 @@ CREATE TABLE lossinfo_stored (
     batch INTEGER NOT NULL,
     PRIMARY KEY (host, lossid)
 ) STRICT;
+CREATE INDEX lossinfo_class_until ON lossinfo_stored (class, until);
 CREATE VIEW lossinfo AS SELECT
     host,
     lossid,
