@@ -37,6 +37,7 @@ tables! {
     NameInfo, NameInfoEnd;
     CoverageInfo, CoverageInfoEnd;
     LossInfo, LossInfoEnd;
+    CanaryInfo, CanaryInfoEnd;
     BatchInfo, BatchInfoEnd;
     RetentionInfo, RetentionInfoEnd;
 }
