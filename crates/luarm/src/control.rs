@@ -10,11 +10,13 @@
 mod client;
 mod server;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     client::{ControlError, status, sync},
-    server::{Identity, Instance, resident, serve, settle},
+    server::{Identity, Instance, resident, serve, settle, settle_unless},
 };
 
 /// How a running recorder is.
@@ -60,6 +62,12 @@ pub(crate) struct Vitals {
     pub trouble: Option<String>,
     /// Resident memory, bytes.
     pub memory: u64,
+    /// What came of the last canary.
+    #[serde(default)]
+    pub canary: String,
+    /// Classes of which it did not come back, and why.
+    #[serde(default)]
+    pub missing: BTreeMap<String, String>,
     /// How delivering to a server is, where there is one.
     pub link: Option<LinkVitals>,
 }

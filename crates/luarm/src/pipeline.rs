@@ -18,12 +18,17 @@ use std::{
         mpsc::{self, Sender},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use anyhow::{Context, anyhow};
 use luarm_recorder::{Recorder, Setup};
 use luarm_schema::{Batch, Resume, Time};
-use luarm_sensor::{HostFacts, RingFill, Sensor, clock, surroundings::Surroundings};
+use luarm_sensor::{
+    HostFacts, Observation, RingFill, Sensor, clock,
+    observation::{Coverage, Watch},
+    surroundings::Surroundings,
+};
 use luarm_store::{StoreError, Writer};
 
 pub(crate) use self::{
@@ -36,6 +41,7 @@ use self::{
     storing::StoringError,
 };
 use crate::{
+    canary::{self, Canary, Every, Rounds},
     data_dir::DataDir,
     launcher::Launcher,
     sensor::{self, Choice, Policy},
@@ -46,6 +52,8 @@ pub(crate) struct Plan {
     pub choice: Choice,
     /// Bytes of rows that may wait while the store cannot take them.
     pub memory_limit: usize,
+    /// How often the sensors are put to the test.
+    pub canary: Every,
     /// Bytes of the kernel's ring of events, where not the default.
     pub ring: Option<u32>,
     /// What of files is told.
@@ -115,6 +123,7 @@ pub(crate) struct Pipeline {
     /// The running sensor's name for people.
     pub sensor: &'static str,
     probe: Probe,
+    canary: Option<Canary>,
     recording: JoinHandle<()>,
     storing: JoinHandle<Result<(), StoringError>>,
 }
@@ -173,15 +182,28 @@ pub(crate) fn host(dir: &DataDir) -> anyhow::Result<HostFacts> {
     Ok(facts)
 }
 
+/// Whether the sensors are put to the test.
+fn tested(every: Option<Duration>, obstacle: Option<&str>) -> Coverage {
+    let each = every.map(|every| format!("each {} s", every.as_secs()));
+    Coverage {
+        class: "canary",
+        watch: if every.is_some() { Watch::Sampled } else { Watch::Unwatched },
+        sensor: if every.is_some() { "recorder" } else { "none" },
+        hook: String::new(),
+        reason: each.or_else(|| obstacle.map(str::to_owned)),
+    }
+}
+
 /// How much may wait for what keeps batches, where `memory_limit` is for all that waits.
 pub(crate) fn backlog_bytes(memory_limit: usize) -> usize {
     (memory_limit / 4).min(16 << 20)
 }
 
-/// Starts recording, the sensor by the launcher. Events go to `events`.
+/// Starts recording, the sensor by the launcher; what it needs beside is below `data`. Events go to `events`.
 pub(crate) fn start(
     plan: &Plan,
     launcher: &Launcher,
+    data: &Path,
     facts: HostFacts,
     destination: Destination,
     events: &Sender<Event>,
@@ -189,7 +211,11 @@ pub(crate) fn start(
     let host = facts.hostname.clone();
     let Destination { keeper, resume, delivered, room, backlog } = destination;
     let last = resume.last_batch.map_or(0, |(id, _)| id);
-    let recorder = Recorder::new(Setup {
+    let obstacle = canary::obstacle(plan.canary);
+    let every = plan.canary.0.filter(|_| obstacle.is_none());
+    // While the launcher has what it takes.
+    let canary = every.map(|every| Canary::prepare(launcher, every, data)).transpose()?;
+    let mut recorder = Recorder::new(Setup {
         resume,
         host: facts,
         run: Time::now(),
@@ -197,13 +223,18 @@ pub(crate) fn start(
         users: Box::new(luarm_recorder::SystemUsers::new("/etc/passwd")),
         clock_offset: clock::offset(),
         hosts_file: Some("/etc/hosts".into()),
+        own: every.map(|_| std::process::id()),
     });
+    let tested = tested(every, obstacle);
+    recorder.observe(Observation::Coverage(tested.clone()));
     let (choice, ring, policy) = (plan.choice, plan.ring, plan.policy.clone());
     let sensor::Started { sensor, surroundings, consumer, name } =
         launcher.launch(move || sensor::start(choice, ring, &policy))??;
     let backlog = Arc::new(Backlog::new(backlog, last, delivered));
     let meters = Arc::new(Meters::default());
+    meters.cover(&tested);
     let (asks, asked) = mpsc::channel();
+    let (judged, reports) = mpsc::channel();
     let recording = Recording {
         recorder,
         consumer,
@@ -211,6 +242,9 @@ pub(crate) fn start(
         room,
         meters: Arc::clone(&meters),
         asks: asked,
+        reports,
+        delivered: Arc::default(),
+        tested,
         memory_limit: plan.memory_limit,
         last,
         progress: Progress::default(),
@@ -232,7 +266,10 @@ pub(crate) fn start(
         }),
     });
     probe.drain();
-    Ok(Pipeline { host, sensor: name, probe, recording: recorder, storing: store })
+    if let Some(canary) = &canary {
+        canary.begin(Rounds { probe: probe.clone(), reports: judged, sampled: name == sensor::POLLING });
+    }
+    Ok(Pipeline { host, sensor: name, probe, canary, recording: recorder, storing: store })
 }
 
 impl Pipeline {
@@ -243,6 +280,7 @@ impl Pipeline {
 
     /// Stops the sensor, stores everything that it saw, and ends.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
+        drop(self.canary);
         let sensors = self.probe.sensors.lock().unwrap_or_else(PoisonError::into_inner).take();
         let closed_itself = self.recording.is_finished();
         if let Some(Sensors { sensor, surroundings }) = sensors {
