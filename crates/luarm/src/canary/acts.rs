@@ -8,11 +8,12 @@ mod descent;
 mod files;
 mod network;
 mod refused;
+mod ring;
 
 use std::{ffi::CStr, fmt::Write as _, io, path::Path};
 
 /// How many rounds it takes to do everything.
-pub(crate) const GROUPS: u64 = 7;
+pub(crate) const GROUPS: u64 = 6;
 
 /// What only some rounds do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,6 @@ pub(super) enum Group {
     Credentials,
     Others,
     Network,
-    Rings,
 }
 
 /// The user and group `nobody`, of the kernel's making (overflowuid).
@@ -98,6 +98,7 @@ pub(crate) fn act(round: u64, sampled: bool, mut say: impl FnMut(&str), looked: 
     let is_nobody = refused::become_nobody(&mut stage);
     sockets.exchange(&mut stage);
     refused::act(&mut stage, is_nobody);
+    ring::act(&mut stage);
     if is_nobody {
         descent::clone(&mut stage);
     }
@@ -128,4 +129,28 @@ fn is_root() -> bool {
 /// Where the canary's files are, below the recorder's data directory.
 pub(crate) fn directory(data: &Path) -> std::path::PathBuf {
     data.join("canary")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use luarm_recorder::canary::ACTS;
+
+    #[test]
+    fn every_act_is_done_somewhere_and_has_a_name_of_its_own() {
+        let source: String = ["acts.rs", "acts/descent.rs", "acts/files.rs", "acts/network.rs", "acts/refused.rs", "acts/ring.rs"]
+            .iter()
+            .map(|name| {
+                let path = format!("{}/src/canary/{name}", env!("CARGO_MANIFEST_DIR"));
+                std::fs::read_to_string(path).unwrap()
+            })
+            .collect();
+        let mut names = BTreeSet::new();
+        for act in ACTS {
+            assert!(names.insert(act.name), "{} twice", act.name);
+            let own = ["exec", "exit"].contains(&act.name);
+            assert!(own || source.contains(&format!("\"{}\"", act.name)), "{} is done nowhere", act.name);
+        }
+    }
 }

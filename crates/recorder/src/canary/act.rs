@@ -142,7 +142,7 @@ pub const ACTS: &[Act] = &[
     act("file", "dup2", Trace::FileEnd("canary.open", "close")),
     act("file", "close_range", Trace::FileEnd("canary.creat", "close")),
     act("file", "exit with a file", Trace::FileEnd("canary.openat2", "exit")),
-    file("mmap", &["exec-map"], "canary.open"),
+    file("mmap", &["exec-map"], "canary.openat2"),
     file("mkdir", &["mkdir"], "canary.mkdir"),
     file("mkdirat", &["mkdir"], "canary.mkdirat"),
     file("rmdir", &["rmdir"], "canary.mkdir"),

@@ -90,7 +90,7 @@ fn others(stage: &mut Stage) -> io::Result<()> {
         let private = libc::MAP_PRIVATE as usize;
         // SAFETY: a new mapping, which nobody looks at.
         let mapped =
-            unsafe { call(libc::SYS_mmap, &[0, 4096, access, private, open.as_raw_fd() as usize, 0]) };
+            unsafe { call(libc::SYS_mmap, &[0, 4096, access, private, last.as_raw_fd() as usize, 0]) };
         stage.done("mmap", mapped);
     }
     if stage.does(Group::Attributes) {

@@ -1,10 +1,8 @@
 //! Acts of privilege: giving up what the canary has, and then asking in vain.
 
-use std::{fs::File, io, os::fd::AsRawFd};
+use std::{fs::File, os::fd::AsRawFd};
 
 use super::{Group, NOBODY, Stage, address, call, is_root};
-
-const ENTRIES: usize = 1;
 
 /// Becomes nobody for good, as far as it may. Whether it is somebody else than root after that, who has no privilege.
 pub(super) fn become_nobody(stage: &mut Stage) -> bool {
@@ -32,7 +30,6 @@ pub(super) fn act(stage: &mut Stage, is_nobody: bool) {
     modules(stage);
     // SAFETY: flags.
     stage.refused("unshare", unsafe { call(libc::SYS_unshare, &[libc::CLONE_NEWNET as usize]) });
-    ring(stage);
     if !is_nobody {
         let why = "the recorder runs as root, and may not become another user (CAP_SETUID, CAP_SETGID)";
         for name in ["bpf", "ptrace", "kill"] {
@@ -161,17 +158,5 @@ fn end_of_child(pid: usize) {
     if pid == 0 {
         // SAFETY: it ends here.
         unsafe { libc::_exit(0) }
-    }
-}
-
-/// A ring for requests to the kernel. Having one is all there is to do.
-fn ring(stage: &mut Stage) {
-    let mut parameters = [0u64; 15];
-    // SAFETY: room for struct io_uring_params, 120 bytes.
-    let result = unsafe { call(libc::SYS_io_uring_setup, &[ENTRIES, parameters.as_mut_ptr() as usize]) };
-    match result {
-        Ok(_) => stage.did("io_uring_setup"),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => stage.did("io_uring_setup"),
-        Err(error) => stage.not("io_uring_setup", &error.to_string()),
     }
 }
