@@ -81,7 +81,8 @@ pub(crate) fn obstacle(every: Every) -> Option<&'static str> {
     if pids != Path::new(FIRST_PIDS) {
         return Some("the recorder is in a pid namespace of its own, where it does not know its own number");
     }
-    (std::process::id() == 1).then_some("the recorder is the first process: what it has not created becomes its child")
+    (std::process::id() == 1)
+        .then_some("the recorder is the first process: what it has not created becomes its child")
 }
 
 /// What a canary's rounds are made of.
@@ -191,7 +192,8 @@ impl Keeper {
             if over() {
                 return false;
             }
-            report.behind = Some(format!("after {} s it was not observed or not stored up to then", wait.as_secs()));
+            report.behind =
+                Some(format!("after {} s it was not observed or not stored up to then", wait.as_secs()));
         }
         report.lost = meters.lost_since(report.began);
         true
@@ -253,7 +255,12 @@ impl Keeper {
             command.arg("--sampled");
         }
         let place = self.place.clone();
-        command.env_clear().current_dir(place).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .env_clear()
+            .current_dir(place)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         command.spawn()
     }
 
@@ -266,7 +273,10 @@ impl Keeper {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(io::Error::other(format!("its process took longer than {} s", PATIENCE.as_secs())));
+                return Err(io::Error::other(format!(
+                    "its process took longer than {} s",
+                    PATIENCE.as_secs()
+                )));
             }
             let wait = Timespec::try_from(left.min(LOOK * 10)).map_err(io::Error::other)?;
             poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&wait))?;

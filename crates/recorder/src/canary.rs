@@ -33,8 +33,8 @@ pub struct Report {
     pub trouble: Option<String>,
     /// Why there may be rows on their way still, where it was given up to wait for them.
     pub behind: Option<String>,
-    /// Losses that were counted meanwhile.
-    pub lost: Vec<String>,
+    /// Losses that were counted meanwhile: of which class or table, and in words.
+    pub lost: Vec<(String, String)>,
     /// Numbers of batches with rows of it, and when they were stored where they can be queried.
     pub delivered: Vec<(i64, Time)>,
 }
@@ -155,12 +155,7 @@ impl Canary {
     }
 
     /// Says what came of a round, and of the classes with it.
-    pub(crate) fn judge(
-        &mut self,
-        ctx: &mut Context,
-        coverage: &mut Intervals,
-        report: &Report,
-    ) -> Verdict {
+    pub(crate) fn judge(&mut self, ctx: &mut Context, coverage: &mut Intervals, report: &Report) -> Verdict {
         let round = self.round.take().filter(|round| round.pid == report.pid && report.pid != 0);
         let number = round.as_ref().map_or_else(|| ctx.numbers.next(report.began), |round| round.number);
         let seen = round.map(|round| round.seen).unwrap_or_default();
@@ -209,7 +204,7 @@ impl Judgement<'_> {
         let is_judged = !expected.is_empty() && (is_well || self.report.trouble.is_none());
         let reason = match (is_judged, is_well) {
             (true, true) => None,
-            (true, false) => Some(self.why_missing(&missing)),
+            (true, false) => Some(self.why_missing(class, &missing)),
             (false, _) => match self.why_undone(class) {
                 Some(reason) => Some(reason),
                 // This round had no act for it.
@@ -250,7 +245,7 @@ impl Judgement<'_> {
             }
             return;
         }
-        let reason = reason.unwrap_or_else(|| self.why_missing(&silent));
+        let reason = reason.unwrap_or_else(|| self.why_missing(class, &silent));
         self.coverage.miss(self.ctx, class, proved, (&names(&silent), &reason));
         if !was_silent {
             verdict.lost.push(class);
@@ -258,9 +253,12 @@ impl Judgement<'_> {
         verdict.missing.push((class, reason));
     }
 
-    fn why_missing(&self, missing: &[usize]) -> String {
+    fn why_missing(&self, class: &str, missing: &[usize]) -> String {
         let mut text = format!("the canary did not come back: {}", names(missing));
-        for more in self.report.behind.iter().chain(&self.report.lost) {
+        // What is lost of tables is lost of all classes, as far as is known here.
+        let concerns = |of: &str| of == class || luarm_schema::table(of).is_some();
+        let lost = self.report.lost.iter().filter(|(of, _)| concerns(of)).map(|(_, lost)| lost);
+        for more in self.report.behind.iter().chain(lost) {
             text += "; ";
             text += more;
         }

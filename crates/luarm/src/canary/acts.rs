@@ -139,13 +139,20 @@ mod tests {
 
     #[test]
     fn every_act_is_done_somewhere_and_has_a_name_of_its_own() {
-        let source: String = ["acts.rs", "acts/descent.rs", "acts/files.rs", "acts/network.rs", "acts/refused.rs", "acts/ring.rs"]
-            .iter()
-            .map(|name| {
-                let path = format!("{}/src/canary/{name}", env!("CARGO_MANIFEST_DIR"));
-                std::fs::read_to_string(path).unwrap()
-            })
-            .collect();
+        let source: String = [
+            "acts.rs",
+            "acts/descent.rs",
+            "acts/files.rs",
+            "acts/network.rs",
+            "acts/refused.rs",
+            "acts/ring.rs",
+        ]
+        .iter()
+        .map(|name| {
+            let path = format!("{}/src/canary/{name}", env!("CARGO_MANIFEST_DIR"));
+            std::fs::read_to_string(path).unwrap()
+        })
+        .collect();
         let mut names = BTreeSet::new();
         for act in ACTS {
             assert!(names.insert(act.name), "{} twice", act.name);

@@ -150,12 +150,7 @@ pub(crate) fn settle(probe: &Probe, timeout: Duration) -> bool {
 }
 
 /// The same, up to that point, and given up when `over`.
-pub(crate) fn settle_unless(
-    probe: &Probe,
-    point: Point,
-    timeout: Duration,
-    over: &dyn Fn() -> bool,
-) -> bool {
+pub(crate) fn settle_unless(probe: &Probe, point: Point, timeout: Duration, over: &dyn Fn() -> bool) -> bool {
     let until = Instant::now() + timeout;
     let (done, stored) = mpsc::channel();
     // They do not say how far they have got: what they deliver is in the queue before the instant that is asked for.

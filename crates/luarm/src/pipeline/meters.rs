@@ -10,13 +10,13 @@ use std::{
 };
 
 use luarm_recorder::canary::Verdict;
-use luarm_schema::{Batch, Row, Time, tables::LossInfo};
+use luarm_schema::{Batch, Row, Time, Word, tables::LossInfo};
 use luarm_sensor::observation::{Coverage, Watch};
 
 /// Rates are over this many seconds.
 const WINDOW: usize = 10;
 /// So many losses are remembered one by one.
-const RECENT: usize = 8;
+const RECENT: usize = 32;
 
 /// Counters that the recorder's and the store's threads write, and anybody reads.
 #[derive(Default)]
@@ -48,7 +48,7 @@ pub(crate) struct Meters {
     trouble: Mutex<Option<String>>,
     lost: Mutex<BTreeMap<(String, String), u64>>,
     classes: Mutex<BTreeMap<&'static str, Class>>,
-    recent: Mutex<VecDeque<(Time, String)>>,
+    recent: Mutex<VecDeque<(Time, Word, String)>>,
     canary: Mutex<CanaryState>,
     samples: Mutex<VecDeque<(Instant, u64, u64)>>,
 }
@@ -106,14 +106,15 @@ impl Meters {
         if recent.len() == RECENT {
             recent.pop_front();
         }
-        recent.push_back((row.until, format!("{} {} {}", row.class, row.cause, row.count)));
+        let words = format!("lost meanwhile: {} {} {}", row.class, row.cause, row.count);
+        recent.push_back((row.until, row.class.clone(), words));
     }
 
-    /// The last losses that were counted after that instant, in words.
-    pub(crate) fn lost_since(&self, instant: Time) -> Vec<String> {
+    /// The last losses that were counted after that instant: of which class or table, and in words.
+    pub(crate) fn lost_since(&self, instant: Time) -> Vec<(String, String)> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost = recent.iter().filter(|(until, _)| *until >= instant);
-        lost.map(|(_, lost)| format!("lost meanwhile: {lost}")).collect()
+        let lost = recent.iter().filter(|(until, ..)| *until >= instant);
+        lost.map(|(_, of, lost)| (of.to_string(), lost.clone())).collect()
     }
 
     /// What was lost so far, by class and cause, as far as it is stored. There are as many as luarm has words for it.

@@ -39,14 +39,20 @@ fn its_rows_come_back_marked_and_lead_to_it() {
         "select class from coverageinfo where state = 'watched' and sensor = 'ebpf' and destroyed is null",
     );
     // The kernel that runs the test may have been built without modules: then there is nothing to be refused.
-    let impossible = words(&recording, "select class from canaryinfo where seen is null and reason like '%not implemented%'");
+    let impossible = words(
+        &recording,
+        "select class from canaryinfo where seen is null and reason like '%not implemented%'",
+    );
     let untested: BTreeSet<String> = UNTESTED.iter().map(ToString::to_string).chain(impossible).collect();
     let expected: BTreeSet<String> = watched.difference(&untested).cloned().collect();
     assert!(expected.len() > 10, "{expected:?}");
     assert_eq!(words(&recording, "select distinct class from canaryinfo where seen = 1"), expected);
     assert_eq!(recording.sql("select class, reason from canaryinfo where seen = 0"), []);
     assert_eq!(recording.sql("select * from coverageinfo where state = 'gap' and class <> 'all'"), []);
-    assert_eq!(words(&recording, "select reason from coverageinfo where class = 'canary'"), ["each 1 s".to_owned()].into());
+    assert_eq!(
+        words(&recording, "select reason from coverageinfo where class = 'canary'"),
+        ["each 1 s".to_owned()].into()
+    );
     assert_eq!(
         recording.count("select count(*) from canaryinfo where seen = 1 and (latency <= 0 or latency is null or storedlatency < latency)"),
         0
@@ -72,11 +78,44 @@ fn its_rows_come_back_marked_and_lead_to_it() {
     assert_eq!(of("nameinfo", "t.name like 'canary-%.luarm.invalid' and t.address = '192.0.2.53'"), 1);
     assert!(of("privinfo", "t.result = 1") > 10);
     // It becomes nobody, and nothing leaves the host.
-    assert_eq!(of("privinfo", "t.operation = 'setresuid' and t.olduid = 0 and t.uid = 65534 and t.suid = 65534"), 1);
+    assert_eq!(
+        of("privinfo", "t.operation = 'setresuid' and t.olduid = 0 and t.uid = 65534 and t.suid = 65534"),
+        1
+    );
     let abroad = format!(
         "select count(*) from netinfo where psentity in ({MARKED}) and destip not in ('', '::1', '255.255.255.255') and destip not like '127.%'"
     );
     assert_eq!(recording.count(&abroad), 0);
+}
+
+/// What its thread keeps, and what its process is given before it becomes nobody: to become nobody, and the port of name servers.
+#[test]
+fn it_may_do_what_it_is_for_and_nothing_else() {
+    if !has_ebpf() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let recording = start(&dir, &["--sensor", "ebpf"]);
+    recording.wait_for_row("select count(*) from canaryinfo");
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", recording.pid())).unwrap();
+    let canary = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).ok());
+    let canary: Vec<String> = canary.filter(|status| status.starts_with("Name:\tcanary\n")).collect();
+    assert_eq!(canary.len(), 1);
+    // CAP_SETGID, CAP_SETUID, CAP_NET_BIND_SERVICE.
+    let kept = format!("{:016x}", 1 << 6 | 1 << 7 | 1 << 10);
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        assert!(canary[0].contains(&format!("{set}:\t{kept}\n")), "{}", canary[0]);
+    }
+    assert!(canary[0].contains("NoNewPrivs:\t1\n"));
+    recording.sync();
+    // What it did before it became nobody it did with no more, and afterwards with nothing.
+    let first = "(select min(round) from canaryinfo)";
+    let capabilities = format!(
+        "select distinct oldcapprm, capprm from privinfo join psinfo using (psentity) where canary = {first} and origin = 'exec' and operation = 'setresuid'"
+    );
+    let rows = recording.sql(&capabilities);
+    assert_eq!(rows.len(), 1);
+    assert_eq!([&rows[0]["oldcapprm"], &rows[0]["capprm"]], [kept.as_str(), &"0".repeat(16)]);
 }
 
 #[test]
@@ -101,7 +140,9 @@ fn whoever_does_the_same_is_not_taken_for_it() {
     );
     // What it did is recorded as anybody's.
     assert_eq!(
-        recording.count(&format!("select count(*) from renameinfo where application = 'luarm-canary' and psentity in ({imitation})")),
+        recording.count(&format!(
+            "select count(*) from renameinfo where application = 'luarm-canary' and psentity in ({imitation})"
+        )),
         1
     );
 }
@@ -109,7 +150,8 @@ fn whoever_does_the_same_is_not_taken_for_it() {
 #[test]
 fn switched_off_it_says_so_and_does_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let recording = Launch::on(&dir.path().join("data")).with(&["--sensor", "poll", "--canary", "off"]).start();
+    let recording =
+        Launch::on(&dir.path().join("data")).with(&["--sensor", "poll", "--canary", "off"]).start();
     recording.sync();
     let told = recording.sql("select state, sensor, reason from coverageinfo where class = 'canary'");
     assert_eq!(told.len(), 1);
@@ -127,10 +169,13 @@ fn a_sensor_that_looks_at_times_is_given_the_time() {
     let recording = start(&dir, &["--sensor", "poll"]);
     recording.wait_for_row("select count(*) > 1 as n from canaryinfo where class = 'udp'");
     let told = recording.sql("select class, min(seen) as seen from canaryinfo where seen is not null group by class order by class");
-    let told: Vec<_> = told.iter().map(|row| (row["class"].as_str().unwrap(), row["seen"].as_i64().unwrap())).collect();
+    let told: Vec<_> =
+        told.iter().map(|row| (row["class"].as_str().unwrap(), row["seen"].as_i64().unwrap())).collect();
     assert_eq!(told, [("process", 1), ("tcp", 1), ("udp", 1)]);
     assert_eq!(
-        recording.count(&format!("select count(distinct transport) from netinfo where direction = 'out' and psentity in ({MARKED})")),
+        recording.count(&format!(
+            "select count(distinct transport) from netinfo where direction = 'out' and psentity in ({MARKED})"
+        )),
         2
     );
 }

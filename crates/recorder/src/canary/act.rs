@@ -42,6 +42,10 @@ enum Trace {
     Name,
     /// What was done with a file of that name.
     File(&'static [&'static str], &'static str),
+    /// A request of a ring about a file of that name.
+    Request(&'static str),
+    /// The same, and what came of it.
+    Answer(&'static str),
     /// An access to it, and how it ended.
     FileEnd(&'static str, &'static str),
 }
@@ -169,7 +173,8 @@ pub const ACTS: &[Act] = &[
     file("mount", &["mount"], "canary.mkdirat"),
     file("umount", &["umount"], "canary.mkdirat"),
     privilege("io-uring", "io_uring_setup"),
-    act("io-uring", "openat of a ring", Trace::File(OPENED, "canary.ring")),
+    act("io-uring", "request of a ring", Trace::Request("canary.ring")),
+    act("io-uring", "answer of a ring", Trace::Answer("canary.ring")),
 ];
 
 impl Act {
@@ -192,8 +197,11 @@ impl Act {
             }
             (Trace::Name, Row::NameInfo(row)) => row.origin == "dns",
             (Trace::File(operations, name), Row::FileInfo(row)) => {
-                let through = (self.class == "io-uring") == row.via.is_some();
-                through && row.filename == name && operations.contains(&&*row.operation)
+                row.via.is_none() && row.filename == name && operations.contains(&&*row.operation)
+            }
+            (Trace::Request(name), Row::FileInfo(row)) => row.via.is_some() && row.filename == name,
+            (Trace::Answer(name), Row::FileInfo(row)) => {
+                row.via.is_some() && row.filename == name && row.result.is_some()
             }
             _ => false,
         }

@@ -35,8 +35,7 @@ fn fork(strange: bool, sockets: &Sockets) -> io::Result<Option<io::Result<()>>> 
         drop(done);
         // Its saved user id stays the canary's, which may signal it for that.
         // SAFETY: ids.
-        let is_nobody =
-            strange && unsafe { call(libc::SYS_setresuid, &[NOBODY, NOBODY, 0]) }.is_ok();
+        let is_nobody = strange && unsafe { call(libc::SYS_setresuid, &[NOBODY, NOBODY, 0]) }.is_ok();
         sockets.relay();
         let _ = says.write(&[u8::from(is_nobody)]);
         // Until the canary closes its end.

@@ -159,10 +159,7 @@ fn attributes(stage: &mut Stage, last: impl AsFd) {
     // SAFETY: a path and a number.
     stage.done("truncate", unsafe { call(libc::SYS_truncate, &[address(c"canary.open"), 1]) });
     stage.done("ftruncate", rustix::fs::ftruncate(last, 1).map_err(io));
-    stage.done(
-        "utimensat",
-        rustix::fs::utimensat(CWD, c"canary.creat", &NOW, AtFlags::empty()).map_err(io),
-    );
+    stage.done("utimensat", rustix::fs::utimensat(CWD, c"canary.creat", &NOW, AtFlags::empty()).map_err(io));
     let set = XattrFlags::empty();
     stage.done("setxattr", rustix::fs::setxattr(c"canary.open", c"user.luarm", b"1", set).map_err(io));
     stage.done("fsetxattr", rustix::fs::fsetxattr(last, c"user.luarm", b"1", set).map_err(io));
@@ -180,10 +177,7 @@ fn naming(stage: &mut Stage) {
         stage.done("rmdir", call(libc::SYS_rmdir, &[address(c"canary.mkdir")]));
         stage.done("mknod", call(libc::SYS_mknod, &[address(c"canary.mknod"), pipe, 0]));
         stage.done("unlink", call(libc::SYS_unlink, &[address(c"canary.mknod")]));
-        stage.done(
-            "symlink",
-            call(libc::SYS_symlink, &[address(c"nowhere"), address(c"canary.symlink")]),
-        );
+        stage.done("symlink", call(libc::SYS_symlink, &[address(c"nowhere"), address(c"canary.symlink")]));
         stage.done("link", call(libc::SYS_link, &[address(c"canary.open"), address(c"canary.link")]));
         stage.done("rename", call(libc::SYS_rename, &[address(c"canary.link"), address(c"canary.moved")]));
     }

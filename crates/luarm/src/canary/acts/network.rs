@@ -10,7 +10,10 @@ use std::{
 
 use luarm_recorder::canary::NOBODYS;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, connect as connect_to, socket_with};
-use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, QCLASS, QTYPE, ResourceRecord, TYPE, rdata::{A, RData}};
+use simple_dns::{
+    CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, ResourceRecord, TYPE,
+    rdata::{A, RData},
+};
 
 use super::{Group, Stage};
 
@@ -113,9 +116,11 @@ impl Sockets {
 
     /// What the copy is to do, by the names of the acts.
     pub(super) fn relayed(&self) -> impl Iterator<Item = &'static str> {
-        self.relays.iter().map(|(_, to)| {
-            if to.is_ipv4() { "sendto of a copy" } else { "sendto of a copy by IPv6" }
-        })
+        self.relays.iter().map(
+            |(_, to)| {
+                if to.is_ipv4() { "sendto of a copy" } else { "sendto of a copy by IPv6" }
+            },
+        )
     }
 
     /// A datagram there, and, at the port of name servers, an answer back.

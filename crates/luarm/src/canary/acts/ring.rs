@@ -7,18 +7,21 @@ use io_uring::{IoUring, opcode::OpenAt, types::Fd};
 use super::Stage;
 
 pub(super) fn act(stage: &mut Stage) {
-    const ASKED: &str = "openat of a ring";
+    const ACTS: [&str; 2] = ["request of a ring", "answer of a ring"];
+    let cannot = |stage: &mut Stage, error: &io::Error| {
+        ACTS.into_iter().for_each(|name| stage.not(name, &error.to_string()));
+    };
     match IoUring::new(1) {
         Ok(ring) => {
             stage.did("io_uring_setup");
             match ask(ring) {
-                Ok(()) => stage.did(ASKED),
-                Err(error) => stage.not(ASKED, &error.to_string()),
+                Ok(()) => ACTS.into_iter().for_each(|name| stage.did(name)),
+                Err(error) => cannot(stage, &error),
             }
         }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             stage.did("io_uring_setup");
-            stage.not(ASKED, &error.to_string());
+            cannot(stage, &error);
         }
         Err(error) => stage.not("io_uring_setup", &error.to_string()),
     }
