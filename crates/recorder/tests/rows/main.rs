@@ -3,6 +3,7 @@
 
 mod accounts;
 mod anything;
+mod canary;
 mod conditions;
 mod digests;
 mod endpoints;
