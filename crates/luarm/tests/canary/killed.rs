@@ -186,7 +186,8 @@ impl Scene {
         );
         let reason = "replace(reason, 'the canary did not come back: ', ', ') || ','";
         let named = format!("{open} and ({reason} like '%, {act},%' or {reason} like '%, {act};%')");
-        assert_eq!(self.recording.count(&named), 0, "{act} is missing already");
+        let gaps = || self.recording.sql("select class, reason from coverageinfo where state = 'gap'");
+        assert_eq!(self.recording.count(&named), 0, "{act} is missing already: {:?}", gaps());
         self.unplug(places);
         self.recording.wait_for_row(&named);
     }
