@@ -92,7 +92,7 @@ pub(crate) fn act(round: u64, sampled: bool, mut say: impl FnMut(&str), looked: 
         stage.did("prctl");
     }
     files::act(&mut stage);
-    network::connect(&mut stage);
+    network::connect_in_vain(&mut stage);
     let sockets = network::Sockets::open(&mut stage);
     descent::copy(&mut stage, &sockets);
     let is_nobody = refused::become_nobody(&mut stage);

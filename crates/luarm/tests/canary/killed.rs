@@ -110,7 +110,6 @@ const LINKS: &[(&str, &str, &str)] = &[
     ("on_release", "udp", "close"),
     ("on_ingress", "names", "question"),
     ("on_socket", "udp", "send"),
-    ("on_egress", "udp", "send"),
     ("on_state", "tcp", "connect"),
     ("on_exit_files", "file", "exit with a file"),
     ("on_fork", "process", "fork"),
@@ -119,6 +118,9 @@ const LINKS: &[(&str, &str, &str)] = &[
     ("on_exit", "process", "exit"),
     ("on_exec", "process", "exec"),
 ];
+
+/// Without it the same is missing as without another, which cannot be put back: it is taken from another recorder.
+const ALONE: &[(&str, &str, &str)] = &[("on_egress", "udp", "send")];
 
 /// A program that the recorder has attached, and how to find it.
 struct Plugged {
@@ -264,23 +266,30 @@ fn each_program_behind_a_system_call_is_missed_and_known_to_be_back() {
 
 #[test]
 fn each_program_with_a_link_of_its_own_is_missed() {
-    let Some(scene) = Scene::set() else { return };
-    let plugged = scene.plugged();
-    let known: BTreeSet<&str> = LINKS.iter().map(|(name, ..)| *name).collect();
-    let rung = |name: &str| name.starts_with("note_") || name == "on_module_load" || name == "on_overflow";
-    let unknown: Vec<&String> = plugged
-        .iter()
-        .filter(|(name, places)| places[0].kind == "link" && !known.contains(name.as_str()) && !rung(name))
-        .map(|(name, _)| name)
-        .collect();
-    assert!(unknown.is_empty(), "programs that no test takes away: {unknown:?}");
-    for (name, class, act) in LINKS {
-        let places = plugged.get(*name).unwrap_or_else(|| panic!("{name} is not there"));
-        scene.take_away(places, class, act);
+    for links in [LINKS, ALONE] {
+        let Some(scene) = Scene::set() else { return };
+        let plugged = scene.plugged();
+        let known: BTreeSet<&str> = LINKS.iter().chain(ALONE).map(|(name, ..)| *name).collect();
+        // Where a kernel lets programs stand at its functions, names are its own; without them they are the process's words. A kernel with modules tells
+        // their names, and a ring's owner may leave no room for answers.
+        let better = ["on_naming", "on_module_load", "on_overflow"];
+        let unknown: Vec<&String> = plugged
+            .iter()
+            .filter(|(name, places)| places[0].kind == "link" && !known.contains(name.as_str()))
+            .map(|(name, _)| name)
+            .filter(|name| !better.contains(&name.as_str()) && !name.starts_with("note_"))
+            .collect();
+        assert!(unknown.is_empty(), "programs that no test takes away: {unknown:?}");
+        for (name, class, act) in links {
+            let places = plugged.get(*name).unwrap_or_else(|| panic!("{name} is not there"));
+            scene.take_away(places, class, act);
+        }
+        // `status` says it as well.
+        let (_, class, _) = links[0];
+        let status = scene.recording.ask("status", &["--format", "jsonl"]);
+        let status = String::from_utf8(status.stdout).unwrap();
+        assert!(status.contains("did not come back at "), "{status}");
+        let item = format!(r#""about":"canary","item":"{class}""#);
+        assert!(status.lines().any(|line| line.contains(&item)), "{status}");
     }
-    // `status` says it as well.
-    let status = scene.recording.ask("status", &["--format", "jsonl"]);
-    let status = String::from_utf8(status.stdout).unwrap();
-    assert!(status.contains("did not come back at "), "{status}");
-    assert!(status.lines().any(|line| line.contains(r#""about":"canary","item":"rename""#)), "{status}");
 }

@@ -126,7 +126,7 @@ pub const ACTS: &[Act] = &[
     detailed("signals", "pidfd_send_signal", "signal", "SIGIO"),
     lasting("tcp", "connect", Trace::Endpoint("tcp", "out", 4)),
     act("tcp", "close of a connection", Trace::Closed("tcp", "out")),
-    act("tcp-accept", "accept", Trace::Endpoint("tcp", "in", 4)),
+    act("tcp-accept", "accept", Trace::CopysEndpoint("tcp", "in", 4)),
     act("tcp-denied", "connect in vain", Trace::Endpoint("tcp", "out", 0)),
     lasting("udp", "send", Trace::Endpoint("udp", "out", 4)),
     act("udp", "receive", Trace::Endpoint("udp", "in", 4)),
