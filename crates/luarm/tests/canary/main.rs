@@ -6,9 +6,13 @@ mod killed;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    thread,
+    time::{Duration, Instant},
+};
 
-use support::{Launch, Recording, has_ebpf, luarm};
+use support::{Launch, Recording, has_ebpf, link::Site, luarm};
 
 /// Of the classes of the eBPF sensor those in which there is nothing to do again and again: what was there at the start, and digests.
 const UNTESTED: [&str; 3] = ["inventory", "image-digest", "file-digest"];
@@ -178,4 +182,21 @@ fn a_sensor_that_looks_at_times_is_given_the_time() {
         )),
         2
     );
+}
+
+#[test]
+fn an_agents_canary_says_when_its_server_had_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::new(dir.path());
+    let _server = site.serve(&[]);
+    let agent = site.agent("penguin", &["--sensor", "poll", "--canary", "1s"]);
+    let deadline = Instant::now() + Duration::from_secs(90);
+    let told =
+        "select count(*) from canaryinfo where class = 'process' and seen = 1 and storedlatency >= latency";
+    while site.count(told) == 0 {
+        assert!(Instant::now() < deadline, "{:?}\n{}", site.sql("select * from canaryinfo"), agent.said());
+        thread::sleep(Duration::from_millis(100));
+    }
+    let marked = "select count(*) from psinfo join canaryinfo on round = canary where origin = 'poll'";
+    assert!(site.count(marked) > 0);
 }

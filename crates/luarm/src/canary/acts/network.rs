@@ -114,11 +114,11 @@ impl Sockets {
 
     /// What the copy is to do, by the names of the acts.
     pub(super) fn relayed(&self) -> impl Iterator<Item = &'static str> {
-        self.relays.iter().map(
-            |(_, to)| {
-                if to.is_ipv4() { "sendto of a copy" } else { "sendto of a copy by IPv6" }
-            },
-        )
+        let sent = self.relays.iter().map(|(_, to)| match to {
+            SocketAddr::V4(_) => "sendto of a copy",
+            SocketAddr::V6(_) => "sendto of a copy by IPv6",
+        });
+        sent.chain(self.connection.as_ref().map(|_| "accept"))
     }
 
     /// A datagram there, and, at the port of name servers, an answer back.
