@@ -19,6 +19,11 @@ use crate::{Bench, cpu, cpu::CpuClock};
 const DEBIAN: &str = "/etc/audit/auditd.conf";
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What the keys of rules for a measurement begin with.
+const KEYS: &str = "luarm_";
+/// What keeps the kernel from auditing between two measurements.
+const NOTHING: &str = "-a never,task";
+
 /// Debian's own rules begin with these two.
 const BACKLOG: u64 = 8192;
 const BACKLOG_WAIT: u64 = 60_000;
@@ -48,6 +53,21 @@ fn state(name: &str) -> anyhow::Result<u64> {
     value.with_context(|| format!("auditctl -s does not tell {name}"))
 }
 
+/// Removes the rules that a run left behind which was killed: they slow down everything on the machine.
+fn clear() -> anyhow::Result<()> {
+    let rules = auditctl(&["-l"])?;
+    let is_key = |word: &&str| word.starts_with(KEYS);
+    let keys = rules.split(|c: char| c.is_whitespace() || c == '=').filter(is_key);
+    for key in keys.collect::<HashSet<_>>() {
+        auditctl(&["-D", "-k", key])?;
+    }
+    // That it comes alone, and kernel audit is off, says who left it.
+    if auditctl(&["-l"])?.trim() == NOTHING && state("enabled")? == 0 {
+        auditctl(&["-D"])?;
+    }
+    Ok(())
+}
+
 /// Kernel audit, for as long as this lives: nobody else uses it, and between two uses it costs nothing.
 pub(crate) struct Audit {
     backlog: u64,
@@ -60,6 +80,7 @@ impl Audit {
         ensure!(geteuid().is_root(), "it needs root");
         ensure!(Path::new(DEBIAN).exists(), "auditd is not installed");
         ensure!(state("pid")? == 0, "kernel audit has a daemon already (stop it to measure auditd)");
+        clear()?;
         ensure!(
             auditctl(&["-l"])?.starts_with("No rules"),
             "kernel audit has rules already (they would be lost)"
@@ -74,7 +95,7 @@ impl Audit {
     fn rest(&self) -> anyhow::Result<()> {
         auditctl(&["-D"])?;
         auditctl(&["-e", "0"])?;
-        auditctl(&["-a", "never,task"])?;
+        auditctl(&NOTHING.split(' ').collect::<Vec<_>>())?;
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, ensure};
+use luarm_chain::{KeyFile, Sealer};
 use luarm_link::{
     agent::{self, Courier, Outbox, ServerUrl},
     identity::{self, Identity},
@@ -152,10 +153,12 @@ fn measure(
                 // Not all in the same instant.
                 let begun = Instant::now() + Duration::from_secs(1) * host / u32::try_from(agents)?;
                 let mut rows = Rows::new(Mix::Both);
+                let mut sealer = sealer(&data, host.into())?;
                 for second in 0..seconds {
                     let at = begun + Duration::from_secs(second);
                     thread::sleep(at.saturating_duration_since(Instant::now()));
-                    let batch = rows.batch_of(host.into(), ROWS);
+                    let mut batch = rows.batch_of(host.into(), ROWS);
+                    sealer.seal(&mut batch)?;
                     watch.lock().unwrap_or_else(PoisonError::into_inner).put.insert(batch.id, Instant::now());
                     outbox.put(&batch)?;
                 }
@@ -207,6 +210,12 @@ fn measure(
     let made = agents * seconds * ROWS;
     ensure!(there == made, "{there} of {made} rows are there");
     Ok(())
+}
+
+/// Seals what the host of that number delivers.
+fn sealer(data: &Path, host: u64) -> anyhow::Result<Sealer> {
+    let (machine_id, _) = of_host(host);
+    Ok(Sealer::open(KeyFile::open(&data.join("chain.key"))?, &machine_id, 0, None)?.0)
 }
 
 fn deliver(data: &Path, url: &str) -> anyhow::Result<(Courier, Arc<Outbox>, Arc<Mutex<Watch>>)> {

@@ -65,10 +65,14 @@ impl Rows {
             firstevent: at(self.made - rows),
             lastevent: created,
             created,
+            publickey: None,
+            nextkey: None,
+            digest: None,
+            signature: None,
             end: None,
         };
         all.push(info.into());
-        Batch { id: self.batch, rows: all, ends: Vec::new() }
+        Batch { id: self.batch, rows: all, ends: Vec::new(), ..Batch::default() }
     }
 
     /// The next batch of one host of many.

@@ -156,7 +156,7 @@ fn through_ledgers(server: &Server, name: &str, rows: u64) -> anyhow::Result<Loa
                 let (mut ledger, identity, parcels) = ready?;
                 for parcel in &parcels {
                     let batch = packed::unpack(parcel)?;
-                    ensure!(ledger.append(&identity, &batch)?.is_empty(), "rows were refused");
+                    ensure!(ledger.append(&identity, &batch)?.refused.is_empty(), "rows were refused");
                 }
                 anyhow::Ok(())
             })

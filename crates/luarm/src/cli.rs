@@ -11,7 +11,7 @@ use luarm_link::{agent::ServerUrl, analyst::Remote, identity};
 use luarm_store::{Reader, Source, StoreUrl};
 
 use crate::{
-    command::{agent, canary, doctor, enroll, manual, run, server, sql, status, sync},
+    command::{agent, canary, doctor, enroll, manual, run, server, sql, status, sync, verify},
     config::{Config, Located},
     log::{self, Level},
 };
@@ -39,6 +39,7 @@ enum Command {
     Sync(sync::Options),
     Sql(sql::Options),
     Status(status::Options),
+    Verify(verify::Options),
     Doctor(doctor::Options),
     Server(server::Options),
     Enroll(enroll::Options),
@@ -146,6 +147,7 @@ pub(crate) fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sync(options) => sync::run(options, &config),
         Command::Sql(options) => sql::run(options, &config),
         Command::Status(options) => status::run(options, &config),
+        Command::Verify(options) => verify::run(options, &config),
         Command::Doctor(options) => doctor::run(options, &config),
         Command::Server(options) => server::run(options, &config),
         Command::Enroll(options) => enroll::run(options, &config),

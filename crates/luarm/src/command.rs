@@ -10,3 +10,4 @@ pub(crate) mod server;
 pub(crate) mod sql;
 pub(crate) mod status;
 pub(crate) mod sync;
+pub(crate) mod verify;

@@ -87,6 +87,8 @@ pub(crate) struct Config {
     /// `--queries`
     #[serde(deserialize_with = "parsed")]
     pub queries: Option<Queries>,
+    /// `--server-key`
+    pub server_key: Option<Vec<PathBuf>>,
     /// `--server`
     pub server: Option<Vec<String>>,
     /// `--spool-limit`
@@ -445,7 +447,7 @@ mod tests {
         assert_eq!(canary, Some(Every::default()));
         let config = load(&spoken).unwrap();
         assert!(config.listen.is_some() && config.certificates.is_some());
-        assert!(config.keep.is_some());
+        assert!(config.keep.is_some() && config.server_key.is_some());
         assert!(config.server.is_some() && config.spool_limit.is_some() && config.metrics.is_some());
         assert!(config.read_store.is_some() && config.host_store.is_some() && config.query_time.is_some());
         assert!(config.query_rows.is_some() && config.queries.is_some());

@@ -22,6 +22,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use luarm_chain::{Chain, Heads, KeyFile, Sealer};
 use luarm_recorder::{Recorder, Setup};
 use luarm_schema::{Batch, Resume, Time};
 use luarm_sensor::{
@@ -60,9 +61,19 @@ pub(crate) struct Plan {
     pub policy: Policy,
 }
 
+/// How batches are sealed, and where the head of what was kept is noted.
+pub(crate) struct Seal {
+    pub sealer: Sealer,
+    pub heads: Heads,
+    /// This host's name.
+    pub host: String,
+}
+
 /// Where batches are kept: a store, or a spool on the way to one.
 pub(crate) struct Destination {
     pub keeper: Box<dyn Keeper>,
+    /// Who seals what is kept there.
+    pub seal: Seal,
     /// What it remembers of this host.
     pub resume: Resume,
     /// Number of the last batch that can be queried.
@@ -194,6 +205,27 @@ fn tested(every: Option<Duration>, obstacle: Option<&str>) -> Coverage {
     }
 }
 
+/// Who seals the batches of this host, of which `resume` tells how far they have got. Keys and heads are in the data directory.
+pub(crate) fn seal(dir: &DataDir, facts: &HostFacts, resume: &Resume) -> anyhow::Result<Seal> {
+    let path = dir.path().join("chain.key");
+    let last = resume.last_batch.map_or(0, |(id, _)| id);
+    let (sealer, chain) =
+        Sealer::open(KeyFile::open(&path)?, &facts.machine_id, last, resume.digest.as_deref())?;
+    match chain {
+        Chain::New => tracing::info!("the chain of this host's batches begins"),
+        Chain::Continued => {}
+        Chain::Restarted => tracing::warn!(
+            "{} has not the key for batch {}: the chain of this host's batches begins anew there, and luarm verify will show it",
+            path.display(),
+            last + 1
+        ),
+    }
+    let heads = dir.path().join("heads");
+    let kept = Heads::keep_in(&heads)
+        .with_context(|| format!("cannot keep the heads of the history in {}", heads.display()))?;
+    Ok(Seal { sealer, heads: kept, host: facts.hostname.clone() })
+}
+
 /// How much may wait for what keeps batches, where `memory_limit` is for all that waits.
 pub(crate) fn backlog_bytes(memory_limit: usize) -> usize {
     (memory_limit / 4).min(16 << 20)
@@ -209,7 +241,7 @@ pub(crate) fn start(
     events: &Sender<Event>,
 ) -> anyhow::Result<Pipeline> {
     let host = facts.hostname.clone();
-    let Destination { keeper, resume, delivered, room, backlog } = destination;
+    let Destination { keeper, seal, resume, delivered, room, backlog } = destination;
     let last = resume.last_batch.map_or(0, |(id, _)| id);
     let obstacle = canary::obstacle(plan.canary);
     let every = plan.canary.0.filter(|_| obstacle.is_none());
@@ -253,7 +285,7 @@ pub(crate) fn start(
     let sensors = Arc::new(Mutex::new(Some(Sensors { sensor, surroundings })));
     let probe = Probe { meters: Arc::clone(&meters), backlog: Arc::clone(&backlog), sensors, asks };
     let recorder = spawn("recorder", events, move || recording.run())?;
-    let store = spawn("store", events, move || storing::run(keeper, &backlog, &meters))?;
+    let store = spawn("store", events, move || storing::run(keeper, seal, &backlog, &meters))?;
     // What is there belongs to what existed at the start. It may be more than the queue holds: the recorder has to take it meanwhile.
     probe.drain_surroundings();
     probe.ask(Ask {

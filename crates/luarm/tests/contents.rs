@@ -7,11 +7,15 @@ mod support;
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
-    os::unix::{fs::symlink, process::CommandExt},
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::{Launch, NOBODY, Recording, Row, count, has_ebpf, skip, sql};
 
 /// A recorder that digests what is changed in one directory, and everything beside it.
@@ -25,7 +29,7 @@ struct Scene {
 impl Scene {
     fn start(arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let top = dir.path().canonicalize().unwrap();
         let (watched, beside) = (top.join("watched"), top.join("beside"));
         for work in [&watched, &beside] {
@@ -413,44 +417,125 @@ fn changes_without_end_are_bounded_and_keep_nobody_waiting() {
     );
 }
 
-#[test]
-fn a_file_system_that_does_not_answer_is_not_waited_for() {
-    if !has_ebpf() {
-        return;
+/// A file system of FUSE, over a directory; its process is ended when this is dropped, even where it was stopped.
+struct Mirror {
+    daemon: Child,
+    mount: PathBuf,
+}
+
+impl Mirror {
+    /// Shows `of` at `mount`; `None` where there is none to be had.
+    fn new(of: &Path, mount: PathBuf) -> Option<Self> {
+        if Command::new("bindfs").arg("--version").output().is_err() {
+            skip("needs bindfs, a file system of FUSE");
+            return None;
+        }
+        fs::create_dir(&mount).unwrap();
+        let mut bindfs = Command::new("bindfs");
+        let daemon = bindfs.args(["-f", "-o", "allow_other"]).arg(of).arg(&mount).spawn().unwrap();
+        let mut mirror = Self { daemon, mount };
+        while !fs::read_to_string("/proc/self/mountinfo").unwrap().contains(mirror.mount.to_str().unwrap()) {
+            assert!(mirror.daemon.try_wait().unwrap().is_none(), "bindfs ended");
+            std::thread::yield_now();
+        }
+        Some(mirror)
     }
-    if Command::new("bindfs").arg("--version").output().is_err() {
-        return skip("needs bindfs, a file system of FUSE");
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.daemon.id().try_into().unwrap()).unwrap(), signal).unwrap();
     }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+        let _ = Command::new("umount").arg("--lazy").arg(&self.mount).status();
+    }
+}
+
+/// A rule of kernel audit that matches nothing, while this lives. With any rule loaded, the kernel asks at the end of each walk along a path for the
+/// file's capabilities.
+struct AuditRule {
+    /// Audit was on before.
+    on: bool,
+}
+
+/// By a user whom nobody is.
+const NOTHING: [&str; 7] = ["always,exit", "-F", "arch=b64", "-S", "openat2", "-F", "uid=4000000123"];
+
+impl AuditRule {
+    fn new() -> Option<Self> {
+        let loaded = Command::new("auditctl").arg("-a").args(NOTHING).output();
+        if loaded.is_ok_and(|output| output.status.success()) {
+            let state = Command::new("auditctl").arg("-s").output().unwrap();
+            let rule = Self { on: !String::from_utf8_lossy(&state.stdout).contains("enabled 0") };
+            assert!(rule.on || Self::switch("1"), "audit is off and cannot be switched on");
+            return Some(rule);
+        }
+        skip("needs auditctl, and a kernel with audit");
+        None
+    }
+
+    fn switch(to: &str) -> bool {
+        Command::new("auditctl").args(["-e", to]).output().is_ok_and(|output| output.status.success())
+    }
+}
+
+impl Drop for AuditRule {
+    fn drop(&mut self) {
+        if !self.on {
+            Self::switch("0");
+        }
+        let _ = Command::new("auditctl").arg("-d").args(NOTHING).output();
+    }
+}
+
+/// What is on a file system that does not answer has no digest, and keeps nobody else's from being made.
+fn a_silent_file_system_is_survived() {
     let scene = Scene::start(&[]);
     let mount = scene.watched.join("mount");
-    fs::create_dir(&mount).unwrap();
-    let mut daemon = Command::new("bindfs")
-        .args(["-f", "-o", "allow_other"])
-        .arg(&scene.beside)
-        .arg(&mount)
-        .spawn()
-        .unwrap();
-    while !fs::read_to_string("/proc/self/mountinfo").unwrap().contains(mount.to_str().unwrap()) {
-        std::thread::yield_now();
-    }
-    let signal = |signal| {
-        let pid = rustix::process::Pid::from_raw(daemon.id().try_into().unwrap()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
-    };
+    let Some(mirror) = Mirror::new(&scene.beside, mount.clone()) else { return };
     let program = support::programs::exit_program(&mount);
     assert!(Command::new(&program).status().unwrap().success());
     run(0, &mount, "echo in user space > file");
-    signal(rustix::process::Signal::STOP);
-    run(0, &scene.watched, "echo local > local");
+    // A way that does not say where it leads, and that those who use it do not get to the end of.
+    let closed = scene.watched.join("closed");
+    fs::create_dir_all(mount.join("dir")).unwrap();
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    symlink(&mount, closed.join("way")).unwrap();
+    mirror.signal(Signal::STOP);
+    let refused = "perl -e 'for (1..5) { rename \"closed/way/dir/x$_\", \"y\" and die }'";
+    run(NOBODY, &scene.watched, refused);
+    run(0, &scene.watched, "echo local > local; echo moved > ../beside/m; mv ../beside/m moved");
     let told = scene.told();
-    signal(rustix::process::Signal::CONT);
-    assert!(Command::new("umount").arg(&mount).status().unwrap().success());
-    daemon.wait().unwrap();
-    assert_eq!(told.iter().find(|(name, _)| name == "file").unwrap().1, None);
-    assert_eq!(told.last().unwrap().1, Some(sha256sum(&scene.watched.join("local"))));
+    mirror.signal(Signal::CONT);
+    drop(mirror);
+    let digest = |name: &str| told.iter().find(|(told, _)| told == name).unwrap().1.clone();
+    assert_eq!(digest("file"), None);
+    assert_eq!(digest("local"), Some(sha256sum(&scene.watched.join("local"))));
+    let moved = scene.contents("moved");
+    assert_eq!(moved[0]["sha256"], *sha256sum(&scene.watched.join("moved")));
     assert!(scene.lost("remote") > 0);
     let images = "select count(*) from lossinfo where class = 'image-digest' and cause = 'remote'";
     assert!(scene.recording.count(images) > 0);
+}
+
+#[test]
+fn a_file_system_that_does_not_answer_is_not_waited_for() {
+    if has_ebpf() {
+        a_silent_file_system_is_survived();
+    }
+}
+
+#[test]
+fn with_audit_rules_a_file_system_that_does_not_answer_is_not_waited_for() {
+    if has_ebpf()
+        && let Some(_rule) = AuditRule::new()
+    {
+        a_silent_file_system_is_survived();
+    }
 }
 
 #[test]
@@ -466,15 +551,18 @@ fn a_stop_and_a_kill_leave_no_digest_behind_that_was_told() {
     let mut open = File::create(scene.watched.join("open")).unwrap();
     open.write_all(b"abc").unwrap();
     let places = ["--files-digest".to_owned(), scene.watched.display().to_string()];
-    // Not synchronized: a stop stores what there is, with its digests.
+    // Not synchronized: a stop stores what there is, with its digests; what it has no time for is counted.
     assert!(scene.recording.stop().success());
+    let unread =
+        "select coalesce(sum(count), 0) from lossinfo where class = 'file-digest' and cause = 'stopped'";
     let digested = |name: &str| {
         count(
             &data,
             &format!("select count(*) from fileinfo where filename like '{name}%' and sha256 is not null"),
         )
     };
-    assert_eq!(digested("before"), 50);
+    assert!(digested("before") > 0);
+    assert_eq!(digested("before") + count(&data, unread), 50);
     let launch = || Launch::on(&data).with(&[&places[0], &places[1]]).start();
     let recording = launch();
     drop(open);

@@ -21,14 +21,16 @@ use std::{
 
 pub(crate) use self::{
     content::{Arrival, Content},
-    mounts::Mounts,
+    mounts::{MOUNTS, Mounts},
 };
 use self::{
     queue::{Job, Lane, Queue, Step},
     reading::{Failure, Pace, Wanted},
 };
 use crate::{
+    capability::Duty,
     clock,
+    lookup::Lookups,
     observation::{
         AccessId, ContentDigest, FileVersion, FoundContent, ImageDigest, ImageFile, Loss, Observation,
     },
@@ -41,6 +43,8 @@ const REMEMBERED: usize = 8192;
 const WEIGHT: usize = 1024;
 /// Between two looks at what else there is to do.
 const ROUND: Duration = Duration::from_secs(10);
+/// A file system has so long to say what is at a path: those that are asked are the kernel's own, unless somebody has just put another over it.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// When the recorder stops, what waits is read for so long.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Whoever works goes first; not so much that a busy loop would keep the thread from its work. The kernel derives the priority of its reads from it.
@@ -89,7 +93,13 @@ impl Digests {
     pub(crate) fn new(producer: Producer, limit: u64, chore: impl FnMut() + Send + 'static) -> Self {
         let queue = Arc::new(Queue::new());
         let (farewell, thread) = mpsc::channel();
-        let mut reader = Reader { queue: Arc::clone(&queue), producer, limit, pace: Pace::new() };
+        let mut reader = Reader {
+            queue: Arc::clone(&queue),
+            producer,
+            limit,
+            lookups: Lookups::new(Duty::Watching, PATIENCE, Duration::ZERO),
+            pace: Pace::new(),
+        };
         let reading = move || {
             let _farewell: mpsc::Sender<()> = farewell;
             // It works all the same with the priority that it has.
@@ -193,6 +203,7 @@ struct Reader {
     queue: Arc<Queue>,
     producer: Producer,
     limit: u64,
+    lookups: Lookups,
     pace: Pace,
 }
 
@@ -234,8 +245,8 @@ impl Reader {
         let wanted =
             Wanted { dev: Some(file.dev), version: file.version, exact: true, timed: false, unseen: false };
         // The process has it in its hands; when that is gone, the path may still lead to it.
-        let opened = reading::open_image(*pid, &wanted)
-            .or_else(|_| reading::open(Path::new(OsStr::from_bytes(path)), &wanted));
+        let opened = reading::open_image(&self.lookups, *pid, &wanted)
+            .or_else(|_| reading::open(&self.lookups, Path::new(OsStr::from_bytes(path)), &wanted));
         let digest =
             opened.and_then(|found| found.digest(&wanted, limit, room, |n| self.pace.take(n, queue)));
         match digest {
@@ -275,7 +286,7 @@ impl Reader {
         };
         let mut failure = Failure::Gone;
         let opened = content.ways().into_iter().find_map(|way| {
-            match reading::open(Path::new(OsStr::from_bytes(&way)), &wanted) {
+            match reading::open(&self.lookups, Path::new(OsStr::from_bytes(&way)), &wanted) {
                 Ok(found) => Some((way, found)),
                 Err(other) => {
                     failure = failure.max(other);

@@ -10,6 +10,7 @@ pub mod ebpf;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod host;
+mod lookup;
 pub mod observation;
 pub mod poll;
 pub mod probe;

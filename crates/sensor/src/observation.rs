@@ -163,6 +163,19 @@ impl FileVersion {
     }
 
     /// That of a file that was looked at.
+    pub(crate) fn found(facts: &rustix::fs::Statx) -> Self {
+        let instant = |at: rustix::fs::StatxTimestamp| {
+            at.tv_sec.saturating_mul(1_000_000_000).saturating_add(at.tv_nsec.into())
+        };
+        Self {
+            inode: facts.stx_ino,
+            size: facts.stx_size,
+            mtime: instant(facts.stx_mtime),
+            ctime: instant(facts.stx_ctime),
+        }
+    }
+
+    /// That of a file that is open.
     pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
         let instant = |seconds: i64, ns: u64| {
             seconds.saturating_mul(1_000_000_000).saturating_add(i64::try_from(ns).unwrap_or(0))

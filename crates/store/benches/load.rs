@@ -130,10 +130,14 @@ fn batch(id: i64) -> Batch {
         firstevent: Time(id),
         lastevent: Time(id),
         created: Time(id),
+        publickey: None,
+        nextkey: None,
+        digest: None,
+        signature: None,
         end: None,
     };
     rows.push(info.into());
-    Batch { id, rows, ends: Vec::new() }
+    Batch { id, rows, ends: Vec::new(), ..Batch::default() }
 }
 
 fn endpoint(n: i64) -> NetInfo {

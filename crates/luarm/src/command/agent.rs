@@ -81,8 +81,10 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let (outbox, resume) = Outbox::open(&identity::spool(&data), joined.after)?;
     let outbox = Arc::new(outbox);
     let filling = Arc::clone(&outbox);
+    let seal = pipeline::seal(&dir, &facts, &resume)?;
     let destination = Destination {
         keeper: Box::new(Spooling(Arc::clone(&outbox))),
+        seal,
         resume,
         delivered: outbox.acknowledged(),
         room: Box::new(move || room(filling.bytes(), limit)),

@@ -107,8 +107,10 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let facts = pipeline::host(&dir)?;
     let identity = HostIdentity::own(&facts.machine_id, &facts.hostname);
     let (writer, resume) = Writer::open_for(&located.store, &identity)?;
+    let seal = pipeline::seal(&dir, &facts, &resume)?;
     let destination = Destination {
         keeper: Box::new(writer),
+        seal,
         delivered: resume.last_batch.map_or(0, |(id, _)| id),
         resume,
         room: Box::new(|| Room::Enough),

@@ -125,6 +125,8 @@ families! {
         "Rows in them.";
     SERVED_BYTES: Counter "luarm_server_received_bytes_total" [] SERVERS
         "Bytes of them, compressed as they came.";
+    RESTARTS: Counter "luarm_server_chain_restarts_total" [] SERVERS
+        "How often the chain of a host's batches began anew: the host lost its key, or somebody else goes on in its name.";
     REFUSED: Counter "luarm_server_refused_total" ["kind"] SERVERS
         "Connections, calls and batches that were refused, by kind. A kind is absent until it occurs.";
     HOSTS: Gauge "luarm_server_hosts" [] SERVERS

@@ -269,10 +269,14 @@ fn incident(machine: &str, name: &str) -> Batch {
         firstevent: Time(INCIDENT),
         lastevent: Time(INCIDENT),
         created: Time(INCIDENT),
+        publickey: None,
+        nextkey: None,
+        digest: None,
+        signature: None,
         end: None,
     };
     rows.push(ledger.into());
-    Batch { id: 1, rows, ends: Vec::new() }
+    Batch { id: 1, rows, ends: Vec::new(), ..Batch::default() }
 }
 
 fn host(machine: &str, name: &str) -> HostInfo {

@@ -277,6 +277,7 @@ impl Memory {
     pub(crate) fn resume(&self) -> Resume {
         let boots = self.hostinfo();
         Resume {
+            digest: None,
             last_batch: self.last,
             boot: boots.last().map(|row| (row.bootid.clone(), row.bootentity)),
             processes: self

@@ -106,6 +106,14 @@ table! {
         lastevent: Time,
         /// When it was closed.
         created: Time,
+        /// Public key (Ed25519, base64) that signed this batch, where the batch before it does not name it: in the first batch, and where a host lost its key.
+        publickey: Option<String>,
+        /// Public key that signs the next batch. The private key of this one is overwritten as soon as it has signed.
+        nextkey: Option<String>,
+        /// SHA-256 (base64) over the host's identity, the digest of the batch before, what the batch created and ended, and this row up to here.
+        digest: Option<String>,
+        /// Signature (Ed25519, base64) of the digest. NULL if the batch was not sealed.
+        signature: Option<String>,
     }
     end {}
     derived {}
@@ -136,6 +144,10 @@ table! {
         lastbatch: i64,
         /// When they were dropped.
         created: Time,
+        /// Public key (Ed25519, base64) of the server that signed this row; NULL if it was done without a server's key.
+        signer: Option<String>,
+        /// Signature (Ed25519, base64) over the host's identity and this row up to here.
+        signature: Option<String>,
     }
     end {}
     derived {}

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::fs::Statx;
 
-const MOUNTS: &str = "/proc/self/mountinfo";
+pub(crate) const MOUNTS: &str = "/proc/self/mountinfo";
 /// Beside those of FUSE and NFS.
 const REMOTE: &[&[u8]] = &[
     b"9p",
@@ -27,6 +27,7 @@ const REMOTE: &[&[u8]] = &[
 ];
 
 /// The mounts of luarm's own mount namespace, as of one moment.
+#[derive(Debug)]
 pub(crate) struct Mounts(Vec<Mount>);
 
 impl Mounts {
@@ -47,8 +48,13 @@ impl Mounts {
         self.over(path).is_some_and(Mount::is_remote)
     }
 
+    /// Whether the kernel itself answers for what is on the mount of the root.
+    pub(crate) fn has_local_root(&self) -> bool {
+        self.over(Path::new("/")).is_some_and(|root| !root.is_remote())
+    }
+
     /// Whether somebody else answers for a file that was found; also where its mount is not known any more.
-    fn has_remote(&self, facts: &Statx) -> bool {
+    pub(crate) fn has_remote(&self, facts: &Statx) -> bool {
         self.0.iter().find(|mount| mount.id == facts.stx_mnt_id).is_none_or(Mount::is_remote)
     }
 
@@ -79,6 +85,7 @@ fn number(facts: &Statx) -> u32 {
     facts.stx_dev_major << 20 | facts.stx_dev_minor
 }
 
+#[derive(Debug)]
 struct Mount {
     id: u64,
     dev: u32,

@@ -6,22 +6,25 @@
 use std::{
     fs::File,
     io::{self, Read},
-    os::fd::{AsRawFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::Path,
     time::{Duration, Instant},
 };
 
 use rustix::{
-    fs::{
-        AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, open as open_at, openat2,
-        statx,
-    },
+    fs::{FileType, Mode, OFlags, ResolveFlags, Statx, fstat, open as open_at},
     io::Errno,
 };
 use sha2::{Digest, Sha256};
 
 use super::{mounts, queue::Queue};
-use crate::observation::FileVersion;
+use crate::{
+    lookup::{self, Lookups},
+    observation::FileVersion,
+};
 
 /// Bytes that are read at once.
 pub(super) const PIECE: usize = 256 << 10;
@@ -70,6 +73,7 @@ impl Failure {
 }
 
 /// What is to be found.
+#[derive(Clone, Copy)]
 pub(super) struct Wanted {
     /// The device, by the kernel's own number.
     pub(super) dev: Option<u32>,
@@ -99,46 +103,60 @@ impl Wanted {
 pub(super) struct Found(File, u32);
 
 /// Opens the image that a process runs.
-pub(super) fn open_image(pid: u32, wanted: &Wanted) -> Result<Found, Failure> {
-    let link = open_at(format!("/proc/{pid}/exe"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    reopen(&link.map_err(failure)?, wanted)
+pub(super) fn open_image(lookups: &Lookups, pid: u32, wanted: &Wanted) -> Result<Found, Failure> {
+    let wanted = *wanted;
+    let path = format!("/proc/{pid}/exe");
+    let found = lookups.ask(path.clone().as_bytes(), move || {
+        let link = open_at(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+        let file = link.map_err(failure)?;
+        let facts = lookup::facts(&file).map_err(failure)?;
+        check(file, &facts, &wanted)
+    });
+    reopen(found.map_err(failure)??)
 }
 
 /// Opens the file at that path.
-pub(super) fn open(path: &Path, wanted: &Wanted) -> Result<Found, Failure> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+pub(super) fn open(lookups: &Lookups, path: &Path, wanted: &Wanted) -> Result<Found, Failure> {
     let resolve = ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
-    let mut file = Err(Errno::AGAIN);
+    let look = |resolve| {
+        let wanted = *wanted;
+        let take = move |file, facts: &Statx| check(file, facts, &wanted);
+        lookups.look(path.as_os_str().as_bytes(), OFlags::NOFOLLOW, resolve, take)
+    };
+    let mut found = Err(Errno::AGAIN);
     for _ in 0..ATTEMPTS {
-        file = openat2(CWD, path, flags, Mode::empty(), resolve | ResolveFlags::CACHED);
-        if !matches!(file, Err(Errno::AGAIN)) {
+        found = look(resolve | ResolveFlags::CACHED);
+        if !matches!(found, Err(Errno::AGAIN)) {
             break;
         }
     }
     // The kernel would have to ask the file system: only that which had the file when it was closed.
-    if matches!(file, Err(Errno::AGAIN)) && mounts::over(path).is_some_and(|dev| Some(dev) == wanted.dev) {
-        file = openat2(CWD, path, flags, Mode::empty(), resolve);
+    if matches!(found, Err(Errno::AGAIN)) && mounts::over(path).is_some_and(|dev| Some(dev) == wanted.dev) {
+        found = look(resolve);
     }
-    reopen(&file.map_err(failure)?, wanted)
+    reopen(found.map_err(failure)??)
 }
 
-/// Opens for reading what was opened to be looked at, if it is the same file.
-fn reopen(file: &OwnedFd, wanted: &Wanted) -> Result<Found, Failure> {
-    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-    let facts = statx(file, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, mask).map_err(failure)?;
+/// Gives what was opened to be looked at, and its device, if it is what is wanted. What is not is closed here, where that may take its time.
+fn check(file: OwnedFd, facts: &Statx, wanted: &Wanted) -> Result<(OwnedFd, u32), Failure> {
     let named_only = wanted.unseen && wanted.version.inode == 0;
     if facts.stx_ino != wanted.version.inode && !named_only
-        || wanted.dev.is_some_and(|dev| !mounts::is_on(&facts, dev))
+        || wanted.dev.is_some_and(|dev| !mounts::is_on(facts, dev))
     {
         return Err(Failure::Gone);
     }
     let dev = match (FileType::from_raw_mode(facts.stx_mode.into()), wanted.unseen) {
         (FileType::RegularFile, false) => wanted.dev.unwrap_or_default(),
-        (FileType::RegularFile, true) => mounts::local_device(&facts).ok_or(Failure::Remote)?,
+        (FileType::RegularFile, true) => mounts::local_device(facts).ok_or(Failure::Remote)?,
         (FileType::Directory, true) => return Err(Failure::Directory),
         (_, true) => return Err(Failure::Nothing),
         (_, false) => return Err(Failure::Gone),
     };
+    Ok((file, dev))
+}
+
+/// Opens for reading what was opened to be looked at.
+fn reopen((file, dev): (OwnedFd, u32)) -> Result<Found, Failure> {
     let way = format!("/proc/self/fd/{}", file.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     // When it was read last is evidence, and no business of ours.
@@ -154,6 +172,7 @@ fn failure(errno: Errno) -> Failure {
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::AGAIN | Errno::XDEV | Errno::SRCH => {
             Failure::Gone
         }
+        Errno::REMOTE | Errno::TIMEDOUT => Failure::Remote,
         _ => Failure::Unreadable,
     }
 }

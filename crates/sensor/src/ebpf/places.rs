@@ -2,25 +2,41 @@
 //! them by device and inode.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    ffi::OsStr,
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    ffi::{OsStr, OsString},
     fs,
-    os::unix::ffi::OsStrExt,
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::{Component, Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::{
+    fs::{OFlags, ResolveFlags, Statx},
+    io::Errno,
+};
 use zerocopy::IntoBytes;
 
 use super::{EbpfError, quiet::Quiet, record};
-use crate::digest::Mounts;
+use crate::{
+    capability::Duty,
+    digest::Mounts,
+    lookup::{Lookups, path_of},
+};
 
 /// Entries of the kernel's table.
 const LIMIT: usize = 8192;
+/// A file system has so long to say what is at a path.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// The component of a path that stands for every directory there is.
 const ANY: &str = "*";
+
+/// Inode and device of a place, and its path.
+type Found = ((u64, u32), PathBuf);
 
 /// The paths of places whose files are digested, by their numbers in the kernel's table.
 #[derive(Clone, Default)]
@@ -72,7 +88,10 @@ pub(super) struct Places {
     quiet: Quiet,
     digested: Vec<PathBuf>,
     names: Names,
+    /// For each place of the policy what its paths led to.
+    found: Vec<BTreeMap<PathBuf, Found>>,
     entries: HashMap<(u64, u32), u32>,
+    lookups: Lookups,
 }
 
 impl Places {
@@ -86,7 +105,16 @@ impl Places {
             |e: libbpf_rs::Error| EbpfError::Refused(format!("cannot keep the table of places: {e:#}"));
         let table = MapHandle::try_from(table).map_err(wrong)?;
         let digested = digested.to_vec();
-        let mut places = Self { table, quiet, digested, names: Names::default(), entries: HashMap::new() };
+        let lookups = Lookups::new(Duty::Watching, PATIENCE, Duration::ZERO);
+        let mut places = Self {
+            table,
+            quiet,
+            digested,
+            names: Names::default(),
+            found: Vec::new(),
+            entries: HashMap::new(),
+            lookups,
+        };
         places.refresh();
         Ok(places)
     }
@@ -98,24 +126,32 @@ impl Places {
 
     /// Of the quiet places and of the others those that are there, as they were given.
     pub(super) fn there(&self) -> [String; 2] {
-        let mounts = Mounts::read();
-        let is_there = |place: &&PathBuf| expand(place, &mounts).iter().any(|p| inode(p, &mounts).is_some());
-        let there = self.digested.iter().filter(is_there);
-        let digested: Vec<_> = there.map(|place| place.display().to_string()).collect();
+        let there = self.digested.iter().zip(&self.found).filter(|(_, found)| !found.is_empty());
+        let digested: Vec<_> = there.map(|(place, _)| place.display().to_string()).collect();
         [self.quiet.there(), digested.join(" ")]
     }
 
     /// Looks up the places: some of them come, go and are replaced.
     pub(super) fn refresh(&mut self) {
+        let mounts = Arc::new(Mounts::read());
+        self.quiet.refresh(&self.lookups);
+        self.found.resize(self.digested.len(), BTreeMap::new());
+        for (place, found) in self.digested.iter().zip(&mut self.found) {
+            // Who does not answer has not changed anything.
+            let Ok(paths) = expand(place, &mounts, &self.lookups) else { continue };
+            let mut before = std::mem::take(found);
+            for path in paths {
+                let there = match find(&path, &mounts, &self.lookups) {
+                    Err(Errno::TIMEDOUT) => before.remove(&path),
+                    there => there.ok(),
+                };
+                found.extend(there.map(|there| (path, there)));
+            }
+        }
         let mut entries: HashMap<(u64, u32), u32> = HashMap::new();
-        let mounts = Mounts::read();
-        self.quiet.refresh(&mounts);
-        for place in self.digested.iter().flat_map(|place| expand(place, &mounts)) {
-            let Some(key) = inode(&place, &mounts) else { continue };
-            // Files are looked for without symbolic links.
-            let place = fs::canonicalize(&place).unwrap_or(place);
-            if let Entry::Vacant(entry) = entries.entry(key)
-                && let Some(number) = self.names.number(&place)
+        for (key, place) in self.found.iter().flat_map(BTreeMap::values) {
+            if let Entry::Vacant(entry) = entries.entry(*key)
+                && let Some(number) = self.names.number(place)
             {
                 entry.insert(number + 1);
             }
@@ -134,31 +170,45 @@ impl Places {
     }
 }
 
-fn inode(place: &Path, mounts: &Mounts) -> Option<(u64, u32)> {
-    if mounts.is_remote(place) {
-        return None;
-    }
-    let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-    let facts = statx(CWD, place, AtFlags::empty(), mask).ok()?;
-    Some((facts.stx_ino, mounts.device_of(&facts)))
+/// Device and inode of a place, and the path at which files are looked for: without symbolic links.
+fn find(place: &Path, mounts: &Arc<Mounts>, lookups: &Lookups) -> Result<Found, Errno> {
+    let mounts = Arc::clone(mounts);
+    let take = move |file: OwnedFd, facts: &Statx| {
+        if mounts.has_remote(facts) {
+            return None;
+        }
+        let path = path_of(&file).filter(|path| path.starts_with(b"/"))?;
+        Some(((facts.stx_ino, mounts.device_of(facts)), PathBuf::from(OsString::from_vec(path))))
+    };
+    let found = lookups.look(place.as_os_str().as_bytes(), OFlags::empty(), ResolveFlags::empty(), take);
+    found?.ok_or(Errno::REMOTE)
 }
 
 /// The paths that a place stands for.
-fn expand(place: &Path, mounts: &Mounts) -> Vec<PathBuf> {
+fn expand(place: &Path, mounts: &Mounts, lookups: &Lookups) -> Result<Vec<PathBuf>, Errno> {
     let mut paths = vec![PathBuf::new()];
     for component in place.components() {
         if component != Component::Normal(OsStr::new(ANY)) {
             paths.iter_mut().for_each(|path| path.push(component));
             continue;
         }
-        let below = |path: &PathBuf| if mounts.is_remote(path) { None } else { fs::read_dir(path).ok() };
-        let entries = paths.iter().filter_map(below).flatten().filter_map(Result::ok);
-        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        let mut found: Vec<PathBuf> = directories.take(LIMIT).map(|entry| entry.path()).collect();
+        let mut found = Vec::new();
+        for path in paths.into_iter().filter(|path| !mounts.is_remote(path)) {
+            let left = LIMIT.saturating_sub(found.len());
+            let name = path.as_os_str().as_bytes().to_vec();
+            found.append(&mut lookups.ask(&name, move || directories(&path, left))?);
+        }
         found.sort();
         paths = found;
     }
-    paths
+    Ok(paths)
+}
+
+/// The directories in a directory, up to so many.
+fn directories(path: &Path, limit: usize) -> Vec<PathBuf> {
+    let entries = fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.take(limit).map(|entry| entry.path()).collect()
 }
 
 #[cfg(test)]
@@ -173,7 +223,8 @@ mod tests {
         }
         fs::write(dir.path().join("file"), "").unwrap();
         std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
-        let expand = |place: &Path| expand(place, &Mounts::read());
+        let lookups = Lookups::new(Duty::Watching, Duration::from_secs(600), Duration::ZERO);
+        let expand = |place: &Path| expand(place, &Mounts::read(), &lookups).unwrap();
         let found = expand(&dir.path().join("*/.ssh"));
         assert_eq!(found, ["a/.ssh", "b/.ssh", "c/.ssh"].map(|name| dir.path().join(name)));
         assert_eq!(expand(Path::new("/no/*/where")), [] as [PathBuf; 0]);

@@ -6,16 +6,22 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::PathBuf,
 };
 
 use libbpf_rs::libbpf_sys;
-use rustix::fs::{Mode, OFlags, fstat, open};
+use rustix::{
+    fs::{OFlags, ResolveFlags, Statx, fstat},
+    io::Errno,
+};
 use zerocopy::IntoBytes;
 
 use super::record::Silence;
-use crate::digest::Mounts;
+use crate::{digest::Mounts, lookup::Lookups};
 
 /// Keeps the kernel's table of quiet places.
 pub(super) struct Quiet {
@@ -38,12 +44,16 @@ impl Quiet {
     }
 
     /// Looks up the places: some of them come, go and are replaced. What takes the place of a quiet one is quiet from then on.
-    pub(super) fn refresh(&mut self, mounts: &Mounts) {
+    pub(super) fn refresh(&mut self, lookups: &Lookups) {
         let (mut gone, mut come) = (Vec::new(), false);
         for (place, held) in &mut self.places {
-            let path_only = OFlags::PATH | OFlags::CLOEXEC;
-            let found =
-                (!mounts.is_remote(place)).then(|| open(&*place, path_only, Mode::empty()).ok()).flatten();
+            let local = |file: OwnedFd, facts: &Statx| (!Mounts::read().has_remote(facts)).then_some(file);
+            let path = place.as_os_str().as_bytes();
+            let found = match lookups.look(path, OFlags::empty(), ResolveFlags::empty(), local) {
+                // Who does not answer has not changed anything.
+                Err(Errno::TIMEDOUT) => continue,
+                found => found.ok().flatten(),
+            };
             if found.as_ref().and_then(identity) == held.as_ref().and_then(identity) {
                 continue;
             }

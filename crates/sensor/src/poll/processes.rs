@@ -262,7 +262,7 @@ fn identity(file: &ImageFile) -> (u32, u64) {
 }
 
 fn file_of(process: &Process) -> Option<(u32, u64)> {
-    process.image().map(|(_, file)| identity(&file))
+    process.image()?.1.as_ref().map(identity)
 }
 
 /// It has used the processor in between, as far as the coarse figures show.

@@ -51,7 +51,7 @@ impl Process {
         if stat.is_kernel_thread() {
             return Program::default();
         }
-        let (path, file) = self.image().map_or_else(Default::default, |(path, file)| (path, Some(file)));
+        let (path, file) = self.image().unwrap_or_default();
         Program { path, script: None, file, arguments: self.arguments().unwrap_or_default(), cwd: self.cwd() }
     }
 }

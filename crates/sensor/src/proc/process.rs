@@ -1,15 +1,21 @@
 //! The files of one process.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, sync::Arc};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Stat as FileStat, major, minor, openat, statat};
+use rustix::{
+    fs::{Mode, OFlags, Statx, openat},
+    io::Errno,
+};
 
 use super::{
     Io, Stat, Status,
     reader::{bracketed, contents, link, namespaces, numbers},
     status,
 };
-use crate::observation::{Arguments, FileVersion, ImageFile, Namespaces};
+use crate::{
+    lookup::{Lookups, facts},
+    observation::{Arguments, FileVersion, ImageFile, Namespaces},
+};
 
 /// How many bytes of arguments are read.
 pub const ARGUMENTS_LIMIT: usize = 256 << 10;
@@ -20,12 +26,13 @@ const DELETED: &[u8] = b" (deleted)";
 #[derive(Debug)]
 pub struct Process {
     pid: u32,
-    dir: OwnedFd,
+    dir: Arc<OwnedFd>,
+    lookups: Arc<Lookups>,
 }
 
 impl Process {
-    pub(super) fn new(pid: u32, dir: OwnedFd) -> Self {
-        Self { pid, dir }
+    pub(super) fn new(pid: u32, dir: OwnedFd, lookups: Arc<Lookups>) -> Self {
+        Self { pid, dir: Arc::new(dir), lookups }
     }
 
     /// Its pid.
@@ -96,26 +103,15 @@ impl Process {
         Some(Arguments { bytes, length })
     }
 
-    /// Path and identity of its image file; `None` for a kernel thread, and where that is not for us to read.
-    pub fn image(&self) -> Option<(Vec<u8>, ImageFile)> {
-        let mut path = link(&self.dir, "exe")?;
-        let file = statat(&self.dir, "exe", AtFlags::empty()).ok()?;
-        let deleted = path.ends_with(DELETED) && !self.has_name(&path, &file);
-        if deleted {
-            path.truncate(path.len() - DELETED.len());
+    /// Path and identity of its image file; `None` for a kernel thread, and where that is not for us to read. The path alone where a file system does not
+    /// answer in time.
+    pub fn image(&self) -> Option<(Vec<u8>, Option<ImageFile>)> {
+        let path = link(&self.dir, "exe")?;
+        let (dir, name) = (Arc::clone(&self.dir), path.clone());
+        match self.lookups.ask(format!("{}/exe", self.pid).as_bytes(), move || image_file(&dir, name)) {
+            Ok(image) => image.map(|(path, file)| (path, Some(file))),
+            Err(_) => Some((path, None)),
         }
-        let image = ImageFile {
-            dev: major(file.st_dev) << 20 | minor(file.st_dev),
-            inode: file.st_ino,
-            owner: file.st_uid,
-            // The upper half has no bits that mean anything.
-            mode: (file.st_mode & 0xffff) as u16,
-            deleted,
-            memfd: deleted && path.starts_with(b"/memfd:"),
-            version: FileVersion::of(&file),
-            digest: false,
-        };
-        Some((path, image))
     }
 
     /// The sockets that it holds; none where its descriptors are not for us to read.
@@ -131,15 +127,39 @@ impl Process {
         descriptors.iter().filter_map(socket).collect()
     }
 
-    /// The file really is called so, in the eyes of the process: anyone can give a file a name that ends in " (deleted)".
-    fn has_name(&self, path: &[u8], file: &FileStat) -> bool {
-        let named = [b"root".as_slice(), path].concat();
-        file.st_nlink > 0
-            && statat(&self.dir, named.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
-                .is_ok_and(|named| (named.st_dev, named.st_ino) == (file.st_dev, file.st_ino))
-    }
-
     fn read(&self, name: &str) -> Option<Vec<u8>> {
         contents(&self.dir, name, usize::MAX)
     }
+}
+
+/// The file that a process runs, of the directory of that process in /proc and with what the link there says.
+fn image_file(dir: &OwnedFd, mut path: Vec<u8>) -> Option<(Vec<u8>, ImageFile)> {
+    let file = looked_at(dir, b"exe", OFlags::empty()).ok()?;
+    let deleted = path.ends_with(DELETED) && !has_name(dir, &path, &file);
+    if deleted {
+        path.truncate(path.len() - DELETED.len());
+    }
+    let image = ImageFile {
+        dev: file.stx_dev_major << 20 | file.stx_dev_minor,
+        inode: file.stx_ino,
+        owner: file.stx_uid,
+        mode: file.stx_mode,
+        deleted,
+        memfd: deleted && path.starts_with(b"/memfd:"),
+        version: FileVersion::found(&file),
+        digest: false,
+    };
+    Some((path, image))
+}
+
+/// The file really is called so, in the eyes of the process: anyone can give a file a name that ends in " (deleted)".
+fn has_name(dir: &OwnedFd, path: &[u8], file: &Statx) -> bool {
+    let place = |file: &Statx| (file.stx_dev_major, file.stx_dev_minor, file.stx_ino);
+    let named = [b"root".as_slice(), path].concat();
+    file.stx_nlink > 0
+        && looked_at(dir, &named, OFlags::NOFOLLOW).is_ok_and(|named| place(&named) == place(file))
+}
+
+fn looked_at(dir: &OwnedFd, path: &[u8], flags: OFlags) -> Result<Statx, Errno> {
+    facts(&openat(dir, path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
 }

@@ -5,6 +5,7 @@ use std::{
     mem::MaybeUninit,
     os::fd::{AsFd, OwnedFd},
     path::Path,
+    sync::Arc,
 };
 
 use rustix::{
@@ -14,7 +15,7 @@ use rustix::{
 };
 
 use super::{Process, Stat};
-use crate::observation::Namespaces;
+use crate::{capability::Duty, lookup::Lookups, observation::Namespaces};
 
 const CHUNK: usize = 4096;
 
@@ -22,13 +23,15 @@ const CHUNK: usize = 4096;
 #[derive(Debug)]
 pub struct Reader {
     proc: OwnedFd,
+    lookups: Arc<Lookups>,
 }
 
 impl Reader {
     /// Opens the `proc` below `root`.
     pub fn open(root: &Path) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { proc: openat(CWD, root.join("proc"), flags, Mode::empty())? })
+        let proc = openat(CWD, root.join("proc"), flags, Mode::empty())?;
+        Ok(Self { proc, lookups: Arc::new(Lookups::brief(Duty::Polling)) })
     }
 
     /// Every process that is there, in no particular order.
@@ -41,7 +44,8 @@ impl Reader {
     /// A process, held so that what is read through it never belongs to another one that got its pid.
     pub fn process(&self, pid: u32) -> Option<Process> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(&self.proc, pid.to_string(), flags, Mode::empty()).ok().map(|dir| Process::new(pid, dir))
+        let dir = openat(&self.proc, pid.to_string(), flags, Mode::empty()).ok()?;
+        Some(Process::new(pid, dir, Arc::clone(&self.lookups)))
     }
 
     /// The state of a process, at the price of one read.

@@ -15,7 +15,7 @@ use rustix::{
 };
 
 use super::sysfs::Sysfs;
-use crate::condition::Mount;
+use crate::{capability::Duty, condition::Mount, lookup::Lookups};
 
 /// A list that is longer is not read to its end; 50,000 mounts have about 10 MB.
 const LIMIT: u64 = 64 << 20;
@@ -31,6 +31,7 @@ pub(super) struct Mounts {
     asked: Option<File>,
     last: Vec<u8>,
     known: HashMap<u32, Mount>,
+    lookups: Lookups,
 }
 
 /// How the mounts differ from those before.
@@ -69,6 +70,7 @@ impl Mounts {
             asked,
             last: Vec::new(),
             known: HashMap::new(),
+            lookups: Lookups::brief(Duty::Surroundings),
         })
     }
 
@@ -127,7 +129,10 @@ impl Mounts {
             let node = std::path::absolute(std::ffi::OsStr::from_bytes(&mount.source)).ok()?;
             let node =
                 self.root.join(node.strip_prefix("/dev").ok().map(|name| Path::new("dev").join(name))?);
-            let node = node.canonicalize().unwrap_or(node);
+            // Whoever mounts something of FUSE chooses its source: it may lead back there.
+            let way = node.clone();
+            let found = self.lookups.ask(node.as_os_str().as_bytes(), move || way.canonicalize().ok());
+            let node = found.ok().flatten().unwrap_or(node);
             sysfs.block_by_name(node.file_name()?.as_bytes())
         };
         let Some(block) = sysfs.block_by_number(mount.device).or_else(by_source) else { return };

@@ -1,13 +1,14 @@
 //! Files that get into a place whose files are digested without a close there: moved or linked in from elsewhere, or made without a name (`O_TMPFILE`) and
 //! given one.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statx};
+use rustix::fs::{FileType, OFlags, ResolveFlags};
 
 use super::super::places::Names;
 use crate::{
     digest::{Arrival, Content, Digests},
+    lookup::Lookups,
     observation::{AccessId, FileAccess, FileOperation},
 };
 
@@ -29,12 +30,13 @@ pub(super) struct Arrivals {
     mntns: u32,
     /// By inode.
     names: HashMap<u64, Vec<u8>>,
+    lookups: Rc<Lookups>,
 }
 
 impl Arrivals {
     /// `mntns` is the host's own mount namespace.
-    pub(super) fn new(mntns: u32) -> Self {
-        Self { mntns, names: HashMap::new() }
+    pub(super) fn new(mntns: u32, lookups: Rc<Lookups>) -> Self {
+        Self { mntns, names: HashMap::new(), lookups }
     }
 
     /// The name by which a file with that inode came. It may be another's by now.
@@ -53,10 +55,10 @@ impl Arrivals {
                 let kind = FileType::from_raw_mode(file.mode.into());
                 Facts { dev: file.dev, inode: file.inode, kind }
             });
-            (target.path.clone(), told.or_else(|| if own { look(&target.path) } else { None }))
+            (target.path.clone(), told.or_else(|| if own { self.look(&target.path) } else { None }))
         } else if left && !came && !is_link && own {
             // Where it was, there may be what it was exchanged for.
-            let Some(other) = look(&access.path.path) else { return };
+            let Some(other) = self.look(&access.path.path) else { return };
             (access.path.path.clone(), Some(other))
         } else {
             return;
@@ -85,6 +87,13 @@ impl Arrivals {
             digests.miss("file-digest", "queue-full");
         }
     }
+
+    /// What has that name, as far as the kernel has it in memory: nothing must make the sensor wait.
+    fn look(&self, path: &[u8]) -> Option<Facts> {
+        let resolve = ResolveFlags::CACHED | ResolveFlags::NO_MAGICLINKS;
+        let found = self.lookups.look(path, OFlags::NOFOLLOW, resolve, |_, facts| *facts).ok()?;
+        Some(Facts { dev: 0, inode: found.stx_ino, kind: FileType::from_raw_mode(found.stx_mode.into()) })
+    }
 }
 
 /// Whether a file had no name when it got one, as far as is known: the kernel calls it by a number sign and its inode then.
@@ -96,14 +105,4 @@ fn is_nameless(access: &FileAccess) -> bool {
         },
         |file| file.deleted,
     )
-}
-
-/// What has that name, as far as the kernel has it in memory: nothing must make the sensor wait.
-fn look(path: &[u8]) -> Option<Facts> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::CACHED | ResolveFlags::NO_MAGICLINKS;
-    let file = openat2(CWD, path, flags, Mode::empty(), resolve).ok()?;
-    let how = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let facts = statx(&file, c"", how, StatxFlags::TYPE | StatxFlags::INO).ok()?;
-    Some(Facts { dev: 0, inode: facts.stx_ino, kind: FileType::from_raw_mode(facts.stx_mode.into()) })
 }

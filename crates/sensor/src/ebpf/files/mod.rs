@@ -158,17 +158,18 @@ pub(super) struct Files {
 impl Files {
     /// `mntns` is the host's own mount namespace; `digests` is asked for those of files below `places`.
     pub(super) fn new(mntns: u32, digests: Rc<RefCell<Digests>>, places: Names) -> Self {
+        let paths = Paths::new(mntns);
         Self {
             known: HashMap::new(),
             of_process: HashMap::new(),
             due: VecDeque::new(),
             exits: VecDeque::new(),
-            paths: Paths::new(mntns),
+            arrivals: Arrivals::new(mntns, paths.lookups()),
+            paths,
             requests: Requests::default(),
             given_up: 0,
             digests,
             places,
-            arrivals: Arrivals::new(mntns),
         }
     }
 

@@ -1,11 +1,15 @@
 //! Paths as the recorder tells them, from the words that a process used and the directory that the kernel knew.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, major, minor, openat2, readlink};
+use rustix::fs::{OFlags, ResolveFlags};
 
 use super::super::decode::path;
-use crate::observation::{FileAccess, FilePath, PathOrigin};
+use crate::{
+    capability::Duty,
+    lookup::{Lookups, path_of},
+    observation::{FileAccess, FilePath, PathOrigin},
+};
 
 /// Directories that are remembered until the next turn.
 const REMEMBERED: usize = 4096;
@@ -25,11 +29,17 @@ pub(super) struct Paths {
     /// The host's own mount namespace: directories of no other can be looked up.
     mntns: u32,
     looked_up: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    lookups: Rc<Lookups>,
 }
 
 impl Paths {
     pub(super) fn new(mntns: u32) -> Self {
-        Self { mntns, looked_up: HashMap::new() }
+        Self { mntns, looked_up: HashMap::new(), lookups: Rc::new(Lookups::brief(Duty::Watching)) }
+    }
+
+    /// By which what a path leads to is found out here.
+    pub(super) fn lookups(&self) -> Rc<Lookups> {
+        Rc::clone(&self.lookups)
     }
 
     /// Directories may be others from now on.
@@ -77,15 +87,11 @@ impl Paths {
         {
             return true;
         }
-        openat2(
-            CWD,
-            asked.path.path.as_slice(),
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::CACHED,
-        )
-        .and_then(fstat)
-        .is_ok_and(|facts| facts.st_ino == inode && major(facts.st_dev) << 20 | minor(facts.st_dev) == dev)
+        self.lookups
+            .look(&asked.path.path, OFlags::empty(), ResolveFlags::CACHED, |_, facts| *facts)
+            .is_ok_and(|facts| {
+                facts.stx_ino == inode && facts.stx_dev_major << 20 | facts.stx_dev_minor == dev
+            })
     }
 
     /// The directory, symbolic links followed; only as far as the kernel has it in memory, because nothing must make the sensor wait.
@@ -93,20 +99,12 @@ impl Paths {
         if let Some(known) = self.looked_up.get(&directory) {
             return known.clone();
         }
-        let found = openat2(
-            CWD,
-            directory.as_slice(),
-            OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY,
-            Mode::empty(),
-            ResolveFlags::CACHED,
-        )
-        .ok()
-        .and_then(|fd| {
-            use std::os::fd::AsRawFd;
-            readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new()).ok()
-        })
-        .map(std::ffi::CString::into_bytes)
-        .filter(|path| path.starts_with(b"/") && !path.ends_with(b" (deleted)"));
+        let found = self
+            .lookups
+            .look(&directory, OFlags::DIRECTORY, ResolveFlags::CACHED, |file, _| path_of(&file))
+            .ok()
+            .flatten()
+            .filter(|path| path.starts_with(b"/") && !path.ends_with(b" (deleted)"));
         if self.looked_up.len() < REMEMBERED {
             self.looked_up.insert(directory, found.clone());
         }
