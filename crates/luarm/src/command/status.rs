@@ -203,6 +203,10 @@ impl Report {
         self.number(None, ABOUT, "lost rows", vitals.lost_rows);
         self.text(None, ABOUT, "trouble", vitals.trouble.as_deref().unwrap_or("none"));
         self.number(None, ABOUT, "memory bytes", vitals.memory);
+        self.text(None, ABOUT, "canary", &vitals.canary);
+        for (class, reason) in &vitals.missing {
+            self.text(None, "canary", class, reason);
+        }
         if let Some(link) = &vitals.link {
             self.link(link);
         }

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod anything;
+mod canary;
 mod clocks;
 mod conditions;
 mod digests;

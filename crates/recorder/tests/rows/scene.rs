@@ -64,6 +64,7 @@ pub(crate) fn start(resume: Resume, host: HostFacts, at: BootNs) -> Recorder {
         users: Box::new(Passwd),
         clock_offset: BOOT,
         hosts_file: None,
+        own: None,
     })
 }
 

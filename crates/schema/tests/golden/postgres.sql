@@ -815,6 +815,7 @@ CREATE TABLE psinfo_stored (
     imagestate text COLLATE "C",
     imagesha256 text COLLATE "C",
     execs bigint NOT NULL,
+    canary bigint,
     created timestamp(6) NOT NULL,
     destroyed timestamp(6),
     ended text COLLATE "C",
@@ -884,6 +885,7 @@ CREATE VIEW psinfo AS SELECT
     imagestate,
     imagesha256,
     execs,
+    canary,
     created,
     destroyed,
     ended,
@@ -1261,6 +1263,42 @@ CREATE VIEW lossinfo AS SELECT
     CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
     CAST(floor(extract(second FROM created)) AS smallint) AS csec
 FROM lossinfo_stored;
+
+CREATE TABLE canaryinfo_stored (
+    host integer NOT NULL,
+    canaryid bigint NOT NULL,
+    round bigint NOT NULL,
+    class text COLLATE "C" NOT NULL,
+    seen integer,
+    acts integer NOT NULL,
+    latency bigint,
+    storedlatency bigint,
+    reason text COLLATE "C",
+    created timestamp(6) NOT NULL,
+    md5sum text COLLATE "C" NOT NULL,
+    batch bigint NOT NULL,
+    PRIMARY KEY (host, canaryid)
+);
+CREATE VIEW canaryinfo AS SELECT
+    host,
+    canaryid,
+    round,
+    class,
+    seen,
+    acts,
+    latency,
+    storedlatency,
+    reason,
+    created,
+    md5sum,
+    batch,
+    CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
+    CAST(floor(extract(month FROM created)) AS smallint) AS cmonth,
+    CAST(floor(extract(day FROM created)) AS smallint) AS cday,
+    CAST(floor(extract(hour FROM created)) AS smallint) AS chour,
+    CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
+    CAST(floor(extract(second FROM created)) AS smallint) AS csec
+FROM canaryinfo_stored;
 
 CREATE TABLE batchinfo_stored (
     host integer NOT NULL,

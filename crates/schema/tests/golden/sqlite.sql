@@ -811,6 +811,7 @@ CREATE TABLE psinfo_stored (
     imagestate TEXT,
     imagesha256 TEXT,
     execs INTEGER NOT NULL,
+    canary INTEGER,
     created TEXT NOT NULL,
     destroyed TEXT,
     ended TEXT,
@@ -878,6 +879,7 @@ CREATE VIEW psinfo AS SELECT
     imagestate,
     imagesha256,
     execs,
+    canary,
     created,
     destroyed,
     ended,
@@ -1247,6 +1249,42 @@ CREATE VIEW lossinfo AS SELECT
     CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
     CAST(substr(created, 18, 2) AS INTEGER) AS csec
 FROM lossinfo_stored;
+
+CREATE TABLE canaryinfo_stored (
+    host INTEGER NOT NULL,
+    canaryid INTEGER NOT NULL,
+    round INTEGER NOT NULL,
+    class TEXT NOT NULL,
+    seen INTEGER,
+    acts INTEGER NOT NULL,
+    latency INTEGER,
+    storedlatency INTEGER,
+    reason TEXT,
+    created TEXT NOT NULL,
+    md5sum TEXT NOT NULL,
+    batch INTEGER NOT NULL,
+    PRIMARY KEY (host, canaryid)
+) STRICT;
+CREATE VIEW canaryinfo AS SELECT
+    host,
+    canaryid,
+    round,
+    class,
+    seen,
+    acts,
+    latency,
+    storedlatency,
+    reason,
+    created,
+    md5sum,
+    batch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec
+FROM canaryinfo_stored;
 
 CREATE TABLE batchinfo_stored (
     host INTEGER NOT NULL,
