@@ -152,6 +152,88 @@ fn a_history_that_is_cut_or_another_shows_by_its_heads() {
 }
 
 #[test]
+fn an_answer_is_proven_without_the_store() {
+    let recorded = Recorded::new();
+    let (data, file) = (recorded.data(), recorded.dir.path().join("answer.json"));
+    let (data, path) = (data.to_str().unwrap(), file.to_str().unwrap());
+    let ask = |sql: &str| luarm(&["sql", "--data", data, "--format", "csv", "--prove", path, "-e", sql]);
+    let refused = ask("SELECT username FROM psinfo");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(complaint(&refused).contains("select the key of a table as well"), "{}", complaint(&refused));
+    let sql = "SELECT psentity, username, pid, command, created, destroyed, pid + 1 AS more FROM psinfo ORDER BY psentity";
+    let output = ask(sql);
+    assert!(output.status.success(), "{}", complaint(&output));
+    let rows = recorded.number("SELECT count(*) FROM psinfo");
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count() as i64, rows + 1);
+
+    // The store is not needed any more, the host's first key is.
+    let shown = String::from_utf8(recorded.verify(&[]).stdout).unwrap();
+    let key = shown.lines().find_map(|line| line.trim().strip_prefix("first key of the host: ")).unwrap();
+    let moved = recorded.dir.path().join("elsewhere");
+    fs::rename(recorded.data(), moved).unwrap();
+    let check = |arguments: &[&str]| {
+        let output = luarm(&[&["verify", path], arguments].concat());
+        let said = String::from_utf8(output.stdout.clone()).unwrap() + &complaint(&output);
+        (output.status.code().unwrap(), said)
+    };
+    let (code, said) = check(&[]);
+    assert!(code == 2 && said.contains(&format!("if it is {key}")), "{said}");
+    let (code, said) = check(&["--host-key", key]);
+    assert!(code == 0 && said.ends_with("proven\n"), "{said}");
+    assert!(said.contains(&format!("{rows} of {rows} rows of the answer")), "{said}");
+    assert!(said.contains("not proven, because reckoned: more"), "{said}");
+    assert!(said.contains("process was"), "{said}");
+    let other = "A".repeat(43);
+    assert!([1, 2].contains(&check(&["--host-key", &other]).0));
+
+    // Whatever is changed in the file shows.
+    let whole = fs::read_to_string(&file).unwrap();
+    let json: Value = serde_json::from_str(&whole).unwrap();
+    let mut places = Vec::new();
+    leaves(&json, &mut Vec::new(), &mut places);
+    let told = ["statement", "asked", "span", "format", "name"];
+    places.retain(|place| !place.iter().any(|step| told.contains(&step.as_str())));
+    // Nothing rests on what a host that no server has signed for has no receipts in, nor on the column that is reckoned.
+    places.retain(|place| !(place[0] == "answer" && place[2] == "6"));
+    let step = (places.len() / 150).max(1);
+    assert!(places.len() > 150, "{}", places.len());
+    for place in places.iter().step_by(step) {
+        let mut changed = json.clone();
+        let mut at = &mut changed;
+        for step in place {
+            at = match at {
+                Value::Array(all) => &mut all[step.parse::<usize>().unwrap()],
+                Value::Object(all) => all.get_mut(step).unwrap(),
+                _ => unreachable!(),
+            };
+        }
+        *at = match &*at {
+            Value::Number(n) => (n.as_i64().unwrap() + 1).into(),
+            Value::String(text) if text.starts_with('A') => format!("B{}", &text[1..]).into(),
+            Value::String(text) => format!("A{}", text.get(1..).unwrap_or_default()).into(),
+            _ => "1".into(),
+        };
+        fs::write(&file, changed.to_string()).unwrap();
+        let (code, said) = check(&["--host-key", key]);
+        assert!(code == 1 || code == 2, "{place:?}: {said}");
+    }
+}
+
+/// The places of all values in it.
+fn leaves(json: &Value, at: &mut Vec<String>, places: &mut Vec<Vec<String>>) {
+    let mut into = |step: String, value: &Value| {
+        at.push(step);
+        leaves(value, at, places);
+        at.pop();
+    };
+    match json {
+        Value::Array(all) => all.iter().enumerate().for_each(|(n, value)| into(n.to_string(), value)),
+        Value::Object(all) => all.iter().for_each(|(name, value)| into(name.clone(), value)),
+        _ => places.push(at.clone()),
+    }
+}
+
+#[test]
 fn what_cannot_be_checked_is_said_with_exit_code_2() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = dir.path().join("nowhere");
