@@ -17,6 +17,7 @@ use luarm_link::{
     identity::{self, Identity},
     server,
 };
+use luarm_schema::tables::{NetInfo, PsInfo};
 use luarm_store::StoreUrl;
 use tempfile::TempDir;
 
@@ -24,10 +25,10 @@ use crate::{
     Bench,
     cpu::kilobytes,
     report::{Bound, Report},
-    rows::{Mix, Rows, of_host},
+    rows::{Mix, Rows, of_host, sealer},
     served::Served,
     spread::Spread,
-    stores::{Stores, count},
+    stores::{Stores, count_rows},
 };
 
 /// Rows that each agent has every second, in one batch.
@@ -152,10 +153,12 @@ fn measure(
                 // Not all in the same instant.
                 let begun = Instant::now() + Duration::from_secs(1) * host / u32::try_from(agents)?;
                 let mut rows = Rows::new(Mix::Both);
+                let mut sealer = sealer(&data, host.into())?;
                 for second in 0..seconds {
                     let at = begun + Duration::from_secs(second);
                     thread::sleep(at.saturating_duration_since(Instant::now()));
-                    let batch = rows.batch_of(host.into(), ROWS);
+                    let mut batch = rows.batch_of(host.into(), ROWS);
+                    sealer.seal(&mut batch)?;
                     watch.lock().unwrap_or_else(PoisonError::into_inner).put.insert(batch.id, Instant::now());
                     outbox.put(&batch)?;
                 }
@@ -203,7 +206,7 @@ fn measure(
     };
     all.median.push(at(0.5));
     all.late.push(at(0.99));
-    let there = count(store)?;
+    let there = count_rows(store, PsInfo::TABLE)? + count_rows(store, NetInfo::TABLE)?;
     let made = agents * seconds * ROWS;
     ensure!(there == made, "{there} of {made} rows are there");
     Ok(())

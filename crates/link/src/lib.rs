@@ -4,6 +4,7 @@
 //! - [`agent`] keeps batches in a spool on disk until a server has stored them, and delivers them: at least once on the wire, exactly once in the store.
 //! - [`analyst`] asks a server, which answers out of its store what may be read there.
 //! - [`authority`] signs certificates, [`token`] lets a host ask for its first one, [`identity`] is what a host keeps of it.
+//! - [`notary`] is the key with which a server signs what it takes in.
 //! - [`statement`] is what is kept of a question.
 //! - [`packed`] is a batch as it travels. The protocol itself is `proto/link.proto`.
 //!
@@ -15,6 +16,7 @@ pub mod authority;
 mod error;
 mod files;
 pub mod identity;
+pub mod notary;
 pub mod packed;
 pub mod proto;
 pub mod server;

@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 pub const MOST_BYTES: usize = 32 << 20;
 /// The most bytes that may travel for one batch.
 pub const MOST_PACKED: usize = 12 << 20;
+/// The most bytes that the manifest of a batch may have, of about 20 for each row and end: engines take no more in one value without being told to.
+pub(crate) const MOST_MANIFEST: usize = 12 << 20;
 
 /// The most bytes that a statement may have.
 pub const MOST_QUESTION: usize = 1 << 20;

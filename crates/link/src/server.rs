@@ -52,7 +52,7 @@ pub use self::{
 use crate::{
     LinkError,
     authority::{self, Authority},
-    files, packed,
+    files, notary, packed,
     proto::{
         delivery_server::DeliveryServer, enrolment_server::EnrolmentServer, inquiry_server::InquiryServer,
     },
@@ -133,7 +133,8 @@ impl Server {
         let refusals = Arc::new(Refusals::default());
         let tally = Arc::new(Tally::default());
         let places = Arc::new(Places::default());
-        let backend = Arc::new(Backend::open(config, authority, Arc::clone(&tally))?);
+        let backend =
+            Arc::new(Backend::open(config, authority, &notary::open(&config.data)?, Arc::clone(&tally))?);
         let listening = |source| LinkError::Listen { address: config.listen.to_string(), source };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

@@ -11,7 +11,7 @@ use luarm_link::{agent::ServerUrl, analyst::Remote, identity};
 use luarm_store::{Reader, Source, StoreUrl};
 
 use crate::{
-    command::{agent, doctor, enroll, manual, run, server, sql, status, sync},
+    command::{agent, canary, doctor, enroll, manual, run, server, sql, status, sync, verify},
     config::{Config, Located},
     log::{self, Level},
     witness::{Witness, Witnessed},
@@ -40,10 +40,13 @@ enum Command {
     Sync(sync::Options),
     Sql(sql::Options),
     Status(status::Options),
+    Verify(verify::Options),
     Doctor(doctor::Options),
     Server(server::Options),
     Enroll(enroll::Options),
     Agent(agent::Options),
+    #[command(hide = true)]
+    Canary(canary::Options),
     #[command(hide = true)]
     Manual(manual::Options),
 }
@@ -145,6 +148,10 @@ pub(crate) fn analyst_data() -> Option<PathBuf> {
 
 /// Runs the command that was asked for.
 pub(crate) fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    if let Command::Canary(options) = &cli.command {
+        // A configuration is nothing to it.
+        return Ok(canary::run(options));
+    }
     let config = Config::load(cli.config.as_deref())?;
     log::start(cli.log.or(config.log).unwrap_or_default());
     match cli.command {
@@ -152,10 +159,12 @@ pub(crate) fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Sync(options) => sync::run(options, &config),
         Command::Sql(options) => sql::run(options, &config),
         Command::Status(options) => status::run(options, &config),
+        Command::Verify(options) => verify::run(options, &config),
         Command::Doctor(options) => doctor::run(options, &config),
         Command::Server(options) => server::run(options, &config),
         Command::Enroll(options) => enroll::run(options, &config),
         Command::Agent(options) => agent::run(options, &config),
+        Command::Canary(options) => Ok(canary::run(&options)),
         Command::Manual(options) => manual::run(&options),
     }
 }

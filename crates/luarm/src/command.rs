@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod agent;
+pub(crate) mod canary;
 pub(crate) mod doctor;
 pub(crate) mod enroll;
 pub(crate) mod manual;
@@ -9,3 +10,4 @@ pub(crate) mod server;
 pub(crate) mod sql;
 pub(crate) mod status;
 pub(crate) mod sync;
+pub(crate) mod verify;

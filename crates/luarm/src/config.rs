@@ -15,7 +15,7 @@ use serde::{
     de::{self, Visitor},
 };
 
-use crate::{log::Level, metrics::Address, sensor::Choice, size::Size};
+use crate::{canary::Every, log::Level, metrics::Address, sensor::Choice, size::Size};
 
 /// Read where no other file is named, if it exists.
 const DEFAULT_FILE: &str = "/etc/luarm/luarm.toml";
@@ -90,6 +90,8 @@ pub(crate) struct Config {
     /// `--queries`
     #[serde(deserialize_with = "parsed")]
     pub queries: Option<Queries>,
+    /// `--server-key`
+    pub server_key: Option<Vec<PathBuf>>,
     /// `--overdue`
     #[serde(deserialize_with = "parsed")]
     pub overdue: Option<Lifetime>,
@@ -107,6 +109,9 @@ pub(crate) struct Config {
     /// `--metrics`
     #[serde(deserialize_with = "parsed")]
     pub metrics: Option<Address>,
+    /// `--canary`
+    #[serde(deserialize_with = "parsed")]
+    pub canary: Option<Every>,
     /// `--log`
     #[serde(deserialize_with = "parsed")]
     pub log: Option<Level>,
@@ -473,10 +478,11 @@ mod tests {
             .fold(String::new(), |all, line| all + line + "\n");
         let config = load(&spoken).unwrap();
         let Config { data, store, sensor, memory_limit, ring, timeout, host, format, log, .. } = config;
-        let Config { files_quiet, files_digest, digest_limit, .. } = load(&spoken).unwrap();
+        let Config { files_quiet, files_digest, digest_limit, canary, .. } = load(&spoken).unwrap();
+        assert_eq!(canary, Some(Every::default()));
         let config = load(&spoken).unwrap();
         assert!(config.listen.is_some() && config.certificates.is_some());
-        assert!(config.keep.is_some());
+        assert!(config.keep.is_some() && config.server_key.is_some());
         assert!(config.server.is_some() && config.spool_limit.is_some() && config.metrics.is_some());
         assert!(config.read_store.is_some() && config.host_store.is_some() && config.query_time.is_some());
         assert!(config.query_rows.is_some() && config.queries.is_some());
@@ -509,6 +515,7 @@ mod tests {
             ("files-digest = \"/etc\"", "line 1: `files-digest = \"/etc\"`: invalid type"),
             ("digest-limit = \"1TiB\"", "line 1: `digest-limit = \"1TiB\"`: \"1TiB\" is not a size"),
             ("metrics = \"here\"", "`metrics = \"here\"`: \"here\" is neither ADDRESS:PORT"),
+            ("canary = \"2d\"", "`canary = \"2d\"`: \"2d\" is neither a time from 1s to 1d nor off"),
             ("digest-limit = 0", "line 1: `digest-limit = 0`: 0 is out of range: from 4KiB to 64GiB"),
         ] {
             let error = load(content).unwrap_err();

@@ -13,13 +13,15 @@ mod desk;
 mod question;
 mod server;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     client::{ControlError, Told, question, status, sync},
     desk::attend,
     question::{Asked, Ended, How},
-    server::{Identity, Instance, resident, serve, settle},
+    server::{Identity, Instance, resident, serve, settle, settle_unless},
 };
 
 /// The name of the socket of a server, beside its authority.
@@ -68,6 +70,12 @@ pub(crate) struct Vitals {
     pub trouble: Option<String>,
     /// Resident memory, bytes.
     pub memory: u64,
+    /// What came of the last canary.
+    #[serde(default)]
+    pub canary: String,
+    /// Classes of which it did not come back, and why.
+    #[serde(default)]
+    pub missing: BTreeMap<String, String>,
     /// How delivering to a server is, where there is one.
     pub link: Option<LinkVitals>,
 }

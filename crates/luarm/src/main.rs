@@ -2,6 +2,7 @@
 //!
 //! This binary wires the libraries together: `run` is the [`pipeline`], the other commands ask the store or the running recorder.
 
+mod canary;
 mod cli;
 mod command;
 mod config;

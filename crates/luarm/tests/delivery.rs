@@ -10,6 +10,11 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use luarm_chain::{
+    Head, VerifyingKey,
+    verify::{Options, Progress, verify},
+};
+use luarm_store::{Evidence, StoreUrl};
 use support::{Launch, Recording, complaint, has_ebpf, link::Site, luarm, programs};
 
 const POLL: &[&str] = &["--sensor", "poll"];
@@ -57,6 +62,21 @@ fn ledger_is_whole(site: &Site, host: &str) {
         .map(|table| site.count(&format!("select count(*) from {table} where {of}")))
         .sum();
     assert_eq!(stored, claimed, "rows and what the ledger says of them");
+    chain_is_whole(site);
+}
+
+/// Every batch is signed by the key that the one before it names, and by the server, and every row is what was sealed.
+fn chain_is_whole(site: &Site) {
+    let believed = fs::read_to_string(site.data().join("server/notary.pub")).unwrap();
+    let key = VerifyingKey::from_bytes(&luarm_chain::decode(believed.trim_end()).unwrap()).unwrap();
+    let url = StoreUrl::parse(&site.store()).unwrap();
+    let options = Options { keys: vec![key], threads: 2, ..Options::default() };
+    let report = verify(&|| Ok(Evidence::open(&url)?), &options, &Progress::default()).unwrap();
+    assert!(report.is_intact(), "{:?}", report.findings.iter().take(5).collect::<Vec<_>>());
+    for host in &report.hosts {
+        assert!(host.batches > 0);
+        assert_eq!((host.signatures, host.receipts), (host.batches, host.batches), "{}", host.name);
+    }
 }
 
 #[test]
@@ -86,6 +106,13 @@ fn what_happens_on_a_host_is_in_its_servers_store() {
     assert!(agent.stop().success());
     assert!(server.stop().success());
     ledger_is_whole(&site, "penguin");
+    // Both sides kept the head of what they have, which is the same; the server's is signed by it, too.
+    let head = |file: &Path| Head::read(&fs::read_to_string(file).unwrap()).unwrap();
+    let (own, theirs) =
+        (head(&data.join("heads/penguin.json")), head(&site.data().join("server/heads/penguin.json")));
+    assert_eq!((own.batch, &own.digest, &own.publickey), (theirs.batch, &theirs.digest, &theirs.publickey));
+    assert_eq!((own.receipt.is_some(), theirs.receipt.is_some()), (false, true));
+    assert_eq!(site.count("select max(batchid) from batchinfo"), own.batch);
     assert_eq!(site.count("select count(*) from coverageinfo where destroyed is null"), 0);
     // What an analyst has no business to see.
     let output = luarm(&["sql", "--store", &site.store(), "-e", "select * from luarm_token"]);

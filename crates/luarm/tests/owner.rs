@@ -208,12 +208,16 @@ fn old_rows(url: &str) {
         firstevent: created,
         lastevent: created,
         created,
+        publickey: None,
+        nextkey: None,
+        digest: None,
+        signature: None,
         end: None,
     };
     let rows = (0..3).map(rename).chain([Row::BatchInfo(Box::new(info))]).collect();
     let identity = HostIdentity::enrolled("an old machine", "old");
     let mut writer = Writer::deliver_for(&StoreUrl::parse(url).unwrap(), &identity).unwrap();
-    assert_eq!(writer.append(&Batch { id: 1, rows, ends: Vec::new() }).unwrap(), []);
+    assert_eq!(writer.append(&Batch { id: 1, rows, ends: Vec::new(), ..Batch::default() }).unwrap(), []);
 }
 
 fn retained(config: &str, owner: &str) {

@@ -20,7 +20,7 @@ fn refused(arguments: &[&str], code: i32, wanted: &str) {
 #[test]
 fn usage_errors_exit_with_2_and_name_the_value() {
     refused(&[], 2, "Usage");
-    refused(&["verify"], 2, "verify");
+    refused(&["magic"], 2, "magic");
     refused(&["run", "--sensor", "magic"], 2, "\"magic\" is not a sensor");
     refused(&["run", "--memory-limit", "1KiB"], 2, "1KiB is out of range");
     refused(&["run", "--store", "oracle://x"], 2, "\"oracle://x\" is no store");

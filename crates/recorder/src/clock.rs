@@ -21,6 +21,11 @@ impl Clock {
         clock
     }
 
+    /// CLOCK_REALTIME - CLOCK_BOOTTIME, microseconds.
+    pub(crate) fn offset(&self) -> i64 {
+        self.offset
+    }
+
     pub(crate) fn set(&mut self, offset: i64) {
         self.offset = offset;
     }

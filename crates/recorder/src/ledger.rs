@@ -68,12 +68,16 @@ impl Ledger {
             firstevent: first,
             lastevent: self.delivered,
             created: ctx.clock.time(ctx.clock.latest()),
+            publickey: None,
+            nextkey: None,
+            digest: None,
+            signature: None,
             end: None,
         };
         rows.push(ledger.into());
         self.batches += 1;
         self.rows += rows.len() as u64;
-        Batch { id: self.last, rows, ends }
+        Batch { id: self.last, rows, ends, ..Batch::default() }
     }
 
     /// Tells what went wrong with names and what tables overflowed, once in a while or when `all` is to be told.

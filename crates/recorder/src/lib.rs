@@ -4,6 +4,7 @@
 //! recorder asks no clock: [`Recorder::tick`] and `flush` are told the time, so that the same observations always give the same rows.
 
 mod bounded;
+pub mod canary;
 mod clock;
 mod condition;
 mod container;
@@ -28,11 +29,13 @@ use std::path::PathBuf;
 use luarm_schema::{Batch, Resume, Time, Word};
 use luarm_sensor::{
     BootNs, HostFacts, Observation,
+    clock::Reading,
     condition::{Condition, ConditionKind},
     observation::{Inventory, Loss, Origin},
 };
 
 use crate::{
+    canary::{Canary, Report, Verdict},
     condition::{Conditions, Ending},
     context::Context,
     coverage::Intervals,
@@ -72,6 +75,8 @@ pub struct Setup<'a> {
     pub clock_offset: i64,
     /// /etc/hosts, or what stands for it.
     pub hosts_file: Option<PathBuf>,
+    /// The recorder's own process, by the number that the sensors give it: what it creates is its [`canary`], and marked as that. `None` if it has none.
+    pub own: Option<u32>,
 }
 
 /// What a recorder has done and what it holds.
@@ -114,6 +119,9 @@ pub struct Recorder {
     questions: Questions,
     protection: Protection,
     ledger: Ledger,
+    canary: Canary,
+    /// The last batch that has rows of the canary.
+    canaried: i64,
     reached: Option<BootNs>,
     observations: u64,
 }
@@ -233,9 +241,10 @@ impl Recorder {
         }
     }
 
-    /// Says that the wall clock was set: `offset` is CLOCK_REALTIME - CLOCK_BOOTTIME in microseconds. Rows that exist keep their times.
-    pub fn set_clock(&mut self, offset: i64) {
-        self.ctx.clock.set(offset);
+    /// Says what the clocks show, to be called every second or so. When the wall clock was set, rows that exist keep their times; that, and that the
+    /// host was asleep, become rows of `coverageinfo`.
+    pub fn set_clocks(&mut self, reading: Reading) {
+        self.coverage.clocks.observe(&mut self.ctx, reading);
     }
 
     /// Does what time brings about: forks that waited for an exec become rows, the hosts file is read if it changed.
@@ -331,7 +340,12 @@ impl Recorder {
     /// A batch of the oldest rows, when more wait than one batch should hold; to be asked until there is none, before [`Recorder::flush`]
     /// and [`Recorder::stop`].
     pub fn part(&mut self) -> Option<Batch> {
-        self.ledger.part(&mut self.ctx)
+        if self.ctx.draft.overflows() {
+            self.canary.mark(&mut self.ctx, &self.processes);
+        }
+        let batch = self.ledger.part(&mut self.ctx)?;
+        self.recognize(&batch);
+        Some(batch)
     }
 
     /// Ends the run: the last batch.
@@ -371,7 +385,27 @@ impl Recorder {
     fn close(&mut self) -> Batch {
         let reached = self.reached.unwrap_or_else(|| self.ctx.clock.latest());
         let delivered = self.processes.oldest_pending().map_or(reached, |oldest| oldest.min(reached));
-        self.ledger.close(&mut self.ctx, delivered)
+        self.canary.mark(&mut self.ctx, &self.processes);
+        let batch = self.ledger.close(&mut self.ctx, delivered);
+        self.recognize(&batch);
+        batch
+    }
+
+    fn recognize(&mut self, batch: &Batch) {
+        if self.canary.recognize(batch) {
+            self.canaried = batch.id;
+        }
+    }
+
+    /// Number of the last batch that has rows of the [`canary`] that is under way, or of the last one; 0 if there is none.
+    pub fn canaried(&self) -> i64 {
+        self.canaried
+    }
+
+    /// Takes the report of a [`canary`], all of whose rows are in batches by now, and says what came of the round: in `canaryinfo`, and where a row is missing in
+    /// `coverageinfo`.
+    pub fn judge(&mut self, report: &Report) -> Verdict {
+        self.canary.judge(&mut self.ctx, &mut self.coverage, report)
     }
 }
 

@@ -11,6 +11,7 @@ use luarm_sensor::{
 
 use crate::{
     Recorder, Setup,
+    canary::Canary,
     clock::{Clock, Numbers},
     condition::{self, Conditions},
     context::Context,
@@ -29,7 +30,7 @@ use crate::{
 };
 
 pub(crate) fn start(setup: Setup<'_>) -> Recorder {
-    let Setup { mut resume, host, run, version, users, clock_offset, hosts_file } = setup;
+    let Setup { mut resume, host, run, version, users, clock_offset, hosts_file, own } = setup;
     let known = resume.boot.as_ref().filter(|(bootid, _)| *bootid == host.boot_id).map(|&(_, entity)| entity);
     let previous = resume.boot.as_ref().map(|&(_, entity)| entity);
     let base = known.unwrap_or_else(|| boot_entity(clock_offset, previous));
@@ -79,6 +80,8 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         questions,
         protection: Protection::new(),
         ledger,
+        canary: Canary::new(own),
+        canaried: 0,
         ctx,
         reached: None,
         observations: 0,

@@ -11,6 +11,9 @@ pub struct Batch {
     pub rows: Vec<Row>,
     /// Ends of rows of earlier batches: the row's key and what ends it.
     pub ends: Vec<(i64, End)>,
+    /// What it holds, row by row, as bytes of `luarm-chain`: kept beside the rows, so that they can be checked. It does not travel: who takes a batch in makes it
+    /// anew. Empty for a batch that was not sealed.
+    pub manifest: Vec<u8>,
 }
 
 /// What a store remembers of a host when its recorder starts.
@@ -18,6 +21,8 @@ pub struct Batch {
 pub struct Resume {
     /// The last batch that was stored, and its `lastevent`; `None` for a host that the store does not know.
     pub last_batch: Option<(i64, Time)>,
+    /// `batchinfo.digest` of that batch.
+    pub digest: Option<String>,
     /// `hostinfo.bootid` and `hostinfo.bootentity` of the latest boot.
     pub boot: Option<(String, i64)>,
     /// Process images that have not ended.

@@ -393,6 +393,11 @@ macro_rules! tables {
         }
 
         impl End {
+            /// The declaration of its table.
+            pub fn table(&self) -> &'static $crate::TableDef {
+                TABLES[self.position()]
+            }
+
             /// Where its table stands in [`TABLES`].
             pub fn position(&self) -> usize {
                 match self { $(End::$Row(_) => Position::$Row as usize,)+ }

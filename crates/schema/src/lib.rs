@@ -9,6 +9,7 @@ mod declare;
 mod batch;
 pub mod bulk;
 pub mod canonical;
+pub mod coverage;
 pub mod dialect;
 pub mod escape;
 mod number;
@@ -26,4 +27,4 @@ pub use tables::{ACTIVITIES, CONDITIONS, End, Row, STORE_MADE, TABLES, table};
 pub use value::{Field, HostName, Kind, Sink, Source, Time, TimeError, Value, Word};
 
 /// Version of the set of tables; a store that says a higher one was written by a newer luarm.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;

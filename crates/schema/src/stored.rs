@@ -1,7 +1,7 @@
 //! A row as it is stored: which values, in which order. Every way into a store goes through here.
 
 use crate::{
-    Row, Sink, Value,
+    End, Row, Sink, Value,
     canonical::{Canonical, md5sum},
 };
 
@@ -23,6 +23,25 @@ impl Row {
         if self.table().is_interval() {
             sink.put(if ended { Value::Int(batch) } else { Value::Null });
         }
+    }
+}
+
+impl Row {
+    /// Gives the values of the `Begin` columns, in order, as they are stored.
+    pub fn told<S: Sink>(&self, sink: &mut S) {
+        self.begin(&mut WithoutNul(sink));
+    }
+
+    /// Gives the values of the `End` columns, in order, as they are stored; NULL for each while the row lasts.
+    pub fn told_end<S: Sink>(&self, sink: &mut S) {
+        self.end(&mut WithoutNul(sink));
+    }
+}
+
+impl End {
+    /// Gives the values of the `End` columns, in order, as a row that ended in its own batch has them stored.
+    pub fn told<S: Sink>(&self, sink: &mut S) {
+        self.put(&mut WithoutNul(sink));
     }
 }
 

@@ -39,6 +39,7 @@ tables! {
     NameInfo, NameInfoEnd;
     CoverageInfo, CoverageInfoEnd;
     LossInfo, LossInfoEnd;
+    CanaryInfo, CanaryInfoEnd;
     BatchInfo, BatchInfoEnd;
     RetentionInfo, RetentionInfoEnd;
     QueryInfo, QueryInfoEnd;

@@ -34,6 +34,38 @@ impl Time {
         Ok(Time(zoned.as_microsecond()))
     }
 
+    /// Reads what [`Time::format`] wrote, and no other spelling of an instant.
+    pub fn parse_exact(text: &[u8]) -> Option<Self> {
+        let text: &[u8; 26] = text.try_into().ok()?;
+        let marks = [(4, b'-'), (7, b'-'), (10, b' '), (13, b':'), (16, b':'), (19, b'.')];
+        if marks.iter().any(|(at, mark)| text[*at] != *mark) {
+            return None;
+        }
+        let number = |from: usize, to: usize| {
+            text[from..to].iter().try_fold(0i64, |n, digit| match digit {
+                b'0'..=b'9' => Some(10 * n + i64::from(digit - b'0')),
+                _ => None,
+            })
+        };
+        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+        let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let days = match month {
+            2 => 28 + i64::from(is_leap),
+            4 | 6 | 9 | 11 => 30,
+            1..=12 => 31,
+            _ => return None,
+        };
+        if year == 0 || !(1..=days).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        // Years begin in March here, so that the day in question stands last.
+        let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let day = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
+        let seconds = ((24 * day + hour) * 60 + minute) * 60 + second;
+        Some(Time(1_000_000 * seconds + number(20, 26)?))
+    }
+
     /// The first instant that every engine can hold: the year 1 begins.
     pub const FIRST: Time = Time(-62_135_596_800_000_000);
     /// The last one: the year 9999 ends in all time zones but those west of Greenwich.
@@ -267,10 +299,30 @@ mod tests {
         assert_eq!(Time(i64::MAX).to_string(), "9999-12-30 21:59:59.999999");
     }
 
+    #[test]
+    fn only_one_spelling_of_an_instant_is_exact() {
+        for text in [
+            "2026-11-23 10:00:00.5",
+            "2026-11-23T10:00:00.500000",
+            "2026-02-29 10:00:00.500000",
+            "2026-11-31 10:00:00.500000",
+            "2026-13-01 10:00:00.500000",
+            "2026-11-23 24:00:00.000000",
+            "2026-11-23 10:00:60.000000",
+            "0000-11-23 10:00:00.000000",
+            "2026-11-23 10:00:00.00000 ",
+            "",
+        ] {
+            assert_eq!(Time::parse_exact(text.as_bytes()), None, "{text}");
+        }
+        assert!(Time::parse_exact(b"2024-02-29 23:59:59.999999").is_some());
+    }
+
     proptest::proptest! {
         #[test]
         fn time_reads_back_what_it_wrote(us in Time::FIRST.0..=Time::LAST.0) {
             proptest::prop_assert_eq!(Time::parse(&Time(us).to_string()).unwrap(), Time(us));
+            proptest::prop_assert_eq!(Time::parse_exact(&Time(us).format()), Some(Time(us)));
         }
 
         #[test]

@@ -51,10 +51,14 @@ fn closed(id: i64, mut rows: Vec<Row>, ends: Vec<(i64, End)>) -> Batch {
         firstevent: Time(1),
         lastevent: Time(2),
         created: Time(3),
+        publickey: None,
+        nextkey: None,
+        digest: None,
+        signature: None,
         end: None,
     };
     rows.push(entry.into());
-    Batch { id, rows, ends }
+    Batch { id, rows, ends, ..Batch::default() }
 }
 
 /// What `bytes` say with `change` made to the bytes of a sound batch.

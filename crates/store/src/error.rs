@@ -189,6 +189,14 @@ pub enum StoreError {
         /// The number.
         id: i64,
     },
+    /// The batch does not go on with the host's chain.
+    #[error("batch {id} is not taken in: {flaw}")]
+    Flaw {
+        /// The number.
+        id: i64,
+        /// What is wrong.
+        flaw: luarm_chain::link::Flaw,
+    },
     /// Anything else that the engine said.
     #[error("cannot {action} {}: {source}", path.display())]
     Engine {

@@ -7,15 +7,18 @@
 //! - [`Ledger`] does so for many hosts: a server's way in. [`Registry`] knows which hosts may.
 //! - [`Spool`] keeps an agent's batches until its server has them.
 //! - [`Reader`] answers queries and cannot write, whatever the statement. [`Source`] is its face, which a server far away may have as well.
+//! - [`Evidence`] reads all of it again, to be verified.
 //! - [`Questions`] writes down what a server is asked; [`Presence`] tells which hosts are heard of.
 //! - [`Owner`] makes accounts and views on a server, and drops what is older than it is to be kept.
 
 mod error;
+mod evidence;
 mod ledger;
 mod mysql;
 mod owner;
 mod postgres;
 mod presence;
+mod proof;
 mod query;
 mod questions;
 mod reader;
@@ -27,6 +30,7 @@ mod url;
 mod writer;
 
 pub use error::{QueryError, StoreError, Trouble};
+pub use evidence::Evidence;
 pub use ledger::Ledger;
 pub use owner::{Account, Dropped, Owner};
 pub use presence::{OVERDUE, Presence, State};
@@ -37,4 +41,4 @@ pub use registry::{Certified, Claim, Registry, Scope, Token, analyst_id};
 pub use source::Source;
 pub use sqlite::{Parcel, Spool};
 pub use url::StoreUrl;
-pub use writer::{Appended, HostIdentity, Refused, Writer};
+pub use writer::{Appended, HostIdentity, Refused, Stored, Writer};

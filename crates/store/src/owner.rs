@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use luarm_chain::SigningKey;
 use luarm_schema::Time;
 
 use crate::{
@@ -72,20 +73,27 @@ pub struct Dropped {
 }
 
 /// The owner's access to a server's database. The URL's account may make databases (or schemas), tables and accounts.
-#[derive(Debug)]
-pub struct Owner(Engine);
+pub struct Owner {
+    engine: Engine,
+    key: Option<SigningKey>,
+}
 
-#[derive(Debug)]
 enum Engine {
     Mysql(Connection<Mysql>),
     Postgres(Connection<Postgres>),
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Owner")
+    }
 }
 
 impl Owner {
     /// Opens the store; makes its tables where there are none.
     pub fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         let mut owner = Self::connect(url, Keeping::Appending)?;
-        match &mut owner.0 {
+        match &mut owner.engine {
             Engine::Mysql(connection) => completed(connection),
             Engine::Postgres(connection) => completed(connection),
         }?;
@@ -98,19 +106,25 @@ impl Owner {
     }
 
     fn connect(url: &StoreUrl, keeping: Keeping) -> Result<Self, StoreError> {
-        Ok(Owner(match url {
+        let engine = match url {
             StoreUrl::Sqlite(_) => {
                 let what = "an account or retention";
                 return Err(StoreError::OnlyServers { url: url.clone(), what });
             }
             StoreUrl::Mysql(_) => Engine::Mysql(Connection::open(url, keeping)?.patient()),
             StoreUrl::Postgres(_) => Engine::Postgres(Connection::open(url, keeping)?.patient()),
-        }))
+        };
+        Ok(Owner { engine, key: None })
+    }
+
+    /// From now on what retention records is signed with this key.
+    pub fn sign_with(&mut self, key: SigningKey) {
+        self.key = Some(key);
     }
 
     /// Whether the server has an account of that name.
     pub fn is_account(&mut self, name: &str) -> Result<bool, StoreError> {
-        match &mut self.0 {
+        match &mut self.engine {
             Engine::Mysql(connection) => known(connection, name),
             Engine::Postgres(connection) => known(connection, name),
         }
@@ -118,7 +132,7 @@ impl Owner {
 
     /// The statements that make an account and give it what it needs. They hold its password, or what it is checked by.
     pub fn grants(&mut self, account: &Account) -> Result<Vec<String>, StoreError> {
-        match &mut self.0 {
+        match &mut self.engine {
             Engine::Mysql(connection) => granted(connection, account),
             Engine::Postgres(connection) => granted(connection, account),
         }
@@ -128,7 +142,7 @@ impl Owner {
     pub fn grant(&mut self, account: &Account) -> Result<(), StoreError> {
         self.make_views()?;
         let statements = self.grants(account)?;
-        match &mut self.0 {
+        match &mut self.engine {
             Engine::Mysql(connection) => run(connection, &statements),
             Engine::Postgres(connection) => run(connection, &statements),
         }
@@ -136,14 +150,14 @@ impl Owner {
 
     /// Makes the views of each host that has none yet. Gives the names of the databases or schemas of all hosts.
     pub fn make_views(&mut self) -> Result<Vec<String>, StoreError> {
-        match &mut self.0 {
+        match &mut self.engine {
             Engine::Mysql(connection) => viewed(connection),
             Engine::Postgres(connection) => viewed(connection),
         }
     }
 
     /// Drops what is older than `keep` (whole days, at least one) from the tables of activities, day by day, but for rows that have not ended, and
-    /// records it in `retentioninfo`. Days to come are made on the way, so it is best done once a day.
+    /// records it in `retentioninfo`. Of the batches of which nothing is left the manifests go too. Days to come are made on the way, so it is best done once a day.
     pub fn retain(&mut self, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
         self.retain_at(Time::now(), keep)
     }
@@ -156,7 +170,7 @@ impl Owner {
     /// The same, as if it were `now`.
     pub fn would_retain_at(&mut self, now: Time, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
         let days = retention::Days::new(now, keep);
-        match &mut self.0 {
+        match &mut self.engine {
             Engine::Mysql(connection) => retention::foresee(connection, days),
             Engine::Postgres(connection) => retention::foresee(connection, days),
         }
@@ -165,9 +179,10 @@ impl Owner {
     /// The same as [`Owner::retain`], as if it were `now`.
     pub fn retain_at(&mut self, now: Time, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
         let days = retention::Days::new(now, keep);
-        match &mut self.0 {
-            Engine::Mysql(connection) => retention::retain(connection, days),
-            Engine::Postgres(connection) => retention::retain(connection, days),
+        let key = self.key.as_ref();
+        match &mut self.engine {
+            Engine::Mysql(connection) => retention::retain(connection, days, key),
+            Engine::Postgres(connection) => retention::retain(connection, days, key),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use luarm_schema::Dialect;
+
 use crate::{
     Host, Note, NoteEnd, QueryError, RowSink, StoreError, StoreUrl,
     mysql::Mysql,
@@ -93,6 +95,15 @@ impl Reader {
             Engine::Sqlite(reader) => reader.query(sql, sink),
             Engine::Mysql(reader) => reader.query(sql, sink),
             Engine::Postgres(reader) => reader.query(sql, sink),
+        }
+    }
+
+    /// In whose SQL it is asked.
+    pub fn dialect(&self) -> Dialect {
+        match &self.0 {
+            Engine::Sqlite(_) => Dialect::Sqlite,
+            Engine::Mysql(_) => Dialect::Mysql,
+            Engine::Postgres(_) => Dialect::Postgres,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use luarm_schema::Dialect;
+
 use crate::{Host, Note, NoteEnd, QueryError, Reader, RowSink};
 
 /// Answers questions about recorded history: a store that is read here, or a server that reads its own. It cannot write, whatever the statement.
@@ -10,6 +12,11 @@ use crate::{Host, Note, NoteEnd, QueryError, Reader, RowSink};
 pub trait Source: fmt::Debug + Send {
     /// Asks one statement, in the engine's SQL; the answer goes to the sink as it comes. Returns the number of rows.
     fn query(&mut self, sql: &str, sink: &mut dyn RowSink) -> Result<u64, QueryError>;
+
+    /// In whose SQL it is asked; `None` where only the engine behind a server knows.
+    fn dialect(&self) -> Option<Dialect> {
+        None
+    }
 
     /// What ends the query that runs when it is called, if one does, from another thread: it returns [`QueryError::Interrupted`].
     fn interrupter(&self) -> Box<dyn Fn() + Send>;
@@ -44,6 +51,10 @@ pub trait Source: fmt::Debug + Send {
 impl Source for Reader {
     fn query(&mut self, sql: &str, sink: &mut dyn RowSink) -> Result<u64, QueryError> {
         self.query(sql, sink)
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(self.dialect())
     }
 
     fn interrupter(&self) -> Box<dyn Fn() + Send> {

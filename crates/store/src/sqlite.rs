@@ -1,6 +1,7 @@
 //! The SQLite engine.
 
 mod append;
+mod evidence;
 mod guard;
 mod ledger;
 mod open;
@@ -10,6 +11,7 @@ mod resume;
 mod spool;
 mod writer;
 
+pub(crate) use evidence::Evidence;
 pub(crate) use ledger::Ledger;
 pub(crate) use reader::{Interrupt, Reader};
 pub(crate) use registry::SqliteRegistry;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use luarm_chain::{Part, Receipt, Refusals};
 use luarm_schema::{Batch, Resume, Row};
 
 use crate::{StoreError, StoreUrl, mysql::Mysql, postgres::Postgres, remote::Appender, sqlite};
@@ -53,13 +54,37 @@ impl Appended {
     }
 }
 
-/// A row that the engine refused for what is in it: a key that is there already, a value that is too large. The rest of its batch is stored.
+/// A row, or the end of one, that the engine refused for what is in it: a key that is there already, a value that is too large. The rest of its batch is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
     /// Its table.
     pub table: &'static str,
     /// Its key.
     pub key: i64,
+    /// Whether it is the row or its end.
+    pub part: Part,
+}
+
+/// What became of a batch that is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Rows and ends that the engine refused.
+    pub refused: Vec<Refused>,
+    /// The public key (base64) of the host that signed it; `None` without a notary, and for a batch that was stored before.
+    pub publickey: Option<String>,
+    /// Whether it begins a new chain, though the batch before it named the key that was to sign.
+    pub restarted: bool,
+    /// What the notary signed, and what of the batch is not stored; `None` without a notary, and for a batch that was stored before.
+    pub receipt: Option<(Receipt, Refusals)>,
+}
+
+/// What one transaction did.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) done: Appended,
+    pub(crate) refused: Vec<Refused>,
+    /// Ends of rows that were not there to be ended.
+    pub(crate) unmatched: Vec<(&'static str, i64)>,
 }
 
 /// The one who appends the batches of one host. Several may serve one host, in several processes and on several machines: the ledger keeps each

@@ -13,7 +13,7 @@ fn at(seconds: i64) -> Time {
     Time(1_304_579_533_000_000 + seconds * 1_000_000)
 }
 
-fn host() -> HostInfo {
+pub(crate) fn host() -> HostInfo {
     HostInfo {
         bootentity: 1,
         machineid: "0123456789abcdef".to_owned(),
@@ -99,10 +99,14 @@ pub(crate) fn make_store(path: &Path) -> StoreUrl {
         firstevent: at(0),
         lastevent: at(1),
         created: at(2),
+        publickey: None,
+        nextkey: None,
+        digest: None,
+        signature: None,
         end: None,
     };
     rows.push(info.into());
-    writer.append(&Batch { id: 1, rows, ends: Vec::new() }).unwrap();
+    writer.append(&Batch { id: 1, rows, ends: Vec::new(), ..Batch::default() }).unwrap();
     url
 }
 

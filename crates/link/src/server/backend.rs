@@ -7,20 +7,21 @@ use std::{
     time::Duration,
 };
 
+use luarm_chain::{Head, Heads, Manifest, Notary, VerifyingKey, decode};
 use luarm_schema::{
-    Time,
+    Batch, Row, Time,
     tables::{QueryInfo, QueryInfoEnd},
 };
 use luarm_store::{
     Asked, Certified, Claim, HostIdentity, Ledger, Parcel, Questions, Registry, Scope, StoreError, StoreUrl,
-    analyst_id,
+    Stored, analyst_id,
 };
 use tonic::Code;
 
 use super::{Config, examine, monitor::Tally, pending, refusal::Refusal};
 use crate::{
     LinkError,
-    authority::{Authority, Signed},
+    authority::{self, Authority, Signed},
     packed::{self, UnpackError},
     proto::{Certificate, JoinReply, JoinRequest, Receipt, RefusedRows},
     tls,
@@ -43,6 +44,8 @@ pub(super) struct Backend {
     data: PathBuf,
     lifetime: Duration,
     tally: Arc<Tally>,
+    heads: Heads,
+    signer: VerifyingKey,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -61,12 +64,25 @@ fn link(error: LinkError) -> Refusal {
 }
 
 impl Backend {
-    pub(super) fn open(config: &Config, authority: Authority, tally: Arc<Tally>) -> Result<Self, LinkError> {
+    pub(super) fn open(
+        config: &Config,
+        authority: Authority,
+        notary: &Notary,
+        tally: Arc<Tally>,
+    ) -> Result<Self, LinkError> {
         let writers = if matches!(config.store, StoreUrl::Sqlite(_)) { 1 } else { WRITERS };
         let mut ledgers = Vec::new();
         for _ in 0..writers {
-            ledgers.push(Mutex::new(Ledger::open(&config.store)?));
+            let mut ledger = Ledger::open(&config.store)?;
+            ledger.notarize(notary.clone());
+            ledgers.push(Mutex::new(ledger));
         }
+        let heads = authority::directory(&config.data).join("heads");
+        let heads = Heads::keep_in(&heads).map_err(|source| LinkError::File {
+            action: "make",
+            path: heads,
+            source,
+        })?;
         let mut registry = Registry::open(&config.store)?;
         pending::import(&config.data, &mut registry)?;
         let mut questions = Questions::open(&config.store)?;
@@ -81,6 +97,8 @@ impl Backend {
             data: config.data.clone(),
             lifetime: config.lifetime,
             tally,
+            heads,
+            signer: notary.key(),
         })
     }
 
@@ -171,21 +189,45 @@ impl Backend {
     /// Stores what came over a connection with that certificate.
     pub(super) fn store(&self, fingerprint: &str, parcel: &Parcel) -> Result<Receipt, Refusal> {
         let host = self.host(fingerprint)?;
-        let batch = packed::unpack(parcel).map_err(|error| unpacking(&error))?;
+        let mut batch = packed::unpack(parcel).map_err(|error| unpacking(&error))?;
         examine::batch(&host, &batch)?;
-        let refused = self
+        batch.manifest = Manifest::of(&batch).encode();
+        if batch.manifest.len() > packed::MOST_MANIFEST {
+            let message = format!("batch {} has more rows and ends than a batch can have", batch.id);
+            return Err(Refusal::new("too-large", Code::ResourceExhausted, message));
+        }
+        let stored = self
             .ledger(&host.machine_id)
             .append(&HostIdentity::enrolled(&host.machine_id, &host.name), &batch)
             .map_err(|error| Refusal::store(&error))?;
         self.tally.stored(&host.name, batch.rows.len(), parcel.bytes.len());
+        if stored.restarted {
+            self.tally.restarted();
+            tracing::warn!(
+                "the chain of {} begins anew with batch {}: the host has lost its key, or somebody else goes on in its name; luarm verify shows it",
+                host.name,
+                batch.id
+            );
+        }
+        self.note_head(&host, &batch, &stored);
         let mut tables: Vec<RefusedRows> = Vec::new();
-        for row in refused {
+        for row in stored.refused {
             match tables.iter_mut().find(|t| t.table == row.table) {
                 Some(table) => table.count += 1,
                 None => tables.push(RefusedRows { table: row.table.to_owned(), count: 1 }),
             }
         }
         Ok(Receipt { stored: batch.id, refused: tables, sync: 0 })
+    }
+
+    /// Notes that this is the last batch of the host.
+    fn note_head(&self, host: &Certified, batch: &Batch, stored: &Stored) {
+        let Some(Row::BatchInfo(info)) = batch.rows.last() else { return };
+        let digest = info.digest.as_deref().and_then(decode);
+        if let (Some(key), Some(receipt), Some(digest)) = (&stored.publickey, &stored.receipt, digest) {
+            let receipt = Some((self.signer, receipt.0, receipt.1.clone()));
+            self.heads.note(Head::new(&host.machine_id, &host.name, info, &digest, key.clone(), receipt));
+        }
     }
 
     /// Makes the first certificate of a host, against a token.

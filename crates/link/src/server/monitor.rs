@@ -31,10 +31,16 @@ pub(super) struct Tally {
     batches: AtomicU64,
     rows: AtomicU64,
     bytes: AtomicU64,
+    restarts: AtomicU64,
     heard: Mutex<HashMap<String, Instant>>,
 }
 
 impl Tally {
+    /// A chain began anew.
+    pub(super) fn restarted(&self) {
+        self.restarts.fetch_add(1, Relaxed);
+    }
+
     /// A batch of that host is in the store.
     pub(super) fn stored(&self, host: &str, rows: usize, bytes: usize) {
         self.batches.fetch_add(1, Relaxed);
@@ -59,6 +65,8 @@ pub struct Vitals {
     pub connections: [usize; 4],
     /// Batches that it took into the store, rows in them, and bytes as they came.
     pub stored: [u64; 3],
+    /// How often the chain of a host began anew.
+    pub restarts: u64,
     /// What it refused, by kind.
     pub refused: Vec<(&'static str, u64)>,
     /// How often the store failed.
@@ -139,6 +147,7 @@ impl Monitor {
             uptime: self.started.elapsed(),
             connections: self.places.taken(),
             stored: [&self.tally.batches, &self.tally.rows, &self.tally.bytes].map(|n| n.load(Relaxed)),
+            restarts: self.tally.restarts.load(Relaxed),
             refused,
             store_errors: failed + errors,
             hosts,

@@ -6,6 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use luarm_chain::link::Flaw;
 use luarm_store::StoreError;
 use tonic::{Code, Status};
 
@@ -53,6 +54,16 @@ impl Refusal {
                 let message =
                     format!("another batch is stored as batch {id}: what is stored is not replaced");
                 Refusal::new("conflict", Code::AlreadyExists, message)
+            }
+            StoreError::Flaw { flaw, .. } => {
+                let kind = match flaw {
+                    Flaw::Unsealed => "unsealed",
+                    Flaw::Digest => "digest",
+                    Flaw::Signature => "signature",
+                    Flaw::Keyless => "keyless",
+                    Flaw::Restart => "restart",
+                };
+                Refusal::new(kind, Code::InvalidArgument, error.to_string())
             }
             StoreError::Unsigned { .. } => Refusal::new("unsound", Code::InvalidArgument, error.to_string()),
             error => {

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use luarm_chain::{Chain, KeyFile, Sealer};
 use luarm_link::{
     agent::{self, Courier, Outbox},
     identity::{self, Identity},
@@ -79,6 +80,10 @@ fn batch(id: i64) -> Batch {
         firstevent: Time(id),
         lastevent: Time(id),
         created: Time(id),
+        publickey: None,
+        nextkey: None,
+        digest: None,
+        signature: None,
         end: None,
     };
     batch.rows.push(entry.into());
@@ -152,6 +157,9 @@ fn feeding() {
     // What is open is known together with the last batch, whenever the process was killed.
     let open: Vec<i64> = (last > 0).then_some(last).into_iter().collect();
     assert_eq!((resume.coverage, resume.last_batch.map(|(id, _)| id)), (open, (last > 0).then_some(last)));
+    let keys = KeyFile::open(&data.join("chain.key")).unwrap();
+    let (mut sealer, chain) = Sealer::open(keys, MACHINE, last, resume.digest.as_deref()).unwrap();
+    assert_eq!(chain, if last == 0 { Chain::New } else { Chain::Continued });
     let outbox = Arc::new(outbox);
     let servers = std::env::var("LUARM_TEST_SERVERS").unwrap();
     let plan = agent::Plan {
@@ -161,7 +169,9 @@ fn feeding() {
     };
     let courier = Courier::start(plan, identity, Arc::clone(&outbox), Box::new(Deaf)).unwrap();
     for id in last + 1..=BATCHES {
-        outbox.put(&batch(id)).unwrap();
+        let mut batch = batch(id);
+        sealer.seal(&mut batch).unwrap();
+        outbox.put(&batch).unwrap();
         // So that it has something to do whenever it is killed.
         while id - outbox.acknowledged() > AHEAD {
             thread::sleep(Duration::from_millis(1));

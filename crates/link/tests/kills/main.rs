@@ -16,8 +16,12 @@ use std::{
 
 use beneath::{Beneath, Cluster, Distant, File};
 use load::{AHEAD, BATCHES, process, rows, says};
-use luarm_link::{authority::Authority, server};
-use luarm_store::{Cell, Reader, RowSink, StoreUrl};
+use luarm_chain::{
+    VerifyingKey,
+    verify::{Options, Progress, verify},
+};
+use luarm_link::{authority::Authority, notary, server};
+use luarm_store::{Cell, Evidence, Reader, RowSink, StoreUrl};
 use luarm_testbed::{Galera, Mariadb, NODES, Postgres};
 
 const KILLS: i64 = 50;
@@ -172,13 +176,14 @@ fn torment(directory: &Path, kills: i64, beneath: &mut dyn Beneath) {
     assert!(status.success() && says(&mut feeder.0, "done"));
 
     beneath.mend();
+    let key = notary::find(&directory.join("server")).unwrap().unwrap().verifying_key();
     for copy in beneath.copies() {
-        compare(&StoreUrl::parse(&copy).unwrap());
+        compare(&StoreUrl::parse(&copy).unwrap(), &[key]);
     }
 }
 
 /// The store holds exactly what passed.
-fn compare(url: &StoreUrl) {
+fn compare(url: &StoreUrl, believed: &[VerifyingKey]) {
     let ask = |query: &str| numbers(url, query).unwrap();
     let total: i64 = (1..=BATCHES).map(rows).sum();
     assert!(total >= 200_000, "{total}");
@@ -199,6 +204,17 @@ fn compare(url: &StoreUrl) {
     );
     assert_eq!(ask("SELECT count(*) FROM coverageinfo WHERE dbatch = batch + 1"), [BATCHES - 1]);
     assert_eq!(ask("SELECT count(DISTINCT host) FROM batchinfo"), [1]);
+    // And the chain is whole: every batch signed by the key that the one before it names, and countersigned, every row what was sealed.
+    let report = verify(
+        &|| Ok(Evidence::open(url)?),
+        &Options { keys: believed.to_vec(), threads: 2, ..Options::default() },
+        &Progress::default(),
+    );
+    let report = report.unwrap();
+    assert!(report.is_intact(), "{:?}", report.findings.iter().take(5).collect::<Vec<_>>());
+    let [host] = &report.hosts[..] else { panic!("{:?}", report.hosts) };
+    let batches = BATCHES as u64;
+    assert_eq!((host.batches, host.signatures, host.receipts), (batches, batches, batches));
 }
 
 #[test]

@@ -90,7 +90,7 @@ async fn one_that_does_not_read_its_receipts_holds_up_nobody() {
     stream.say(What::Hello(Hello::default())).await;
     // Sends the same batch as long as somebody takes it, and never reads.
     let flooding = Arc::clone(&stream);
-    let parcel = packed::pack(&batch(&slow, 1, 100)).unwrap();
+    let parcel = packed::pack(&slow.seals.seal(&batch(&slow, 1, 100))).unwrap();
     let flood = tokio::spawn(async move {
         for _ in 0..100_000 {
             flooding.send(&parcel).await;

@@ -70,7 +70,7 @@ async fn refused(scene: &Scene, host: &Host, parcel: &Parcel) -> tonic::Status {
 async fn what_is_cut_changed_or_of_another_version_is_refused_with_a_reason() {
     let scene = Scene::new();
     let host = scene.join("penguin");
-    let sound = packed::pack(&batch(&host, 1, 100)).unwrap();
+    let sound = packed::pack(&host.seals.seal(&batch(&host, 1, 100))).unwrap();
     let change = |change: &dyn Fn(&mut Parcel)| {
         let mut parcel = sound.clone();
         change(&mut parcel);

@@ -153,8 +153,7 @@ async fn a_token_for_a_host_replaces_its_certificate_and_goes_on_after_its_last_
     let host = scene.join("penguin");
     let (mut old, _) = scene.stream(&host).await;
     old.deliver(&batch(&host, 1, 1)).await.unwrap();
-    let again =
-        Host { data: scene.path("again"), name: "whatever".to_owned(), machine_id: host.machine_id.clone() };
+    let again = Host { name: "whatever".to_owned(), ..scene.moved(&host, "again") };
     let facts = scene.join_with(&again, &scene.token(Some("penguin"))).unwrap();
     assert_eq!((facts.after, facts.name.as_str()), (1, "penguin"));
     let status = old.deliver(&batch(&host, 2, 1)).await.unwrap_err();
@@ -271,7 +270,7 @@ async fn a_host_gets_another_certificate_for_itself_and_no_other() {
     fs::create_dir_all(next.join("agent")).unwrap();
     let pem = rcgen_pem(&renewed.certificate) + &key.serialize_pem();
     fs::write(next.join("agent/agent.pem"), pem).unwrap();
-    let renewed_host = Host { data: next, name: host.name.clone(), machine_id: host.machine_id.clone() };
+    let renewed_host = Host { data: next, ..scene.moved(&host, "next") };
     let (mut stream, _) = scene.stream(&renewed_host).await;
     assert_eq!(stream.deliver(&batch(&host, 1, 1)).await.unwrap(), 1);
     let text = String::from_utf8_lossy(&renewed.certificate).into_owned();

@@ -64,7 +64,8 @@ async fn a_compromised_agent_touches_nothing_of_another_host_and_rewrites_nothin
     let status = stream.deliver(&again).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     let (mut stream, _) = scene.stream(&intruder).await;
-    stream.send(&packed::pack(&closed(2, vec![rename(1000), rename(1001), rename(5)])).unwrap()).await;
+    let known = intruder.seals.seal(&closed(2, vec![rename(1000), rename(1001), rename(5)]));
+    stream.send(&packed::pack(&known).unwrap()).await;
     let receipt = stream.receipt().await.unwrap();
     assert_eq!((receipt.stored, receipt.refused[0].count), (2, 2));
     let after = history(&scene, &intruder);
@@ -76,7 +77,10 @@ async fn a_compromised_agent_touches_nothing_of_another_host_and_rewrites_nothin
     assert_eq!(stored, 1);
     assert_eq!(stream.deliver(&batch(&victim, 2, 1)).await.unwrap(), 2);
     assert_eq!(
-        stream.deliver(&Batch { rows: batch(&victim, 3, 0).rows, id: 3, ends: vec![] }).await.unwrap(),
+        stream
+            .deliver(&Batch { rows: batch(&victim, 3, 0).rows, id: 3, ends: vec![], ..Batch::default() })
+            .await
+            .unwrap(),
         3
     );
 }

@@ -38,6 +38,8 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
+use crate::seals::Seals;
+
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 /// Long enough for a loaded machine; no test's verdict depends on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -54,6 +56,7 @@ pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) machine_id: String,
     pub(crate) data: PathBuf,
+    pub(crate) seals: Arc<Seals>,
 }
 
 impl Scene {
@@ -108,10 +111,18 @@ impl Scene {
         data
     }
 
+    /// The same machine with another data directory, and what it has sealed so far.
+    pub(crate) fn moved(&self, host: &Host, name: &str) -> Host {
+        let (machine_id, seals) = (host.machine_id.clone(), Arc::clone(&host.seals));
+        Host { data: self.path(name), name: host.name.clone(), machine_id, seals }
+    }
+
     /// A host that has not joined.
     pub(crate) fn stranger(&self, name: &str) -> Host {
         let machine_id = format!("{:032x}", name.bytes().fold(1_u64, |n, b| n * 31 + u64::from(b)));
-        Host { name: name.to_owned(), machine_id, data: self.path(name) }
+        let data = self.path(name);
+        let seals = Arc::new(Seals::new(&machine_id, &data));
+        Host { name: name.to_owned(), machine_id, data, seals }
     }
 
     pub(crate) fn join_with(&self, host: &Host, token: &Token) -> Result<identity::Facts, String> {
@@ -168,6 +179,7 @@ impl Scene {
     /// A stream of that host that has said hello; gives the number of the last batch that the server says it has.
     pub(crate) async fn stream(&self, host: &Host) -> (Stream, i64) {
         let mut stream = Stream::open(self.client(host).await).await.unwrap();
+        stream.seals = Some(Arc::clone(&host.seals));
         stream.say(What::Hello(Hello { version: "test".to_owned() })).await;
         let stored = stream.receipt().await.unwrap().stored;
         (stream, stored)
@@ -260,13 +272,15 @@ pub(crate) async fn connect(
 pub(crate) struct Stream {
     sender: mpsc::Sender<Message>,
     receipts: Streaming<Receipt>,
+    /// Of the host that it is of, if what it delivers is to be sealed.
+    seals: Option<Arc<Seals>>,
 }
 
 impl Stream {
     pub(crate) async fn open(mut client: Client) -> Result<Self, Status> {
         let (sender, outgoing) = mpsc::channel(16);
         let receipts = client.delivery.deliver(ReceiverStream::new(outgoing)).await?.into_inner();
-        Ok(Stream { sender, receipts })
+        Ok(Stream { sender, receipts, seals: None })
     }
 
     pub(crate) async fn say(&self, what: What) {
@@ -285,10 +299,17 @@ impl Stream {
         receipt.ok_or_else(|| Status::new(Code::Unknown, "the stream ended"))
     }
 
-    /// Sends a batch, and gives the number up to which the server has all.
+    /// Seals a batch and sends it, and gives the number up to which the server has all.
     pub(crate) async fn deliver(&mut self, batch: &Batch) -> Result<i64, Status> {
-        self.send(&packed::pack(batch).unwrap()).await;
-        self.receipt().await.map(|receipt| receipt.stored)
+        let Some(seals) = self.seals.clone() else {
+            self.send(&packed::pack(batch).unwrap()).await;
+            return self.receipt().await.map(|receipt| receipt.stored);
+        };
+        let sealed = seals.seal(batch);
+        self.send(&packed::pack(&sealed).unwrap()).await;
+        let receipt = self.receipt().await?;
+        seals.keep(batch, sealed);
+        Ok(receipt.stored)
     }
 }
 
@@ -309,10 +330,14 @@ pub(crate) fn closed(id: i64, mut rows: Vec<Row>) -> Batch {
         firstevent: Time(id),
         lastevent: Time(id),
         created: Time(id),
+        publickey: None,
+        nextkey: None,
+        digest: None,
+        signature: None,
         end: None,
     };
     rows.push(ledger.into());
-    Batch { id, rows, ends: Vec::new() }
+    Batch { id, rows, ends: Vec::new(), ..Batch::default() }
 }
 
 pub(crate) fn rename(key: i64) -> Row {

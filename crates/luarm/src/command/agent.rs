@@ -81,8 +81,10 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let (outbox, resume) = Outbox::open(&identity::spool(&data), joined.after)?;
     let outbox = Arc::new(outbox);
     let filling = Arc::clone(&outbox);
+    let seal = pipeline::seal(&dir, &facts, &resume)?;
     let destination = Destination {
         keeper: Box::new(Spooling(Arc::clone(&outbox))),
+        seal,
         resume,
         delivered: outbox.acknowledged(),
         room: Box::new(move || room(filling.bytes(), limit)),
@@ -90,7 +92,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         backlog: pipeline::backlog_bytes(plan.memory_limit)
             .min(usize::try_from(limit / 16).unwrap_or(usize::MAX)),
     };
-    let pipeline = pipeline::start(&plan, &launcher, facts, destination, &events)?;
+    let pipeline = pipeline::start(&plan, &launcher, dir.path(), facts, destination, &events)?;
     drop(launcher);
     let told = Told { probe: Arc::new(pipeline.probe()), syncing: Arc::default() };
     let names: Vec<String> = servers.iter().map(ToString::to_string).collect();

@@ -18,6 +18,7 @@ use signal_hook::{
 
 use crate::{
     FAILED,
+    canary::Every,
     cli::Place,
     config::{Config, DigestLimit, DigestPlace, MemoryLimit, RingSize},
     control::{self, Instance},
@@ -70,6 +71,10 @@ pub(crate) struct Watch {
     /// Tell (alertinfo, and the log) when less room than this is left where the recorder keeps its data; 0 for never [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
     disk_reserve: Option<Size>,
+    /// How often to run a process that does something known in each class of events, and to expect its own rows back (1s to 1d); off for never. What does not come
+    /// back is a gap in coverageinfo [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    canary: Option<Every>,
     /// Serve figures for Prometheus (GET /metrics) and whether all is well (GET /health) over HTTP at this address and port, or socket: 127.0.0.1:7468 or
     /// unix:/PATH. Whoever reaches it can read them [default: not at all]
     #[arg(long, value_name = "ADDRESS")]
@@ -83,6 +88,7 @@ impl Watch {
             own: Own::new(data, store, config.file.as_deref(), self.disk_reserve.or(config.disk_reserve)),
             choice: self.sensor.or(config.sensor).unwrap_or_default(),
             memory_limit: self.memory_limit.or(config.memory_limit).unwrap_or_default().0,
+            canary: self.canary.or(config.canary).unwrap_or_default(),
             ring: self.ring.or(config.ring).map(|ring| ring.0),
             policy: Policy {
                 quiet: self.files_quiet.clone().or_else(|| config.files_quiet.clone()),
@@ -107,14 +113,16 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let facts = pipeline::host(&dir)?;
     let identity = HostIdentity::own(&facts.machine_id, &facts.hostname);
     let (writer, resume) = Writer::open_for(&located.store, &identity)?;
+    let seal = pipeline::seal(&dir, &facts, &resume)?;
     let destination = Destination {
         keeper: Box::new(writer),
+        seal,
         delivered: resume.last_batch.map_or(0, |(id, _)| id),
         resume,
         room: Box::new(|| Room::Enough),
         backlog: pipeline::backlog_bytes(plan.memory_limit),
     };
-    let pipeline = pipeline::start(&plan, &launcher, facts, destination, &events)?;
+    let pipeline = pipeline::start(&plan, &launcher, dir.path(), facts, destination, &events)?;
     drop(launcher);
     let instance = Instance::new(
         pipeline.probe(),

@@ -13,6 +13,7 @@ use std::{
 use clap::{Args, Subcommand};
 use luarm_link::{
     authority::{self, Authority},
+    notary,
     server::{self, Server},
 };
 use luarm_sensor::HostFacts;
@@ -133,9 +134,11 @@ fn init(init: Init, config: &Config) -> anyhow::Result<ExitCode> {
     let data = config.locate(init.data, None).data;
     let names = if init.name.is_empty() { own_name() } else { init.name };
     Authority::init(&data, &names)?;
+    let notary = notary::open(&data)?;
     log::announce(&format!(
-        "the authority is in {}; keep a copy of it in a safe place. Next: luarm server --data {}",
+        "the authority is in {}; keep a copy of it in a safe place. What it takes in it signs with {}. Next: luarm server --data {}",
         authority::directory(&data).display(),
+        luarm_chain::encode(&notary.public()),
         data.display()
     ));
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,7 @@
 //! `luarm status`: how the store is, and the recorder that writes it.
 
+mod observed;
+
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,
@@ -29,6 +31,8 @@ const DAY: i64 = 86_400_000_000;
 ///
 /// One row for each item: the host it belongs to, what it is about, its name, its value. The state of a host is live; stopped, its recorder said that
 /// it stops; or overdue, it fell silent without a word. Its last sign of life is told by its own clock.
+/// One row for each item: the host it belongs to, what it is about, its name, its value. "observed" is the share of the time, from 0 to 1, in which
+/// every event of a class was watched, since the host's recorder began and in the last day; "sampled", in which what was there was looked at.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -69,10 +73,13 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
 impl Report {
     /// What is stored of each host, and in all.
     fn store(&mut self, source: &mut dyn Source, patience: Duration) -> anyhow::Result<()> {
-        for host in source.hosts()? {
+        let hosts = source.hosts()?;
+        let observed = luarm_hunt::observed(source)?;
+        for host in hosts {
             let of_host = || format!("host {}", host.name);
             self.presence(source, &host, patience).with_context(of_host)?;
             self.host(source, &host.name, host.number).with_context(of_host)?;
+            self.observed(&host.name, host.number, &observed);
         }
         self.tables(source)?;
         self.number(None, "store", "bytes", source.size()?);
@@ -96,6 +103,8 @@ impl Item {
         let value = match &self.value {
             Value::Number(number) => Cell::Integer(*number),
             Value::Rate(number) => Cell::Real((number * 10.0).round() / 10.0),
+            // Down, so that 1 is all of it and nothing else.
+            Value::Share(share) => Cell::Real((share * 1e6).floor() / 1e6),
             Value::Text(text) => Cell::Text(text),
         };
         [
@@ -110,6 +119,7 @@ impl Item {
 enum Value {
     Number(i64),
     Rate(f64),
+    Share(f64),
     Text(String),
 }
 
@@ -193,6 +203,10 @@ impl Report {
         self.number(None, ABOUT, "lost rows", vitals.lost_rows);
         self.text(None, ABOUT, "trouble", vitals.trouble.as_deref().unwrap_or("none"));
         self.number(None, ABOUT, "memory bytes", vitals.memory);
+        self.text(None, ABOUT, "canary", &vitals.canary);
+        for (class, reason) in &vitals.missing {
+            self.text(None, "canary", class, reason);
+        }
         if let Some(link) = &vitals.link {
             self.link(link);
         }

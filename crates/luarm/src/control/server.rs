@@ -31,6 +31,7 @@ use rustix::{
 
 use super::{Asked, Ended, LinkVitals, Vitals};
 use crate::{
+    canary,
     data_dir::{self, DataDir},
     pipeline::{Ask, Heard, Point, Probe, Wanted},
 };
@@ -273,13 +274,18 @@ pub(super) fn is_same(asked: &str, own: &str) -> bool {
 
 /// Waits until everything that happened before now is stored; false when the time is up.
 pub(crate) fn settle(probe: &Probe, timeout: Duration) -> bool {
+    settle_unless(probe, Point::Delivered, timeout, &|| false)
+}
+
+/// The same, up to that point, and given up when `over`.
+pub(crate) fn settle_unless(probe: &Probe, point: Point, timeout: Duration, over: &dyn Fn() -> bool) -> bool {
     let until = Instant::now() + timeout;
     let (done, stored) = mpsc::channel();
     // They do not say how far they have got: what they deliver is in the queue before the instant that is asked for.
     probe.drain_surroundings();
     probe.ask(Ask {
         wanted: Wanted::Before(clock::now()),
-        point: Point::Delivered,
+        point,
         until: Some(until),
         errand: Box::new(move || {
             let _ = done.send(());
@@ -292,7 +298,7 @@ pub(crate) fn settle(probe: &Probe, timeout: Duration) -> bool {
         if stored.recv_timeout(left.min(AGAIN)).is_ok() {
             return true;
         }
-        if left.is_zero() {
+        if left.is_zero() || over() {
             return false;
         }
     }
@@ -339,6 +345,8 @@ impl Instance {
             lost_rows: meters.shed_rows.load(Relaxed),
             trouble: meters.trouble(),
             memory: resident(),
+            canary: canary::summary(meters),
+            missing: meters.canary().missing,
             link: self.identity.link.as_ref().map(|link| link()),
         }
     }

@@ -24,6 +24,7 @@ impl Monitored for Monitor {
         {
             figures.one(family, count as f64);
         }
+        figures.one(&f::RESTARTS, vitals.restarts as f64);
         for (kind, count) in vitals.refused {
             figures.add(&f::REFUSED, &[kind], count as f64);
         }

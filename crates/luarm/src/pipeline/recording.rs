@@ -1,7 +1,7 @@
 //! The recorder's thread: observations in, batches out, and no batch that the store's queue has no room for.
 
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed, mpsc},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed, mpsc},
     time::{Duration, Instant},
 };
 
@@ -9,6 +9,7 @@ use luarm_recorder::{Answered, Question, Recorder, Worth};
 use luarm_schema::{Batch, Time};
 use luarm_sensor::{
     BootNs, Observation, clock,
+    observation::{Coverage, Watch},
     queue::{Closed, Consumer},
 };
 
@@ -17,7 +18,7 @@ use super::{
     backlog::{Backlog, Point},
     meters::Meters,
 };
-use crate::{own::RoomLeft, size::Size};
+use crate::{canary::Reported, own::RoomLeft, size::Size};
 
 /// A batch is made when this many rows wait,
 const BATCH_ROWS: usize = 4096;
@@ -37,6 +38,9 @@ const RETRY: Duration = Duration::from_millis(10);
 const UNSETTLED: Duration = Duration::from_secs(2);
 /// The longest sleep.
 const IDLE: Duration = Duration::from_millis(500);
+
+/// A canary's rows are in a few batches. What comes late, from a server that was away, is nobody's business any more.
+const MOST_DELIVERED: usize = 256;
 
 /// Something to be done once what it waits for is kept or delivered.
 pub(crate) struct Ask {
@@ -87,6 +91,12 @@ pub(super) struct Recording {
     pub heard: mpsc::Receiver<Heard>,
     /// The file system of what is kept.
     pub room_left: RoomLeft,
+    /// Of canaries, whose rows are all in batches.
+    pub reports: mpsc::Receiver<Reported>,
+    /// When batches with rows of a canary could be queried.
+    pub delivered: Arc<Mutex<Vec<(i64, Time)>>>,
+    /// What is said of canaries, as long as they can do their rounds.
+    pub tested: Coverage,
     /// Bytes of rows that may wait, here and in the queue to the store.
     pub memory_limit: usize,
     /// Number of the last batch that was made.
@@ -134,7 +144,7 @@ impl Recording {
             }
             if second.elapsed() >= SECOND {
                 second = Instant::now();
-                self.recorder.set_clock(clock::offset());
+                self.recorder.set_clocks(clock::read());
                 self.tell_refused();
                 if let Some(left) = self.room_left.look() {
                     self.recorder.is_short_of_room(
@@ -148,6 +158,7 @@ impl Recording {
             }
             self.recorder.tick(clock::now());
             self.collect_asks();
+            self.judge();
             self.deliver();
             self.measure();
         }
@@ -282,8 +293,37 @@ impl Recording {
     }
 
     fn push(&mut self, batch: Batch, bytes: usize) {
-        self.last = batch.id;
+        let id = batch.id;
+        self.last = id;
         self.backlog.push(batch, bytes);
+        if self.recorder.canaried() == id {
+            let delivered = Arc::clone(&self.delivered);
+            self.backlog.when(Point::Delivered, id, move || {
+                let mut delivered = delivered.lock().unwrap_or_else(PoisonError::into_inner);
+                if delivered.len() < MOST_DELIVERED {
+                    delivered.push((id, Time::now()));
+                }
+            });
+        }
+    }
+
+    /// Takes what canaries say of themselves.
+    fn judge(&mut self) {
+        while let Ok((mut report, asker)) = self.reports.try_recv() {
+            report.delivered =
+                std::mem::take(&mut *self.delivered.lock().unwrap_or_else(PoisonError::into_inner));
+            let verdict = self.recorder.judge(&report);
+            let mut tested = self.tested.clone();
+            if let Some(trouble) = &verdict.trouble {
+                tested.watch = Watch::Unwatched;
+                tested.sensor = "none";
+                tested.reason = Some(trouble.clone());
+            }
+            self.meters.cover(&tested);
+            self.recorder.observe(Observation::Coverage(tested));
+            // Whoever asked may be ending.
+            let _ = asker.send(verdict);
+        }
     }
 
     /// Whatever waits for rows that are all in a batch by now waits for the store alone.

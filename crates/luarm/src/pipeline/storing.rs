@@ -1,14 +1,15 @@
-//! The store's thread: appends batch after batch, and holds on to one that the store cannot take now.
+//! The store's thread: seals batch after batch and appends it, and holds on to one that the store cannot take now.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
+use luarm_chain::KeyError;
 use luarm_schema::Batch;
 use luarm_store::StoreError;
 
-use super::{Keeper, backlog::Backlog, meters::Meters};
+use super::{Keeper, Seal, backlog::Backlog, meters::Meters};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -21,17 +22,28 @@ pub(super) enum StoringError {
     #[error("the store is unusable, nothing more can be recorded: {0}")]
     Fatal(#[source] StoreError),
     #[error("{rows} rows could not be stored before the end: {source}")]
-    Unstored { rows: usize, source: StoreError },
+    Unstored { rows: usize, source: Trouble },
 }
 
-/// Stores what comes through the backlog until it is closed.
+/// Why a batch cannot be kept now.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    #[error(transparent)]
+    Store(StoreError),
+    /// Without the next key on disk it is not sealed, and what is not sealed is not stored.
+    #[error(transparent)]
+    Key(KeyError),
+}
+
+/// Seals and stores what comes through the backlog until it is closed.
 pub(super) fn run(
     mut keeper: Box<dyn Keeper>,
+    mut seal: Seal,
     backlog: &Backlog,
     meters: &Arc<Meters>,
 ) -> Result<(), StoringError> {
-    while let Some((batch, bytes)) = backlog.take() {
-        if let Err(error) = store(&mut *keeper, &batch, backlog, meters) {
+    while let Some((mut batch, bytes)) = backlog.take() {
+        if let Err(error) = store((&mut *keeper, &mut seal), &mut batch, backlog, meters) {
             backlog.give_up();
             return Err(error);
         }
@@ -44,19 +56,32 @@ pub(super) fn run(
     Ok(())
 }
 
-/// Appends one batch, however often it takes.
+/// Seals one batch, once, and appends it, however often either takes.
 fn store(
-    keeper: &mut dyn Keeper,
-    batch: &Batch,
+    (keeper, seal): (&mut dyn Keeper, &mut Seal),
+    batch: &mut Batch,
     backlog: &Backlog,
     meters: &Meters,
 ) -> Result<(), StoringError> {
     let mut pause = FIRST_PAUSE;
     let mut failing: Option<Instant> = None;
+    let mut sealed = false;
     loop {
+        if !sealed {
+            match seal.sealer.seal(batch) {
+                Ok(()) => sealed = true,
+                Err(error) => {
+                    wait(Trouble::Key(error), (&mut failing, &mut pause), batch, backlog, meters)?;
+                    continue;
+                }
+            }
+        }
         let error = match keeper.keep(batch) {
             Ok(refused) => {
                 backlog.refuse(refused.into_iter());
+                if let Some(head) = seal.sealer.head(&seal.host, batch) {
+                    seal.heads.note(head);
+                }
                 if let Some(since) = failing {
                     tracing::warn!("the store works again after {:.1} s", since.elapsed().as_secs_f64());
                     meters.set_trouble(None);
@@ -66,15 +91,27 @@ fn store(
             Err(error) if !error.is_transient() => return Err(StoringError::Fatal(error)),
             Err(error) => error,
         };
-        if failing.is_none() {
-            tracing::error!("cannot store: {error}; recording goes on in memory, and storing is tried again");
-            failing = Some(Instant::now());
-        }
-        meters.store_errors.fetch_add(1, Relaxed);
-        meters.set_trouble(Some(error.to_string()));
-        if backlog.rest(pause).is_some_and(|closed| closed >= GRACE) {
-            return Err(StoringError::Unstored { rows: batch.rows.len(), source: error });
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        wait(Trouble::Store(error), (&mut failing, &mut pause), batch, backlog, meters)?;
     }
+}
+
+/// Waits before the next try; fails when the end cannot wait any longer.
+fn wait(
+    error: Trouble,
+    (failing, pause): (&mut Option<Instant>, &mut Duration),
+    batch: &Batch,
+    backlog: &Backlog,
+    meters: &Meters,
+) -> Result<(), StoringError> {
+    if failing.is_none() {
+        tracing::error!("cannot store: {error}; recording goes on in memory, and storing is tried again");
+        *failing = Some(Instant::now());
+    }
+    meters.store_errors.fetch_add(1, Relaxed);
+    meters.set_trouble(Some(error.to_string()));
+    if backlog.rest(*pause).is_some_and(|closed| closed >= GRACE) {
+        return Err(StoringError::Unstored { rows: batch.rows.len(), source: error });
+    }
+    *pause = (*pause * 2).min(LONGEST_PAUSE);
+    Ok(())
 }

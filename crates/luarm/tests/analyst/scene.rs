@@ -239,6 +239,7 @@ fn process(key: i64, command: &str, argv: &str, pid: u32) -> Row {
         imagestate: None,
         imagesha256: None,
         execs: 2,
+        canary: None,
         created: Time(INCIDENT + key),
         end: None,
     }
@@ -268,10 +269,14 @@ fn incident(machine: &str, name: &str) -> Batch {
         firstevent: Time(INCIDENT),
         lastevent: Time(INCIDENT),
         created: Time(INCIDENT),
+        publickey: None,
+        nextkey: None,
+        digest: None,
+        signature: None,
         end: None,
     };
     rows.push(ledger.into());
-    Batch { id: 1, rows, ends: Vec::new() }
+    Batch { id: 1, rows, ends: Vec::new(), ..Batch::default() }
 }
 
 fn host(machine: &str, name: &str) -> HostInfo {

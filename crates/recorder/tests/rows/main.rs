@@ -3,6 +3,8 @@
 
 mod accounts;
 mod anything;
+mod canary;
+mod clocks;
 mod conditions;
 mod digests;
 mod endpoints;

@@ -64,6 +64,7 @@ pub(crate) fn start(resume: Resume, host: HostFacts, at: BootNs) -> Recorder {
         users: Box::new(Passwd),
         clock_offset: BOOT,
         hosts_file: None,
+        own: None,
     })
 }
 
@@ -280,6 +281,7 @@ impl Memory {
     pub(crate) fn resume(&self) -> Resume {
         let boots = self.hostinfo();
         Resume {
+            digest: None,
             last_batch: self.last,
             boot: boots.last().map(|row| (row.bootid.clone(), row.bootentity)),
             processes: self

@@ -115,6 +115,14 @@ impl Dialect {
         }
     }
 
+    /// The query for the keys of that table whose rows the batch did not end.
+    pub fn unended(self, table: &TableDef, host: i64, batch: i64) -> String {
+        let (stored, ending, key) = (self.stored_name(table), self.ending_name(table), table.key);
+        format!(
+            "SELECT e.k FROM {ending} AS e LEFT JOIN {stored} AS t ON t.host = {host} AND t.{key} = e.k AND t.dbatch = {batch} WHERE t.host IS NULL ORDER BY e.k"
+        )
+    }
+
     /// The statement that ends the rows; a row that has ended is left alone.
     pub fn end_many(self, table: &TableDef, host: i64, batch: i64) -> String {
         let (stored, ending, key) = (self.stored_name(table), self.ending_name(table), table.key);

@@ -96,6 +96,9 @@ table! {
         imagesha256: Option<Arc<str>>,
         /// How many execs the process had done, this image's included, since it was forked.
         execs: u32,
+        /// The round of the canary (`canaryinfo.round`) that the recorder itself ran this image for; NULL for everything else. By descent from the recorder's process alone:
+        /// no name or argument makes another process one.
+        canary: Option<i64>,
         /// When the image began: at the fork for the first image of a process, else at the exec.
         created: Time,
     }

@@ -146,7 +146,7 @@ fn another_version_is_named() {
 
 #[test]
 fn what_is_not_known_is_named_unless_it_is_empty() {
-    let batch = Batch { id: 1, rows: vec![rename("x")], ends: Vec::new() };
+    let batch = Batch { id: 1, rows: vec![rename("x")], ends: Vec::new(), ..Batch::default() };
     let bytes = encode(&batch);
     let error = decode(&replaced(&bytes, "renameinfo", "rumourinfo")).unwrap_err();
     assert_eq!(error, WireError::UnknownTable("rumourinfo".to_owned()));
@@ -161,7 +161,7 @@ fn what_is_not_known_is_named_unless_it_is_empty() {
 fn memory_is_bounded_whatever_the_bytes_promise() {
     let text = "x".repeat(MOST_MEMORY / 4);
     let rows = std::iter::repeat_with(|| rename(&text));
-    let batch = |n| Batch { id: 1, rows: rows.take(n).collect(), ends: Vec::new() };
+    let batch = |n| Batch { id: 1, rows: rows.take(n).collect(), ends: Vec::new(), ..Batch::default() };
     assert!(decode(&encode(&batch(3))).is_ok());
     assert_eq!(decode(&encode(&batch(4))), Err(WireError::TooLarge));
     // Counts without anything behind them.

@@ -815,6 +815,7 @@ CREATE TABLE psinfo_stored (
     imagestate text COLLATE "C",
     imagesha256 text COLLATE "C",
     execs bigint NOT NULL,
+    canary bigint,
     created timestamp(6) NOT NULL,
     destroyed timestamp(6),
     ended text COLLATE "C",
@@ -884,6 +885,7 @@ CREATE VIEW psinfo AS SELECT
     imagestate,
     imagesha256,
     execs,
+    canary,
     created,
     destroyed,
     ended,
@@ -1199,6 +1201,7 @@ CREATE TABLE coverageinfo_stored (
     dbatch bigint,
     PRIMARY KEY (host, coverageid)
 );
+CREATE INDEX coverageinfo_class ON coverageinfo_stored (class);
 CREATE INDEX coverageinfo_open ON coverageinfo_stored (host, coverageid) WHERE destroyed IS NULL;
 CREATE VIEW coverageinfo AS SELECT
     host,
@@ -1241,6 +1244,7 @@ CREATE TABLE lossinfo_stored (
     batch bigint NOT NULL,
     PRIMARY KEY (host, lossid)
 );
+CREATE INDEX lossinfo_class_until ON lossinfo_stored (class, until);
 CREATE VIEW lossinfo AS SELECT
     host,
     lossid,
@@ -1260,6 +1264,42 @@ CREATE VIEW lossinfo AS SELECT
     CAST(floor(extract(second FROM created)) AS smallint) AS csec
 FROM lossinfo_stored;
 
+CREATE TABLE canaryinfo_stored (
+    host integer NOT NULL,
+    canaryid bigint NOT NULL,
+    round bigint NOT NULL,
+    class text COLLATE "C" NOT NULL,
+    seen integer,
+    acts integer NOT NULL,
+    latency bigint,
+    storedlatency bigint,
+    reason text COLLATE "C",
+    created timestamp(6) NOT NULL,
+    md5sum text COLLATE "C" NOT NULL,
+    batch bigint NOT NULL,
+    PRIMARY KEY (host, canaryid)
+);
+CREATE VIEW canaryinfo AS SELECT
+    host,
+    canaryid,
+    round,
+    class,
+    seen,
+    acts,
+    latency,
+    storedlatency,
+    reason,
+    created,
+    md5sum,
+    batch,
+    CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
+    CAST(floor(extract(month FROM created)) AS smallint) AS cmonth,
+    CAST(floor(extract(day FROM created)) AS smallint) AS cday,
+    CAST(floor(extract(hour FROM created)) AS smallint) AS chour,
+    CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
+    CAST(floor(extract(second FROM created)) AS smallint) AS csec
+FROM canaryinfo_stored;
+
 CREATE TABLE batchinfo_stored (
     host integer NOT NULL,
     batchid bigint NOT NULL,
@@ -1269,6 +1309,10 @@ CREATE TABLE batchinfo_stored (
     firstevent timestamp(6) NOT NULL,
     lastevent timestamp(6) NOT NULL,
     created timestamp(6) NOT NULL,
+    publickey text COLLATE "C",
+    nextkey text COLLATE "C",
+    digest text COLLATE "C",
+    signature text COLLATE "C",
     md5sum text COLLATE "C" NOT NULL,
     batch bigint NOT NULL,
     PRIMARY KEY (host, batchid)
@@ -1282,6 +1326,10 @@ CREATE VIEW batchinfo AS SELECT
     firstevent,
     lastevent,
     created,
+    publickey,
+    nextkey,
+    digest,
+    signature,
     md5sum,
     batch,
     CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
@@ -1303,6 +1351,8 @@ CREATE TABLE retentioninfo_stored (
     firstbatch bigint NOT NULL,
     lastbatch bigint NOT NULL,
     created timestamp(6) NOT NULL,
+    signer text COLLATE "C",
+    signature text COLLATE "C",
     md5sum text COLLATE "C" NOT NULL,
     batch bigint NOT NULL,
     PRIMARY KEY (host, retentionid)
@@ -1318,6 +1368,8 @@ CREATE VIEW retentioninfo AS SELECT
     firstbatch,
     lastbatch,
     created,
+    signer,
+    signature,
     md5sum,
     batch,
     CAST(floor(extract(year FROM created)) AS smallint) AS cyear,

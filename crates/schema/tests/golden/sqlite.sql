@@ -811,6 +811,7 @@ CREATE TABLE psinfo_stored (
     imagestate TEXT,
     imagesha256 TEXT,
     execs INTEGER NOT NULL,
+    canary INTEGER,
     created TEXT NOT NULL,
     destroyed TEXT,
     ended TEXT,
@@ -878,6 +879,7 @@ CREATE VIEW psinfo AS SELECT
     imagestate,
     imagesha256,
     execs,
+    canary,
     created,
     destroyed,
     ended,
@@ -1185,6 +1187,7 @@ CREATE TABLE coverageinfo_stored (
     dbatch INTEGER,
     PRIMARY KEY (host, coverageid)
 ) STRICT;
+CREATE INDEX coverageinfo_class ON coverageinfo_stored (class);
 CREATE INDEX coverageinfo_open ON coverageinfo_stored (host, coverageid) WHERE destroyed IS NULL;
 CREATE VIEW coverageinfo AS SELECT
     host,
@@ -1227,6 +1230,7 @@ CREATE TABLE lossinfo_stored (
     batch INTEGER NOT NULL,
     PRIMARY KEY (host, lossid)
 ) STRICT;
+CREATE INDEX lossinfo_class_until ON lossinfo_stored (class, until);
 CREATE VIEW lossinfo AS SELECT
     host,
     lossid,
@@ -1246,6 +1250,42 @@ CREATE VIEW lossinfo AS SELECT
     CAST(substr(created, 18, 2) AS INTEGER) AS csec
 FROM lossinfo_stored;
 
+CREATE TABLE canaryinfo_stored (
+    host INTEGER NOT NULL,
+    canaryid INTEGER NOT NULL,
+    round INTEGER NOT NULL,
+    class TEXT NOT NULL,
+    seen INTEGER,
+    acts INTEGER NOT NULL,
+    latency INTEGER,
+    storedlatency INTEGER,
+    reason TEXT,
+    created TEXT NOT NULL,
+    md5sum TEXT NOT NULL,
+    batch INTEGER NOT NULL,
+    PRIMARY KEY (host, canaryid)
+) STRICT;
+CREATE VIEW canaryinfo AS SELECT
+    host,
+    canaryid,
+    round,
+    class,
+    seen,
+    acts,
+    latency,
+    storedlatency,
+    reason,
+    created,
+    md5sum,
+    batch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec
+FROM canaryinfo_stored;
+
 CREATE TABLE batchinfo_stored (
     host INTEGER NOT NULL,
     batchid INTEGER NOT NULL,
@@ -1255,6 +1295,10 @@ CREATE TABLE batchinfo_stored (
     firstevent TEXT NOT NULL,
     lastevent TEXT NOT NULL,
     created TEXT NOT NULL,
+    publickey TEXT,
+    nextkey TEXT,
+    digest TEXT,
+    signature TEXT,
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     PRIMARY KEY (host, batchid)
@@ -1268,6 +1312,10 @@ CREATE VIEW batchinfo AS SELECT
     firstevent,
     lastevent,
     created,
+    publickey,
+    nextkey,
+    digest,
+    signature,
     md5sum,
     batch,
     CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
@@ -1289,6 +1337,8 @@ CREATE TABLE retentioninfo_stored (
     firstbatch INTEGER NOT NULL,
     lastbatch INTEGER NOT NULL,
     created TEXT NOT NULL,
+    signer TEXT,
+    signature TEXT,
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     PRIMARY KEY (host, retentionid)
@@ -1304,6 +1354,8 @@ CREATE VIEW retentioninfo AS SELECT
     firstbatch,
     lastbatch,
     created,
+    signer,
+    signature,
     md5sum,
     batch,
     CAST(substr(created, 1, 4) AS INTEGER) AS cyear,

@@ -10,7 +10,7 @@ use crate::{
     error::Trouble,
     remote::{
         Datum, Failure, Session,
-        retention::{Bound, Days, Dividing, Loss, Part, columns, losses, records},
+        retention::{Act, Bound, Dividing, Loss, Part, columns, losses, records},
     },
 };
 
@@ -25,12 +25,12 @@ impl Mysql {
         &mut self,
         table: &'static TableDef,
         parts: &str,
-        days: Days,
+        act: &Act<'_>,
     ) -> Result<Vec<Loss>, Failure> {
         let (name, kept) = (table.name, kept(table));
         let from = format!("{name} PARTITION ({parts})");
         let losses = losses(self, table, &from).await?;
-        for record in records(Self::DIALECT, table, &losses, days) {
+        for record in records(Self::DIALECT, table, &losses, act) {
             self.run(&record).await?;
         }
         if table.is_interval() {
@@ -97,14 +97,14 @@ impl Dividing for Mysql {
         &mut self,
         table: &'static TableDef,
         parts: &[String],
-        days: Days,
+        act: &Act<'_>,
     ) -> Result<Vec<Loss>, Failure> {
         let (name, kept) = (table.name, kept(table));
         self.run(&format!("CREATE TABLE {kept} LIKE {name}")).await?;
         self.run(&format!("ALTER TABLE {kept} REMOVE PARTITIONING")).await?;
         let record = Self::DIALECT.stored_name(RetentionInfo::TABLE);
         self.run(&format!("LOCK TABLES {name} WRITE, {kept} WRITE, {record} WRITE")).await?;
-        let dropped = self.drop_locked(table, &parts.join(", "), days).await;
+        let dropped = self.drop_locked(table, &parts.join(", "), act).await;
         self.run("UNLOCK TABLES").await?;
         let dropped = dropped?;
         self.run(&format!("DROP TABLE {kept}")).await?;

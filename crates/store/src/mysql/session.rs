@@ -213,6 +213,12 @@ impl Session for Mysql {
         Ok(self.conn.affected_rows())
     }
 
+    async fn put(&mut self, sql: &str, bytes: &[Option<&[u8]>]) -> Result<u64, Failure> {
+        let params: Vec<Value> = bytes.iter().map(|bytes| Value::from(*bytes)).collect();
+        self.conn.exec_drop(sql, params).await?;
+        Ok(self.conn.affected_rows())
+    }
+
     async fn load(&mut self, table: &'static TableDef, stream: Vec<u8>, rows: u64) -> Result<(), Failure> {
         self.load_stream(&LoadData::statement(table, STREAM), stream, rows).await
     }
@@ -295,7 +301,8 @@ fn datum(value: Value) -> Result<Datum, Failure> {
         Value::Double(x) => Datum::Real(x),
         Value::Date(..) => {
             let text = instant(&value, 6);
-            Datum::Time(Time::parse(&text).map_err(|e| Failure::trouble(Trouble::Other, e))?)
+            // MariaDB has instants that are none, as the day 0.
+            Time::parse(&text).map_or(Datum::Text(text), Datum::Time)
         }
         Value::Time(..) => Datum::Text(value.as_sql(true)),
         Value::Bytes(bytes) => Datum::Text(String::from_utf8_lossy(&bytes).into_owned()),

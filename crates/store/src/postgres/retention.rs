@@ -5,7 +5,7 @@ use luarm_schema::{Dialect, TableDef};
 use super::Postgres;
 use crate::remote::{
     Datum, Failure, Session,
-    retention::{Bound, Days, Dividing, Loss, Part, columns, losses, records},
+    retention::{Act, Bound, Dividing, Loss, Part, columns, losses, records},
 };
 
 /// The part for rows that have not ended when theirs is dropped.
@@ -42,13 +42,13 @@ impl Postgres {
         &mut self,
         table: &'static TableDef,
         parts: &[String],
-        days: Days,
+        act: &Act<'_>,
     ) -> Result<Vec<Loss>, Failure> {
         let (name, on, columns) = (table.name, Self::DIALECT.stored_name(table), columns(table));
-        let (key, number) = (table.key, days.number());
+        let (key, number) = (table.key, act.days.number());
         let below = format!("{on} WHERE {key} < {number}");
         let losses = losses(self, table, &below).await?;
-        for record in records(Self::DIALECT, table, &losses, days) {
+        for record in records(Self::DIALECT, table, &losses, act) {
             self.run(&record).await?;
         }
         let open = if table.is_interval() { "AND destroyed IS NULL" } else { "AND false" };
@@ -109,10 +109,10 @@ impl Dividing for Postgres {
         &mut self,
         table: &'static TableDef,
         parts: &[String],
-        days: Days,
+        act: &Act<'_>,
     ) -> Result<Vec<Loss>, Failure> {
         self.lock(table).await?;
-        let losses = self.drop_locked(table, parts, days).await?;
+        let losses = self.drop_locked(table, parts, act).await?;
         self.run("COMMIT").await?;
         Ok(losses)
     }

@@ -174,6 +174,12 @@ impl Session for Postgres {
         Ok(self.client.execute(&numbered(sql), &params).await?)
     }
 
+    async fn put(&mut self, sql: &str, bytes: &[Option<&[u8]>]) -> Result<u64, Failure> {
+        let params: Vec<&(dyn ToSql + Sync)> =
+            bytes.iter().map(|bytes| bytes as &(dyn ToSql + Sync)).collect();
+        Ok(self.client.execute(&numbered(sql), &params).await?)
+    }
+
     async fn load(&mut self, table: &'static TableDef, stream: Vec<u8>, rows: u64) -> Result<(), Failure> {
         self.copy(&CopyBinary::statement(table), stream, rows).await
     }

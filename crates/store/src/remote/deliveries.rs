@@ -2,10 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use luarm_chain::Notary;
 use luarm_schema::Batch;
 
 use super::{Connection, Keeping, Session, appender, places, registry, resume};
-use crate::{HostIdentity, Refused, StoreError, StoreUrl, error::Trouble};
+use crate::{HostIdentity, StoreError, StoreUrl, Stored, error::Trouble};
 
 /// How long one question may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -37,9 +38,11 @@ impl<S: Session> Deliveries<S> {
         &mut self,
         identity: &HostIdentity,
         batch: &Batch,
-    ) -> Result<Vec<Refused>, StoreError> {
+        notary: Option<&Notary>,
+    ) -> Result<Stored, StoreError> {
         let host = self.number(identity)?;
-        appender::store(&mut self.connection, host, batch).map(|(_, refused)| refused)
+        let of = (host, identity.machine_id.as_str());
+        appender::store(&mut self.connection, of, batch, notary).map(|(_, stored)| stored)
     }
 
     /// The host's number; it gets one, and its views, if it has none.

@@ -12,7 +12,7 @@ use super::{
     Datum, Failure, Session, noting, places, placing,
     registry::{self, Known},
 };
-use crate::{Account, error::Trouble, registry::RIGHTS};
+use crate::{Account, error::Trouble, proof, registry::RIGHTS};
 
 /// The statements that make the account and give it what it needs, for the hosts that are known now.
 pub(crate) async fn statements<S: Session>(
@@ -91,6 +91,11 @@ fn is_store_made(table: &TableDef) -> bool {
     STORE_MADE.iter().any(|t| t.name == table.name)
 }
 
+/// What the server's account may do with tables that are none of the schema's.
+fn rights() -> impl Iterator<Item = (&'static str, &'static str)> {
+    RIGHTS.into_iter().chain([(proof::TABLE, proof::RIGHTS)])
+}
+
 fn text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -119,7 +124,7 @@ fn mysql(
         let columns = "SELECT, INSERT (name, machineid), UPDATE (appending)";
         out.push(format!("GRANT {columns} ON {at}.luarmhost TO {account}"));
         out.push(format!("GRANT EXECUTE ON PROCEDURE {at}.{} TO {account}", placing::name(Dialect::Mysql)));
-        out.extend(RIGHTS.map(|(table, rights)| format!("GRANT {rights} ON {at}.{table} TO {account}")));
+        out.extend(rights().map(|(table, rights)| format!("GRANT {rights} ON {at}.{table} TO {account}")));
         for table in TABLES {
             let rights = match ends(table) {
                 _ if is_store_made(table) => "SELECT".to_owned(),
@@ -130,7 +135,7 @@ fn mysql(
         }
     } else if whole {
         // Not the tables of who may deliver.
-        let tables = TABLES.iter().map(|t| t.name).chain(["luarmversion", "luarmhost"]);
+        let tables = TABLES.iter().map(|t| t.name).chain(["luarmversion", "luarmhost", proof::TABLE]);
         out.extend(tables.map(|table| format!("GRANT SELECT ON {}.{table} TO {account}", quoted(store))));
         out.extend(noting::grants(Dialect::Mysql, &quoted(store), &account));
     }
@@ -168,7 +173,7 @@ fn postgres(
             "GRANT EXECUTE ON FUNCTION {}(integer) TO {account}",
             placing::name(Dialect::Postgres)
         ));
-        out.extend(RIGHTS.map(|(table, rights)| format!("GRANT {rights} ON luarm.{table} TO {account}")));
+        out.extend(rights().map(|(table, rights)| format!("GRANT {rights} ON luarm.{table} TO {account}")));
         for table in TABLES {
             let stored = Dialect::Postgres.stored_name(table);
             let rights = match ends(table) {
@@ -182,7 +187,7 @@ fn postgres(
     } else if whole {
         out.push(format!("GRANT USAGE ON SCHEMA luarm TO {account}"));
         // Not the tables of who may deliver.
-        let tables = TABLES.iter().map(|t| t.name).chain(["luarmversion", "luarmhost"]);
+        let tables = TABLES.iter().map(|t| t.name).chain(["luarmversion", "luarmhost", proof::TABLE]);
         out.extend(tables.map(|table| format!("GRANT SELECT ON luarm.{table} TO {account}")));
         out.extend(noting::grants(Dialect::Postgres, "luarm", &account));
     }

@@ -1,5 +1,6 @@
 //! What the store remembers of a host: what a recorder needs when it starts.
 
+use luarm_chain::link::Tip;
 use luarm_schema::{
     CONDITIONS, OpenEndpoint, OpenFile, OpenProcess, Resume, Role, Row, Source, TableDef, Time, Value,
 };
@@ -8,9 +9,11 @@ use super::{Datum, Failure, Session};
 
 /// Reads what the store remembers of the host of that number. A row that cannot be read is passed over: its end will not be set.
 pub(crate) async fn resume<S: Session>(session: &mut S, host: i64) -> Result<Resume, Failure> {
-    let last =
-        format!("SELECT batchid, lastevent FROM batchinfo WHERE host = {host} ORDER BY batchid DESC LIMIT 1");
-    let last_batch = first(session, &last, |c| Some((c.int()?, c.time()?))).await?;
+    let last = format!(
+        "SELECT batchid, lastevent, digest FROM batchinfo WHERE host = {host} ORDER BY batchid DESC LIMIT 1"
+    );
+    let last = first(session, &last, |c| Some(((c.int()?, c.time()?), c.text()))).await?;
+    let (last_batch, digest) = last.map_or((None, None), |(last, digest)| (Some(last), digest));
     let boot = format!(
         "SELECT bootid, bootentity FROM hostinfo WHERE host = {host} ORDER BY batch DESC, bootentity DESC LIMIT 1"
     );
@@ -43,13 +46,21 @@ pub(crate) async fn resume<S: Session>(session: &mut S, host: i64) -> Result<Res
     for table in CONDITIONS {
         conditions.extend(open_rows(session, host, table).await?);
     }
-    Ok(Resume { last_batch, boot, processes, endpoints, files, coverage, queries, conditions })
+    Ok(Resume { last_batch, digest, boot, processes, endpoints, files, coverage, queries, conditions })
 }
 
 /// The last batch that is stored, 0 for none.
 pub(crate) async fn last_batch<S: Session>(session: &mut S, host: i64) -> Result<i64, Failure> {
     let sql = format!("SELECT max(batchid) FROM batchinfo WHERE host = {host}");
     Ok(first(session, &sql, number).await?.unwrap_or(0))
+}
+
+/// Where the chain of the host stands after that batch; `None` if it was not sealed.
+pub(crate) async fn tip<S: Session>(session: &mut S, host: i64, batch: i64) -> Result<Option<Tip>, Failure> {
+    let sql = format!("SELECT digest, nextkey FROM batchinfo WHERE host = {host} AND batchid = {batch}");
+    let read = |c: &mut Cells<'_>| Some((c.text(), c.text()));
+    let texts = first(session, &sql, read).await?;
+    Ok(texts.and_then(|(digest, key)| Tip::read(digest.as_deref(), key.as_deref())))
 }
 
 async fn open_rows<S: Session>(

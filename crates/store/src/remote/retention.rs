@@ -1,12 +1,13 @@
 //! Keeping rows for a time: the days that tables are divided by, and what happens to those that are over.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
+use luarm_chain::{SigningKey, stub};
 use luarm_schema::{
     ACTIVITIES, Dialect, TableDef, Time, canonical::md5sum, first_number, tables::RetentionInfo,
 };
 
-use super::{Connection, Datum, Failure, Session};
+use super::{Connection, Datum, Failure, Session, manifests, registry};
 use crate::{Dropped, StoreError, error::Trouble};
 
 const DAY: i64 = 86_400_000_000;
@@ -89,24 +90,41 @@ pub(crate) struct Loss {
     pub(crate) last_batch: i64,
 }
 
+/// One act of retention.
+pub(crate) struct Act<'a> {
+    pub(crate) days: Days,
+    /// What its records are signed with.
+    key: Option<&'a SigningKey>,
+    /// Machine ids of the hosts, by their numbers.
+    machines: HashMap<i64, String>,
+}
+
 /// Divides the tables by day, and drops the days that are over.
 pub(crate) fn retain<S: Session + Dividing>(
     connection: &mut Connection<S>,
     days: Days,
+    key: Option<&SigningKey>,
 ) -> Result<Vec<Dropped>, StoreError> {
+    let hosts = async |session: &mut S| registry::all(session).await;
+    let hosts = connection.with(Some(LIMIT), hosts).map_err(|f| f.of("read", &connection.url))?;
+    let machines = hosts.into_iter().map(|host| (host.host, host.machine_id)).collect();
+    let act = Act { days, key, machines };
     let mut all = Vec::new();
     for table in ACTIVITIES {
-        let one = async |session: &mut S| table_of(session, table, days).await;
+        let one = async |session: &mut S| table_of(session, table, &act).await;
         all.extend(connection.with(Some(LIMIT), one).map_err(|f| f.of("retain rows of", &connection.url))?);
     }
+    let forgotten = async |session: &mut S| manifests::forget(session).await;
+    connection.with(Some(LIMIT), forgotten).map_err(|f| f.of("forget manifests of", &connection.url))?;
     Ok(all)
 }
 
 async fn table_of<S: Dividing>(
     session: &mut S,
     table: &'static TableDef,
-    days: Days,
+    act: &Act<'_>,
 ) -> Result<Vec<Dropped>, Failure> {
+    let days = act.days;
     session.finish(table).await?;
     let parts = session.parts(table).await?;
     let last = parts.iter().filter_map(|p| p.below).max();
@@ -122,7 +140,7 @@ async fn table_of<S: Dividing>(
     if over.is_empty() {
         return Ok(Vec::new());
     }
-    let lost = session.drop_parts(table, &over, days).await?;
+    let lost = session.drop_parts(table, &over, act).await?;
     Ok(dropped(table, &lost, days))
 }
 
@@ -173,7 +191,7 @@ pub(crate) trait Dividing: Session {
         &mut self,
         table: &'static TableDef,
         parts: &[String],
-        days: Days,
+        act: &Act<'_>,
     ) -> Result<Vec<Loss>, Failure>;
 }
 
@@ -207,10 +225,11 @@ pub(crate) async fn losses<S: Session>(
 }
 
 /// The statements that record it, as rows of `retentioninfo`.
-pub(crate) fn records(dialect: Dialect, table: &TableDef, losses: &[Loss], days: Days) -> Vec<String> {
+pub(crate) fn records(dialect: Dialect, table: &TableDef, losses: &[Loss], act: &Act<'_>) -> Vec<String> {
+    let days = act.days;
     let place = ACTIVITIES.iter().position(|t| t.name == table.name).unwrap_or_default();
     let record = |loss: &Loss| {
-        let info = RetentionInfo {
+        let mut info = RetentionInfo {
             retentionid: first_number(days.now).saturating_add(place as i64),
             tablename: table.name.into(),
             beforekey: days.number(),
@@ -220,8 +239,13 @@ pub(crate) fn records(dialect: Dialect, table: &TableDef, losses: &[Loss], days:
             firstbatch: loss.first_batch,
             lastbatch: loss.last_batch,
             created: days.now,
+            signer: None,
+            signature: None,
             end: None,
         };
+        if let (Some(key), Some(machine_id)) = (act.key, act.machines.get(&loss.host)) {
+            stub::sign(key, machine_id, &mut info);
+        }
         insert(dialect, loss.host, &info)
     };
     losses.iter().filter(|l| l.rows > l.open).map(record).collect()

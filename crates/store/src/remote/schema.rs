@@ -3,7 +3,7 @@
 use luarm_schema::{Dialect, SCHEMA_VERSION, TABLES, TableDef};
 
 use super::{Class, Datum, Failure, Session, enrolment, lease, noting, places, placing, registry};
-use crate::error::Trouble;
+use crate::{error::Trouble, proof};
 
 /// The version of the tables; `None` where there are none, or not all yet.
 pub(crate) async fn version<S: Session>(session: &mut S) -> Result<Option<i64>, Failure> {
@@ -55,6 +55,7 @@ async fn create_locked<S: Session>(session: &mut S) -> Result<(), Failure> {
     for statement in registry::create(S::DIALECT).into_iter().chain(enrolment::create(S::DIALECT)) {
         session.run(&statement).await?;
     }
+    session.run(&proof::create(S::DIALECT)).await?;
     for table in TABLES {
         let statements = [vec![S::DIALECT.create_table(table)], S::DIALECT.create_rest(table)].concat();
         for statement in statements.into_iter().chain(guard(S::DIALECT, table)) {

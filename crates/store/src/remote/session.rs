@@ -98,6 +98,9 @@ pub(crate) trait Session: Sized {
     /// Runs one statement without an answer. Each `?` stands for one of the texts. Gives the number of rows that it changed.
     async fn change(&mut self, sql: &str, texts: &[&str]) -> Result<u64, Failure>;
 
+    /// The same, each `?` for bytes or NULL.
+    async fn put(&mut self, sql: &str, bytes: &[Option<&[u8]>]) -> Result<u64, Failure>;
+
     /// Loads a stream of `rows` rows into the table. The class of the failure is `Row` if the engine refused or changed any: then the caller goes
     /// back to its savepoint.
     async fn load(&mut self, table: &'static TableDef, stream: Vec<u8>, rows: u64) -> Result<(), Failure>;

@@ -1,9 +1,13 @@
 //! One batch into the tables. The caller holds the transaction.
 
+use luarm_chain::Part;
 use luarm_schema::{Batch, Dialect, End, Row, STORE_MADE, Sink, TABLES, Value, canonical::Canonical};
-use rusqlite::{CachedStatement, Connection, ErrorCode, types::ValueRef};
+use rusqlite::{CachedStatement, Connection, ErrorCode, params, types::ValueRef};
 
-use crate::{Appended, Refused};
+use crate::{Appended, Refused, proof::Proof, writer::Outcome};
+
+pub(super) const KEEP_PROOF: &str = "INSERT INTO luarmproof (host, batch, manifest, root, refused, received, receipt, signer) \
+                                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// The SQL of each table, by its place in [`TABLES`].
 pub(super) struct Statements {
@@ -42,22 +46,25 @@ pub(super) fn append(
     host: i64,
     batch: &Batch,
     buffer: &mut Canonical,
-) -> rusqlite::Result<(Appended, Vec<Refused>)> {
+) -> rusqlite::Result<Outcome> {
     let mut done = Appended::default();
-    let mut refused = Vec::new();
+    let (mut refused, mut unmatched) = (Vec::new(), Vec::new());
     let mut inserts: Vec<Option<CachedStatement<'_>>> = statements.insert.iter().map(|_| None).collect();
     for row in &batch.rows {
         let position = row.position();
         if STORE_MADE.iter().any(|t| t.name == TABLES[position].name) {
             let (table, key) = (TABLES[position].name, row.key());
             tracing::error!(table, key, "only the store itself makes rows of this table");
-            refused.push(Refused { table, key });
+            refused.push(Refused { table, key, part: Part::of_row(row) });
             continue;
         }
         let insert = prepared(conn, &mut inserts[position], &statements.insert[position])?;
         match insert_row(insert, host, batch.id, row, buffer) {
             Ok(()) => done.rows += 1,
-            Err(e) => refused.push(refusal(e, TABLES[position].name, row.key(), refused.is_empty())?),
+            Err(e) => {
+                let row = Refused { table: TABLES[position].name, key: row.key(), part: Part::of_row(row) };
+                refused.push(refusal(e, row, refused.is_empty())?);
+            }
         }
     }
     let mut ends: Vec<Option<CachedStatement<'_>>> = statements.end.iter().map(|_| None).collect();
@@ -70,7 +77,8 @@ pub(super) fn append(
         let changed = match end_row(update, host, batch.id, *key, end) {
             Ok(changed) => changed,
             Err(e) => {
-                refused.push(refusal(e, TABLES[position].name, *key, refused.is_empty())?);
+                let end = Refused { table: TABLES[position].name, key: *key, part: Part::End };
+                refused.push(refusal(e, end, refused.is_empty())?);
                 continue;
             }
         };
@@ -86,22 +94,44 @@ pub(super) fn append(
                 );
             }
             done.unmatched += 1;
+            unmatched.push((TABLES[position].name, *key));
         } else {
             done.ends += 1;
         }
     }
-    Ok((done, refused))
+    Ok(Outcome { done, refused, unmatched })
+}
+
+/// Keeps what proves the batch. The caller holds the transaction.
+pub(super) fn keep_proof(
+    conn: &Connection,
+    host: i64,
+    batch: i64,
+    proof: &Proof<'_>,
+) -> rusqlite::Result<()> {
+    conn.prepare_cached(KEEP_PROOF)?.execute(params![
+        host,
+        batch,
+        proof.manifest,
+        proof.root,
+        proof.refused(),
+        proof.received(),
+        proof.signature(),
+        proof.signer,
+    ])?;
+    Ok(())
 }
 
 /// Tells an error that is the row's own from one that is the store's. Only the one statement was undone; the transaction goes on. The first one
 /// in a batch is told.
-fn refusal(error: rusqlite::Error, table: &'static str, key: i64, first: bool) -> rusqlite::Result<Refused> {
+fn refusal(error: rusqlite::Error, refused: Refused, first: bool) -> rusqlite::Result<Refused> {
     match error.sqlite_error_code() {
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
             if first {
+                let Refused { table, key, .. } = refused;
                 tracing::error!(table, key, "a row cannot be stored, and is counted as lost: {error}");
             }
-            Ok(Refused { table, key })
+            Ok(refused)
         }
         _ => Err(error),
     }

@@ -2,10 +2,11 @@
 
 use std::{collections::HashMap, path::Path};
 
+use luarm_chain::Notary;
 use luarm_schema::Batch;
 
 use super::writer::Appender;
-use crate::{Refused, StoreError};
+use crate::{StoreError, Stored};
 
 /// One connection for all hosts: a transaction holds the file while it looks up the host's last batch and appends the next one.
 pub(crate) struct Ledger {
@@ -23,12 +24,17 @@ impl Ledger {
         self.appender.last_batch(machine_id)
     }
 
-    pub(crate) fn append(&mut self, machine_id: &str, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
+    pub(crate) fn append(
+        &mut self,
+        machine_id: &str,
+        batch: &Batch,
+        notary: Option<&Notary>,
+    ) -> Result<Stored, StoreError> {
         let known = self.hosts.get(machine_id).copied();
-        let (host, _, refused) = self.appender.append(machine_id, known, batch)?;
+        let (host, _, stored) = self.appender.append(machine_id, known, batch, notary)?;
         if known.is_none() {
             self.hosts.insert(machine_id.to_owned(), host);
         }
-        Ok(refused)
+        Ok(stored)
     }
 }

@@ -14,7 +14,8 @@ use std::{
 use luarm_schema::{Dialect, SCHEMA_VERSION, TABLES};
 use rusqlite::{Connection, MAIN_DB, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::StoreError;
+use super::append::KEEP_PROOF;
+use crate::{StoreError, proof};
 
 /// `LUAR`, in the header of every database of ours.
 pub(super) const APPLICATION_ID: i32 = i32::from_be_bytes(*b"LUAR");
@@ -144,6 +145,7 @@ fn create_tables(conn: &Connection, path: &Path) -> Result<(), StoreError> {
             tx.execute_batch(&statement).map_err(failed)?;
         }
     }
+    tx.execute_batch(&proof::create(Dialect::Sqlite)).map_err(failed)?;
     tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
     tx.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(failed)?;
     tx.commit().map_err(failed)
@@ -151,6 +153,7 @@ fn create_tables(conn: &Connection, path: &Path) -> Result<(), StoreError> {
 
 /// Prepares every statement that will be needed, so that a table that is not as it should be shows now.
 fn check_tables(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    conn.prepare_cached(KEEP_PROOF).map_err(|e| StoreError::from_open(path, e))?;
     for table in TABLES {
         let statements = [Some(Dialect::Sqlite.insert(table)), Dialect::Sqlite.end(table)];
         for statement in statements.into_iter().flatten() {

@@ -178,7 +178,7 @@ impl fmt::Debug for Reader {
 }
 
 /// Opens, and says whether as immutable.
-fn open_for_reading(path: &Path, longest: usize) -> Result<(Connection, bool), StoreError> {
+pub(super) fn open_for_reading(path: &Path, longest: usize) -> Result<(Connection, bool), StoreError> {
     match fs::metadata(path) {
         Ok(meta) if meta.is_file() => {}
         Ok(_) => return Err(StoreError::NotFile { path: path.to_owned() }),
@@ -232,7 +232,7 @@ fn cell(value: ValueRef<'_>) -> Cell<'_> {
     }
 }
 
-fn query_error(path: &Path, source: rusqlite::Error) -> QueryError {
+pub(super) fn query_error(path: &Path, source: rusqlite::Error) -> QueryError {
     let message = match &source {
         rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
         rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),

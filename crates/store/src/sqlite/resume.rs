@@ -1,5 +1,6 @@
 //! What the store remembers of a host: what a recorder needs when it starts.
 
+use luarm_chain::link::Tip;
 use luarm_schema::{
     CONDITIONS, OpenEndpoint, OpenFile, OpenProcess, Resume, Role, Source, TableDef, Time, Value,
 };
@@ -31,15 +32,25 @@ pub(super) fn last_batch(conn: &Connection, host: i64) -> rusqlite::Result<i64> 
     Ok(last.unwrap_or(0))
 }
 
+/// Where the chain of the host stands after that batch; `None` if it was not sealed.
+pub(super) fn tip(conn: &Connection, host: i64, batch: i64) -> rusqlite::Result<Option<Tip>> {
+    let texts: Option<(Option<String>, Option<String>)> = conn
+        .prepare_cached("SELECT digest, nextkey FROM batchinfo WHERE host = ? AND batchid = ?")?
+        .query_row([host, batch], |r| Ok((r.get(0)?, r.get(1)?)))
+        .optional()?;
+    Ok(texts.and_then(|(digest, key)| Tip::read(digest.as_deref(), key.as_deref())))
+}
+
 /// Reads what the store remembers of the host of that number.
 pub(super) fn resume(conn: &Connection, host: i64) -> rusqlite::Result<Resume> {
-    let last_batch = conn
+    let last = conn
         .query_row(
-            "SELECT batchid, lastevent FROM batchinfo WHERE host = ? ORDER BY batchid DESC LIMIT 1",
+            "SELECT batchid, lastevent, digest FROM batchinfo WHERE host = ? ORDER BY batchid DESC LIMIT 1",
             [host],
-            |r| Ok((r.get(0)?, time(r, 1)?)),
+            |r| Ok(((r.get(0)?, time(r, 1)?), r.get(2)?)),
         )
         .optional()?;
+    let (last_batch, digest) = last.map_or((None, None), |(last, digest)| (Some(last), digest));
     let boot = conn
         .query_row(
             "SELECT bootid, bootentity FROM hostinfo WHERE host = ? ORDER BY batch DESC, bootentity DESC LIMIT 1",
@@ -91,7 +102,7 @@ pub(super) fn resume(conn: &Connection, host: i64) -> rusqlite::Result<Resume> {
     for table in CONDITIONS {
         conditions.extend(open_rows(conn, host, table)?);
     }
-    Ok(Resume { last_batch, boot, processes, endpoints, files, coverage, queries, conditions })
+    Ok(Resume { last_batch, digest, boot, processes, endpoints, files, coverage, queries, conditions })
 }
 
 /// The rows of a table that have not ended. One that cannot be read is passed over: its end will not be set.

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use luarm_chain::Notary;
 use luarm_schema::{
     Batch, Resume,
     canonical::{Canonical, md5sum},
@@ -15,7 +16,7 @@ use super::{
     append::{self, Statements},
     open, resume,
 };
-use crate::{Appended, Refused, StoreError};
+use crate::{Appended, Refused, StoreError, Stored, proof};
 
 /// The one who appends the batches of one host.
 pub(crate) struct Writer {
@@ -42,10 +43,10 @@ impl Writer {
 
     /// Stores a batch; see [`crate::Writer::append`].
     pub(crate) fn append(&mut self, batch: &Batch) -> Result<Vec<Refused>, StoreError> {
-        let (host, done, refused) = self.appender.append(&self.machine_id, self.host, batch)?;
+        let (host, done, stored) = self.appender.append(&self.machine_id, self.host, batch, None)?;
         self.host = Some(host);
         self.appended.add(done);
-        Ok(refused)
+        Ok(stored.refused)
     }
 
     /// The last batch that is stored, 0 for none.
@@ -101,7 +102,8 @@ impl Appender {
         machine_id: &str,
         host: Option<i64>,
         batch: &Batch,
-    ) -> Result<(i64, Appended, Vec<Refused>), StoreError> {
+        notary: Option<&Notary>,
+    ) -> Result<(i64, Appended, Stored), StoreError> {
         let failed = |e| StoreError::from_append(&self.path, e);
         let tx = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate).map_err(failed)?;
         // Inside the transaction, because another new host may have taken the next number meanwhile.
@@ -114,16 +116,27 @@ impl Appender {
         };
         let last = resume::last_batch(&tx, host).map_err(failed)?;
         if batch.id <= last {
-            let nothing = |()| (host, Appended::default(), Vec::new());
+            let nothing = |()| (host, Appended::default(), Stored::default());
             return self.same_batch(&tx, host, batch).map(nothing);
         }
         if batch.id != last + 1 {
             return Err(StoreError::Gap { last, got: batch.id });
         }
-        let (done, refused) =
-            append::append(&tx, &self.statements, host, batch, &mut self.buffer).map_err(failed)?;
+        let mut followed = proof::Followed::default();
+        if notary.is_some() {
+            let before = resume::tip(&tx, host, last).map_err(failed)?;
+            followed = proof::follows(machine_id, before.as_ref(), batch)?;
+        }
+        let outcome = append::append(&tx, &self.statements, host, batch, &mut self.buffer).map_err(failed)?;
+        let mut receipt = None;
+        if let Some(proof) = proof::Proof::of(machine_id, batch, &outcome, notary) {
+            append::keep_proof(&tx, host, batch.id, &proof).map_err(failed)?;
+            receipt = proof.receipt();
+        }
         tx.commit().map_err(failed)?;
-        Ok((host, Appended { batches: 1, ..done }, refused))
+        let done = Appended { batches: 1, ..outcome.done };
+        let proof::Followed { restarted, publickey } = followed;
+        Ok((host, done, Stored { refused: outcome.refused, publickey, restarted, receipt }))
     }
 
     /// The batch came before: its last row must be the one that is stored.

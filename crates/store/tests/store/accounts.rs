@@ -139,7 +139,9 @@ fn check(case: &Case<'_>) {
         let machine = format!("machine {n}");
         let mut writer = Writer::deliver_for(&server_url, &HostIdentity::enrolled(&machine, name)).unwrap();
         let rows: Vec<Row> = vec![host(&machine, name, 1), endpoint(n).into(), endpoint(100).into()];
-        assert_eq!(writer.append(&batch(1, rows, Vec::new())).unwrap(), []);
+        let mut first = batch(1, rows, Vec::new());
+        first.manifest = luarm_chain::Manifest::of(&first).encode();
+        assert_eq!(writer.append(&first).unwrap(), []);
         let end = vec![(n, End::NetInfo(endpoint_end(at(50))))];
         assert_eq!(writer.append(&batch(2, Vec::new(), end)).unwrap(), []);
         assert_eq!((writer.appended().ends, writer.last_batch().unwrap()), (1, 2));
@@ -160,6 +162,9 @@ fn check(case: &Case<'_>) {
         format!("UPDATE {stored} SET bytessent = 7 WHERE host = 1 AND endpointinfo = 1"),
         format!("UPDATE {stored} SET bytessent = 7 WHERE host = 1 AND endpointinfo = 100"),
         "DELETE FROM batchinfo".to_owned(),
+        "DELETE FROM luarmproof".to_owned(),
+        "UPDATE luarmproof SET manifest = NULL".to_owned(),
+        "UPDATE luarmproof SET received = 1".to_owned(),
         "DELETE FROM luarmhost".to_owned(),
         "UPDATE luarmhost SET name = 'x'".to_owned(),
         "UPDATE luarmversion SET version = 9".to_owned(),
@@ -201,6 +206,8 @@ fn check(case: &Case<'_>) {
     assert!(owner.grant(&analyst("e\\ve", None)).is_err());
     let mut reader = Reader::open(&(case.url)("ann:x")).unwrap();
     assert_eq!(ask(&mut reader, "SELECT count(*) FROM netinfo").unwrap(), [(2 * HOSTS.len()).to_string()]);
+    let proofs = "SELECT count(manifest) FROM luarmproof";
+    assert_eq!(ask(&mut reader, proofs).unwrap(), [HOSTS.len().to_string()]);
     reader.use_host("axb").unwrap();
     assert_eq!(ask(&mut reader, "SELECT count(*) FROM netinfo").unwrap(), ["2"]);
     for account in ["ann:x", "bob:x"] {
@@ -211,6 +218,7 @@ fn check(case: &Case<'_>) {
             format!("INSERT INTO {quoted}.hostinfo (host) VALUES (1)"),
             format!("DELETE FROM {quoted}.netinfo"),
             "INSERT INTO luarmversion VALUES (7)".to_owned(),
+            "DELETE FROM luarmproof".to_owned(),
         ] {
             let output = run_with(
                 &mut (case.client)(account, if account == "bob:x" { "a_b" } else { "luarm" }),

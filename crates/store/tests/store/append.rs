@@ -53,6 +53,7 @@ pub(crate) fn process(key: i64, command: &str, argv: Option<String>) -> PsInfo {
         imagestate: None,
         imagesha256: None,
         execs: 2,
+        canary: None,
         created: at(key),
         end: None,
     }
@@ -186,7 +187,7 @@ fn a_row_that_cannot_be_stored_is_named_and_the_rest_of_its_batch_is_stored() {
     let mut writer = store_with(&path, Vec::new());
     assert_eq!(writer.append(&endpoints(2, 1..=3)).unwrap(), []);
     let refused = writer.append(&endpoints(3, [4, 2, 5])).unwrap();
-    assert_eq!(refused, [Refused { table: "netinfo", key: 2 }]);
+    assert_eq!(refused, [Refused { table: "netinfo", key: 2, part: luarm_chain::Part::Begin }]);
     assert_eq!(
         ask_file(
             &path,

@@ -22,7 +22,7 @@ fn made(id: i64) -> luarm_schema::Batch {
 fn store(ledger: &mut Ledger, id: i64) {
     loop {
         match ledger.append(&identity(), &made(id)) {
-            Ok(refused) => return assert!(refused.is_empty(), "{refused:?}"),
+            Ok(stored) => return assert!(stored.refused.is_empty(), "{stored:?}"),
             Err(error) => assert!(error.is_transient(), "{error}"),
         }
     }

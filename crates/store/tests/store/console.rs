@@ -69,10 +69,14 @@ fn incident() -> Batch {
         firstevent: Time(INCIDENT),
         lastevent: Time(INCIDENT),
         created: Time(INCIDENT),
+        publickey: None,
+        nextkey: None,
+        digest: None,
+        signature: None,
         end: None,
     };
     rows.push(info.into());
-    Batch { id: 1, rows, ends: Vec::new() }
+    Batch { id: 1, rows, ends: Vec::new(), ..Batch::default() }
 }
 
 /// One answer of the client: the names or values in its box, and what it counted.

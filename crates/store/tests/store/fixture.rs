@@ -92,10 +92,14 @@ pub(crate) fn batch(id: i64, mut rows: Vec<Row>, ends: Vec<(i64, End)>) -> Batch
         firstevent: at(id),
         lastevent: at(id + 1),
         created: at(id + 2),
+        publickey: None,
+        nextkey: None,
+        digest: None,
+        signature: None,
         end: None,
     };
     rows.push(Row::BatchInfo(Box::new(info)));
-    Batch { id, rows, ends }
+    Batch { id, rows, ends, ..Batch::default() }
 }
 
 /// Batch `id` with the endpoints `keys`.

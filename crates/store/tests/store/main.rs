@@ -8,6 +8,7 @@ mod cluster;
 mod console;
 mod crash;
 mod encrypted;
+mod evidence;
 mod faults;
 mod fixture;
 mod full_disk;

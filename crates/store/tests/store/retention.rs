@@ -1,9 +1,16 @@
 //! Rows are kept for a time; those that have not ended stay, and what was dropped is recorded.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use luarm_schema::{End, Row, Time, first_number, tables::RenameInfo};
-use luarm_store::{Dropped, HostIdentity, Owner, Reader, StoreError, StoreUrl, Writer};
+use luarm_chain::{
+    KeyFile, Sealer, SigningKey, stub,
+    verify::{Change, Finding, Options, Progress, verify},
+};
+use luarm_schema::{
+    Batch, End, Role, Row, Time, Word, first_number,
+    tables::{RenameInfo, RetentionInfo},
+};
+use luarm_store::{Dropped, Evidence, HostIdentity, Owner, Reader, StoreError, StoreUrl, Writer};
 use luarm_testbed::{Galera, Mariadb, Postgres};
 
 use crate::{fixture::*, servers::parsed};
@@ -109,10 +116,18 @@ fn postgres_keeps_rows_for_a_time() {
 }
 
 fn check(url: &StoreUrl, parts: &dyn Fn() -> Vec<String>, half: &dyn Fn(u32)) {
+    let keys = tempfile::tempdir().unwrap();
+    let file = KeyFile::open(&keys.path().join("key")).unwrap();
+    let (mut sealer, _) = Sealer::open(file, MACHINE, 0, None).unwrap();
+    let mut sealed = |mut batch: Batch| {
+        sealer.seal(&mut batch).unwrap();
+        batch
+    };
     let (mut alpha, _) = Writer::open_for(url, &HostIdentity::own(MACHINE, "alpha")).unwrap();
-    alpha.append(&batch(1, [vec![host(MACHINE, "alpha", 1)], rows(-9)].concat(), Vec::new())).unwrap();
+    let first = [vec![host(MACHINE, "alpha", 1)], rows(-9)].concat();
+    alpha.append(&sealed(batch(1, first, Vec::new()))).unwrap();
     for day in -8..=0 {
-        alpha.append(&batch(day + 10, rows(day), Vec::new())).unwrap();
+        alpha.append(&sealed(batch(day + 10, rows(day), Vec::new()))).unwrap();
     }
     let (mut beta, _) = Writer::open_for(url, &HostIdentity::own("b", "beta")).unwrap();
     beta.append(&batch(1, [vec![host("b", "beta", 1)], rows(-5)].concat(), Vec::new())).unwrap();
@@ -120,7 +135,9 @@ fn check(url: &StoreUrl, parts: &dyn Fn() -> Vec<String>, half: &dyn Fn(u32)) {
     // Where several nodes give numbers, not every number is given.
     let b = ask(&mut Reader::open(url).unwrap(), "SELECT max(host) FROM luarmhost").unwrap()[0].clone();
 
+    let notary = SigningKey::from_bytes(&[6; 32]);
     let mut owner = Owner::open(url).unwrap();
+    owner.sign_with(notary.clone());
     let keep = |days: u64| Duration::from_secs(days * 86_400);
     let foreseen = Owner::look(url).unwrap().would_retain_at(noon(0), keep(4)).unwrap();
     assert_eq!(parts(), ["latest"]);
@@ -168,10 +185,27 @@ fn check(url: &StoreUrl, parts: &dyn Fn() -> Vec<String>, half: &dyn Fn(u32)) {
         ["4"]
     );
 
+    // Each is signed, and for its own host.
+    let machines = HashMap::from([("1".to_owned(), MACHINE), (b.clone(), "b")]);
+    let columns: Vec<&str> =
+        RetentionInfo::TABLE.columns.iter().filter(|c| c.role == Role::Begin).map(|c| c.name).collect();
+    let stubs = said(&format!("SELECT host, {} FROM retentioninfo", columns.join(", ")));
+    assert_eq!(stubs.len(), 4);
+    for line in stubs {
+        let cells: Vec<&str> = line.split('|').collect();
+        let stub = stub_of(&cells[1..]);
+        assert_eq!(stub::signed(machines[cells[0]], &stub), stub::Signed::By(notary.verifying_key()));
+        assert_eq!(stub::signed("another", &stub), stub::Signed::Wrong);
+    }
+    // Each batch has left two rows that had not ended, or what its host is: no manifest goes.
+    let manifests = "SELECT batch FROM luarmproof WHERE manifest IS NULL ORDER BY batch";
+    assert_eq!(said(manifests), [""; 0]);
+
     // A row that stayed can still end, and a doubled key is still found.
     let end = vec![(number(-7, 0), End::NetInfo(endpoint_end(noon(1))))];
-    assert_eq!(alpha.append(&batch(11, rows(1), end)).unwrap(), []);
-    assert_eq!(alpha.append(&batch(12, vec![endpoint(number(-7, 1)).into()], Vec::new())).unwrap().len(), 1);
+    assert_eq!(alpha.append(&sealed(batch(11, rows(1), end))).unwrap(), []);
+    let doubled = batch(12, vec![endpoint(number(-7, 1)).into()], Vec::new());
+    assert_eq!(alpha.append(&sealed(doubled)).unwrap().len(), 1);
     assert_eq!(alpha.appended().ends, 1);
     half(0);
     let resume = Writer::open(url, MACHINE).unwrap().1;
@@ -184,8 +218,49 @@ fn check(url: &StoreUrl, parts: &dyn Fn() -> Vec<String>, half: &dyn Fn(u32)) {
     assert_eq!((dropped[0].host, dropped[0].table, dropped[0].rows), (1, "netinfo", 9));
     assert_eq!(said(count), ["1|61|40".to_owned(), format!("{b}|2|0")]);
     assert_eq!(Writer::open(url, MACHINE).unwrap().1.endpoints.len(), 21);
+    assert_eq!(said(manifests), [""; 0]);
     // Again on the same day: nothing is left to drop.
     let again = owner.retain_at(Time(noon(1).0 + 1), keep(4)).unwrap();
     assert_eq!(again, []);
     assert_eq!(said(count), ["1|61|40".to_owned(), format!("{b}|2|0")]);
+    assert_eq!(said(manifests), [""; 0]);
+    // Later the rows that stayed of the first days have ended, all but those of batch 5.
+    let late: Vec<(i64, End)> = (-9..=-3)
+        .filter(|day| *day != -5)
+        .flat_map(|day| [number(day, 0), number(day, 1)])
+        .map(|key| (key, End::NetInfo(endpoint_end(noon(2)))))
+        .collect();
+    alpha.append(&sealed(batch(13, Vec::new(), late))).unwrap();
+    assert_eq!(alpha.appended().unmatched, 1);
+    let roots = said("SELECT count(*), count(root) FROM luarmproof WHERE host = 1");
+    // With the next day they go, and the manifests of the batches that they were the last of. Batch 1 told what the host is, which stays.
+    owner.retain_at(noon(2), keep(4)).unwrap();
+    assert_eq!(said(manifests), ["2", "3", "4", "6", "7"]);
+    assert_eq!(said("SELECT count(*), count(root) FROM luarmproof WHERE host = 1"), roots);
+    // What is left verifies: every root that was kept is the one that was signed.
+    let options = Options { keys: vec![notary.verifying_key()], threads: 2, ..Options::default() };
+    let report = verify(&|| Ok(Evidence::open(url)?), &options, &Progress::default()).unwrap();
+    // There is no server that could have signed what arrived.
+    let is_wrong = |finding: &&Finding| finding.change != Change::ReceiptMissing && !finding.is_note;
+    let alphas: Vec<_> = report.findings.iter().filter(|f| f.host == "alpha").filter(is_wrong).collect();
+    assert!(alphas.is_empty(), "{alphas:?}");
+}
+
+/// A row of `retentioninfo` out of its columns as text.
+fn stub_of(cells: &[&str]) -> RetentionInfo {
+    let int = |n: usize| cells[n].parse().unwrap();
+    RetentionInfo {
+        retentionid: int(0),
+        tablename: Word::Owned(cells[1].to_owned()),
+        beforekey: int(2),
+        beforetime: Time::parse(cells[3]).unwrap(),
+        rowcount: int(4),
+        keptcount: int(5),
+        firstbatch: int(6),
+        lastbatch: int(7),
+        created: Time::parse(cells[8]).unwrap(),
+        signer: Some(cells[9].to_owned()),
+        signature: Some(cells[10].to_owned()),
+        end: None,
+    }
 }

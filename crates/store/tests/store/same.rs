@@ -3,6 +3,7 @@
 mod appending;
 mod asking;
 mod many;
+mod sealed;
 
 use luarm_schema::Row;
 use luarm_store::{HostIdentity, Reader, StoreUrl, Writer};
@@ -11,7 +12,7 @@ use crate::{fixture::*, servers::Stores};
 
 type Case = fn(&StoreUrl) -> Vec<String>;
 
-const CASES: [(&str, Case); 15] = [
+const CASES: [(&str, Case); 17] = [
     ("remembered", appending::remembered),
     ("once", appending::once),
     ("refused", appending::refused),
@@ -27,6 +28,8 @@ const CASES: [(&str, Case); 15] = [
     ("deliveries", many::deliveries),
     ("at_once", many::at_once),
     ("registered", many::registered),
+    ("proofs", sealed::proofs),
+    ("chained", sealed::chained),
 ];
 
 #[test]

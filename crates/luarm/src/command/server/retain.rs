@@ -8,6 +8,7 @@ use std::{
 
 use clap::Args;
 use luarm_hunt::Format;
+use luarm_link::{authority, notary};
 use luarm_store::{Cell, Owner, Reader};
 
 use crate::{
@@ -45,10 +46,21 @@ pub(crate) fn run(options: Retain, config: &Config) -> anyhow::Result<ExitCode> 
         return Ok(ExitCode::from(USAGE));
     };
     let format = options.format.or(config.format).unwrap_or_default();
-    let store = options.place.locate(config).store;
+    let located = options.place.locate(config);
+    let store = located.store;
     let dropped = match options.dry_run {
         true => Owner::look(&store)?.would_retain(keep)?,
-        false => Owner::open(&store)?.retain(keep)?,
+        false => {
+            let mut owner = Owner::open(&store)?;
+            match notary::find(&located.data)? {
+                Some(key) => owner.sign_with(key),
+                None => tracing::warn!(
+                    "{} has no key of a server: what is dropped is recorded, and not signed; luarm verify will say so",
+                    authority::directory(&located.data).display()
+                ),
+            }
+            owner.retain(keep)?
+        }
     };
     let hosts = Reader::open(&store)?.hosts()?;
     let names: HashMap<i64, &str> = hosts.iter().map(|host| (host.number, host.name.as_str())).collect();

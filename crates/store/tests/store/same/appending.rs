@@ -116,6 +116,8 @@ pub(super) fn refused(url: &StoreUrl) -> Vec<String> {
         firstbatch: 1,
         lastbatch: 2,
         created: at(1),
+        signer: None,
+        signature: None,
         end: None,
     };
     said.push(format!(
