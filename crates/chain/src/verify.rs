@@ -27,7 +27,7 @@ use self::{
     explain::Found,
     ledger::{Listed, PROOF, Walk},
     retention::Stubs,
-    rows::{Adder, Book, Reading, Said, Sieve},
+    rows::{Adder, Book, Reading, Said, Sieve, is_servers},
     spread::{Pool, spread},
 };
 pub use self::{
@@ -214,8 +214,26 @@ impl Marks {
         sum
     }
 
+    /// Looks at a row that a server made itself: it is in no batch of the host that it is about, nor is its end.
+    fn take_servers(&mut self, reading: &Reading, said: Said) {
+        let at = (said.host, reading.table, said.key, said.batch);
+        let mut wrong = |change| push(&mut self.wrong, (at.0, at.1, at.2, at.3, change), &mut self.untold);
+        if !said.is_summed {
+            wrong(Change::RowChanged);
+        }
+        if said.has_end && said.dbatch.is_none() {
+            wrong(Change::EndAdded);
+        }
+        if let Some(batch) = said.dbatch.filter(|batch| *batch != 0) {
+            push(&mut self.strays, Odd::new(reading, said, Part::End, batch), &mut self.untold);
+        }
+    }
+
     /// Looks at what can be seen of a row alone, and adds its parts.
     fn take<'b>(&mut self, adder: &mut Adder<'b>, reading: &Reading, said: Said) {
+        if said.batch == 0 && is_servers(TABLES[reading.table]) {
+            return self.take_servers(reading, said);
+        }
         let Some(book) = adder.books().get(&said.host) else {
             let odd = Odd::new(reading, said, said.part(), said.batch);
             return push(&mut self.strays, odd, &mut self.untold);

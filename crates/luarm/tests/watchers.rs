@@ -159,7 +159,27 @@ fn a_server_takes_down_what_is_asked_of_its_store_on_its_machine() {
         .collect();
     assert_eq!(told, [("select 3 as three", "answered", Some(1)), ("select nosuch", "failed", Some(0))]);
     assert_eq!(rows[0]["pid"].as_u64(), Some(pid.into()));
+    // Rows of the server's own are in no batch of the host that they are about, and are no reason to doubt its history.
+    let agent = site.agent("penguin", &["--sensor", "poll"]);
+    agent.sync();
+    let (_, output) =
+        asked(&data, "sql", &["--store", &store, "--host", "penguin", "-e", "select 5 as five"]);
+    assert!(output.status.success() && complaint(&output).is_empty(), "{}", complaint(&output));
+    assert_eq!(site.count("SELECT count(*) FROM queryinfo WHERE host > 0 AND batch = 0"), 1);
+    assert!(agent.stop().success());
+    let verified = || support::luarm(&["verify", "--store", &store]);
+    let output = verified();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), complaint(&output));
     assert!(server.stop().success());
+    // What somebody made of one of them later is found.
+    let file = store.strip_prefix("sqlite:").unwrap();
+    let changed = rusqlite::Connection::open(file).unwrap();
+    let sql = "UPDATE queryinfo_stored SET statement = 'select nothing' WHERE statement = 'select 5 as five'";
+    assert_eq!(changed.execute(sql, []).unwrap(), 1);
+    drop(changed);
+    let output = verified();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("queryinfo"), "{said}{}", complaint(&output));
     let (_, output) = asked(&data, "sql", &["--store", &store, "-e", "select 4 as four"]);
     assert!(output.status.success() && complaint(&output).contains("not recorded"), "{}", complaint(&output));
 }

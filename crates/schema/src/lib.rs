@@ -23,7 +23,7 @@ pub use batch::{Batch, OpenEndpoint, OpenFile, OpenProcess, Resume};
 pub use declare::{Column, Derivation, Index, Part, Role, TableDef};
 pub use dialect::Dialect;
 pub use number::{NUMBERS_EPOCH, first_number};
-pub use tables::{ACTIVITIES, CONDITIONS, End, Row, STORE_MADE, TABLES, table};
+pub use tables::{ACTIVITIES, CONDITIONS, End, Row, SERVER_MADE, STORE_MADE, TABLES, table};
 pub use value::{Field, HostName, Kind, Sink, Source, Time, TimeError, Value, Word};
 
 /// Version of the set of tables; a store that says a higher one was written by a newer luarm.

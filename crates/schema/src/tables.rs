@@ -61,6 +61,10 @@ pub const ACTIVITIES: &[&crate::TableDef] = &[
 /// The tables whose rows only the store itself makes: a host that delivers one is not believed.
 pub const STORE_MADE: &[&crate::TableDef] = &[RetentionInfo::TABLE];
 
+/// The tables of which a server makes rows itself, beside those that hosts deliver: rows whose `batch` is 0. They are in no batch, and nothing but their
+/// `md5sum` vouches for them.
+pub const SERVER_MADE: &[&crate::TableDef] = &[QueryInfo::TABLE];
+
 /// The tables of conditions: what is true of a host for a time. A recorder gets their open rows back whole when it starts.
 pub const CONDITIONS: &[&crate::TableDef] = &[
     FactInfo::TABLE,

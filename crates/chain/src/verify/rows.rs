@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use luarm_schema::{Role, STORE_MADE, TABLES, TableDef, Value, tables::BatchInfo};
+use luarm_schema::{Role, SERVER_MADE, STORE_MADE, TABLES, TableDef, Value, tables::BatchInfo};
 
 use super::ledger::Listed;
 use crate::{Leaf, Manifest, Part, Refusals, Stored};
@@ -153,6 +153,11 @@ pub(super) fn position(name: &str) -> Option<usize> {
 /// Whether rows of the table are in manifests.
 pub(crate) fn is_sealed(table: &TableDef) -> bool {
     table.name != BatchInfo::TABLE.name && STORE_MADE.iter().all(|made| made.name != table.name)
+}
+
+/// Whether a server makes rows of the table itself.
+pub(super) fn is_servers(table: &TableDef) -> bool {
+    SERVER_MADE.iter().any(|made| made.name == table.name)
 }
 
 /// A stored row, taken apart.
