@@ -175,8 +175,9 @@ fn who_touches_the_recorders_files_is_an_alert_and_the_recorder_is_not() {
     let configuration = directory.path().join("luarm.toml");
     fs::write(&configuration, "# nothing\n").unwrap();
     let wanted = configuration.to_str().unwrap().to_owned();
-    let Some(recording) = recorder(&data, &["--config", &wanted]) else { return };
-    // Reading is no alert, by whichever program; nor is what luarm itself does.
+    let Some(recording) = recorder(&data, &["--config", &wanted, "--canary", "1s"]) else { return };
+    // Reading is no alert, by whichever program; nor is what luarm itself does, its canary included.
+    recording.wait_for_row("SELECT count(*) FROM psinfo WHERE canary IS NOT NULL AND destroyed IS NOT NULL");
     for _ in 0..3 {
         recording.sql("SELECT count(*) AS n FROM psinfo");
     }

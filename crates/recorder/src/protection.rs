@@ -142,7 +142,7 @@ impl Protection {
             return;
         }
         let Some(what) = self.touched(ctx, access) else { return };
-        if self.is_asking(processes, access) {
+        if self.is_asking(processes, access) || self.is_canary(processes, access) {
             return;
         }
         let path = escape(&access.path.path);
@@ -184,6 +184,18 @@ impl Protection {
         let plain =
             matches!(access.operation, FileOperation::Open | FileOperation::Create | FileOperation::Chown);
         companion && plain && file.is_some() && processes.image_file(access.actor.image) == file
+    }
+
+    /// Whether it is the canary that the recorder has run, in the directory that it has for that: its rows are marked as the canary's.
+    fn is_canary(&self, processes: &Processes, access: &FileAccess) -> bool {
+        let Some(data) = self.own.places.iter().find(|place| place.role == Role::Data) else { return false };
+        let inside = |path: &[u8]| {
+            let rest = path.strip_prefix(&data.path[..]).and_then(|rest| rest.strip_prefix(b"/canary"));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        inside(&access.path.path)
+            && access.target.as_ref().is_none_or(|target| inside(&target.path))
+            && processes.is_descendant(access.actor.image, self.own.process)
     }
 
     /// What of the recorder's is touched.

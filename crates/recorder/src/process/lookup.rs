@@ -24,6 +24,16 @@ impl Processes {
         self.live.get(&pid).map(|p| p.image)
     }
 
+    /// Whether the process of that image was created by the other one, or by one that it created.
+    pub(crate) fn is_descendant(&self, image: ImageId, of: u32) -> bool {
+        let Some(ancestor) = self.psentity_of(of) else { return false };
+        let Some(creator) = self.live.get(&image.pid).and_then(|process| process.ppsentity) else {
+            return false;
+        };
+        let is_creator = |p: &Process| p.psentity == creator && p.ppsentity == Some(ancestor);
+        creator == ancestor || self.live.values().any(is_creator)
+    }
+
     /// Device and inode of the file that an image runs, as long as its process lives and runs it.
     pub(crate) fn image_file(&self, image: ImageId) -> Option<(u32, u64)> {
         let process = self.live.get(&image.pid).filter(|p| same_process(p.image, image))?;
