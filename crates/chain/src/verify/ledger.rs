@@ -251,15 +251,20 @@ impl<'a> Walk<'a> {
         let mut merged: Vec<Finding> = Vec::with_capacity(self.findings.len());
         let mut stretch = 0;
         for finding in std::mem::take(&mut self.findings) {
+            let words = match finding.change {
+                Change::NotSealed => "are not sealed",
+                Change::ReceiptMissing => "have no receipt of a server",
+                _ => "",
+            };
             let follows = merged.last().is_some_and(|last| {
-                finding.change == Change::NotSealed
-                    && last.change == Change::NotSealed
+                !words.is_empty()
+                    && last.change == finding.change
                     && last.batch + stretch + 1 == finding.batch
             });
             match merged.last_mut() {
                 Some(last) if follows => {
                     stretch += 1;
-                    last.detail = format!("batches {} to {} are not sealed", last.batch, finding.batch);
+                    last.detail = format!("batches {} to {} {words}", last.batch, finding.batch);
                 }
                 _ => {
                     stretch = 0;
