@@ -197,11 +197,21 @@ impl<'a> Walk<'a> {
         let stale = row.batch != number || row.md5sum.as_bytes() != md5sum(&bytes.0);
         let told = self.findings.len();
         let is_blind = matches!(self.before, Before::Unknown);
-        if let Some(proof) = &entry.proof
-            && proof.receipt.is_none()
-            && Refusals::decode(proof.refused.as_deref().unwrap_or_default()).is_none()
-        {
-            self.find(number, PROOF, Change::ProofChanged, "`refused` is not what a store writes");
+        if let Some(proof) = entry.proof.as_ref().filter(|proof| proof.receipt.is_none()) {
+            match Refusals::decode(proof.refused.as_deref().unwrap_or_default()) {
+                None => {
+                    self.find(number, PROOF, Change::ProofChanged, "`refused` is not what a store writes")
+                }
+                Some(refused) if refused.is_empty() => {}
+                Some(_) => {
+                    let detail =
+                        "the store is said to have refused rows or ends of it, and no server has signed that";
+                    self.find(number, PROOF, Change::RowsRefused, detail);
+                    if let Some(last) = self.findings.last_mut() {
+                        last.is_note = true;
+                    }
+                }
+            }
         }
         let digest = match (&entry.proof, root) {
             (None, _) => {
@@ -214,7 +224,9 @@ impl<'a> Walk<'a> {
             }
             (Some(_), Some(root)) => self.link(number, &root, info, stale),
         };
-        let is_right = self.findings[told..].iter().all(|finding| finding.change == Change::ChainRestarted);
+        let is_right = self.findings[told..]
+            .iter()
+            .all(|finding| finding.is_note || finding.change == Change::ChainRestarted);
         if is_right && !is_blind {
             listed.counts = Some((info.rowcount, info.endcount));
         }
