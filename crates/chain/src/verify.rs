@@ -3,31 +3,33 @@
 //! [`verify`] walks along each host's ledger, then takes every manifest and every row once, in several threads. What names a later batch than the last
 //! one that was there at the beginning came meanwhile and is left to the next time, so that recorders and servers need not stop.
 
+mod close;
 mod exact;
 mod explain;
 mod finding;
 mod history;
 mod ledger;
+mod marks;
 mod report;
 mod retention;
 mod rows;
 mod spread;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use ed25519_dalek::VerifyingKey;
-use luarm_schema::{TABLES, TableDef};
+use luarm_schema::TABLES;
 use sha2::{Digest, Sha256 as Hasher};
 
 use self::{
-    exact::{MOST, Missing, Odd, Suspect, Suspects, TOGETHER},
-    explain::Found,
-    ledger::{Listed, PROOF, Walk},
+    exact::MOST,
+    ledger::{Listed, Walk},
+    marks::{Marks, push},
     retention::Stubs,
-    rows::{Adder, Book, Reading, Said, Sieve, is_servers},
+    rows::{Adder, Book, Reading, Sieve},
     spread::{Pool, spread},
 };
 pub use self::{
@@ -36,7 +38,7 @@ pub use self::{
     report::{Report, Verified},
 };
 pub(crate) use self::{ledger::receipt, rows::is_sealed};
-use crate::{Head, Manifest, Part, Refusals, Sha256};
+use crate::{Head, Manifest, Refusals, Sha256};
 
 /// Findings that are told; what is more is counted.
 const TOLD: usize = 10_000;
@@ -179,106 +181,6 @@ enum Work {
     Manifests(i64, i64, i64),
     /// Rows of the table at that place.
     Rows(usize, Portion),
-}
-
-/// What a thread has noticed about rows.
-#[derive(Default)]
-struct Marks {
-    /// Rows that contradict themselves.
-    wrong: Vec<(i64, usize, i64, i64, Change)>,
-    /// Rows that name a batch which their host's ledger has not, or a host that has none.
-    strays: Vec<Odd>,
-    /// Rows that name a later batch than the last one was.
-    newer: Vec<Odd>,
-    /// Rows below the bounds of retention, which stayed.
-    kept: Vec<Odd>,
-    /// About manifests.
-    findings: Vec<(i64, i64, Change, String)>,
-    /// What was too much to remember.
-    untold: u64,
-    rows: u64,
-}
-
-impl Marks {
-    fn join(all: Vec<Marks>) -> Marks {
-        let mut sum = Marks::default();
-        for marks in all {
-            sum.wrong.extend(marks.wrong);
-            sum.strays.extend(marks.strays);
-            sum.newer.extend(marks.newer);
-            sum.kept.extend(marks.kept);
-            sum.findings.extend(marks.findings);
-            sum.untold += marks.untold;
-            sum.rows += marks.rows;
-        }
-        sum
-    }
-
-    /// Looks at a row that a server made itself: it is in no batch of the host that it is about, nor is its end.
-    fn take_servers(&mut self, reading: &Reading, said: Said) {
-        let at = (said.host, reading.table, said.key, said.batch);
-        let mut wrong = |change| push(&mut self.wrong, (at.0, at.1, at.2, at.3, change), &mut self.untold);
-        if !said.is_summed {
-            wrong(Change::RowChanged);
-        }
-        if said.has_end && said.dbatch.is_none() {
-            wrong(Change::EndAdded);
-        }
-        if let Some(batch) = said.dbatch.filter(|batch| *batch != 0) {
-            push(&mut self.strays, Odd::new(reading, said, Part::End, batch), &mut self.untold);
-        }
-    }
-
-    /// Looks at what can be seen of a row alone, and adds its parts.
-    fn take<'b>(&mut self, adder: &mut Adder<'b>, reading: &Reading, said: Said) {
-        if said.batch == 0 && is_servers(TABLES[reading.table]) {
-            return self.take_servers(reading, said);
-        }
-        let Some(book) = adder.books().get(&said.host) else {
-            let odd = Odd::new(reading, said, said.part(), said.batch);
-            return push(&mut self.strays, odd, &mut self.untold);
-        };
-        let mut wrong = |change| {
-            push(&mut self.wrong, (said.host, reading.table, said.key, said.batch, change), &mut self.untold);
-        };
-        if !said.is_summed {
-            wrong(Change::RowChanged);
-        }
-        if said.dbatch.is_none() && said.has_end {
-            wrong(Change::EndAdded);
-        }
-        let end = said.end().map(|batch| (batch, Part::End));
-        for (batch, part) in [Some((said.batch, said.part())), end].into_iter().flatten() {
-            let odd = || Odd::new(reading, said, part, batch);
-            if said.key < book.bounds[reading.table] {
-                push(&mut self.kept, odd(), &mut self.untold);
-            } else if batch > book.last {
-                push(&mut self.newer, odd(), &mut self.untold);
-            } else if !adder.add(book, batch, reading, part, said.key) {
-                push(&mut self.strays, odd(), &mut self.untold);
-            }
-        }
-    }
-
-    /// Forgets the rows that name a batch which has come meanwhile.
-    fn settle<H: History>(&mut self, history: &mut H) -> Result<(), Trouble> {
-        let mut last = HashMap::new();
-        for odd in &self.newer {
-            if let std::collections::hash_map::Entry::Vacant(entry) = last.entry(odd.said.host) {
-                entry.insert(history.last_batch(odd.said.host)?);
-            }
-        }
-        self.newer.retain(|odd| last.get(&odd.said.host).is_none_or(|last| odd.batch > *last));
-        Ok(())
-    }
-}
-
-fn push<T>(all: &mut Vec<T>, one: T, untold: &mut u64) {
-    if all.len() < MOST {
-        all.push(one);
-    } else {
-        *untold += 1;
-    }
 }
 
 impl<H: History + Send> Verification<'_, H> {
@@ -436,146 +338,5 @@ impl<H: History + Send> Verification<'_, H> {
                 find(Change::CountWrong, detail);
             }
         })
-    }
-
-    /// Looks closely at what did not come to nothing, and says what it is.
-    fn explain(&mut self, history: &mut H, mut marks: Marks) -> Result<(), Trouble> {
-        marks.settle(history)?;
-        for (host, batch, change, detail) in std::mem::take(&mut marks.findings) {
-            let table = if change == Change::CountWrong { "batchinfo" } else { PROOF };
-            self.report.batch(host, batch, table, change, detail);
-        }
-        // What was dropped meanwhile is not missing.
-        let later = retention::read(history, self.only, &self.options.keys, &self.machine_ids)?;
-        for (host, book) in &mut self.books {
-            book.bounds = later.bounds(*host);
-        }
-        let mut suspects: Vec<(i64, i64)> =
-            self.books.values().flat_map(|book| book.suspects().map(|batch| (book.host, batch))).collect();
-        suspects.sort_unstable();
-        let (mut odds, mut missing) = (Vec::new(), Vec::new());
-        let mut rest = suspects.as_slice();
-        while !rest.is_empty() && missing.len() < MOST {
-            let group = self.group(history, &mut rest)?;
-            self.look(&group, &mut odds, &mut marks.untold)?;
-            exact::missing(&group, &self.books, &mut |m| push(&mut missing, m, &mut marks.untold));
-        }
-        marks.untold += rest.len() as u64;
-        self.conclude(history, &mut marks, odds, missing)?;
-        self.report.untold += marks.untold;
-        Ok(())
-    }
-
-    /// As many of the batches as may be looked at together.
-    fn group(&self, history: &mut H, rest: &mut &[(i64, i64)]) -> Result<Suspects, Trouble> {
-        let (mut group, mut weight) = (Suspects::new(), 0);
-        while let Some(((host, batch), after)) = rest.split_first() {
-            if weight > TOGETHER {
-                break;
-            }
-            *rest = after;
-            history.manifests(*host, *batch, *batch, &mut |(_, bytes, refused)| {
-                let Some(Ok(manifest)) = bytes.map(Manifest::decode) else { return };
-                let refused = Refusals::decode(refused.unwrap_or_default()).unwrap_or_default();
-                let suspect = Suspect::new(manifest, refused);
-                weight += suspect.weight();
-                group.insert((*host, *batch), suspect);
-            })?;
-        }
-        Ok(group)
-    }
-
-    fn look(&self, group: &Suspects, odds: &mut Vec<Odd>, untold: &mut u64) -> Result<(), Trouble> {
-        type Gathered = (Vec<Odd>, u64);
-        self.progress.all.fetch_add(self.portions.len() as u64, Ordering::Relaxed);
-        let each = |history: &mut H, (table, portion): &Portioned, gathered: &mut Gathered| {
-            let mut reading = Reading::new(*table);
-            history.rows(TABLES[*table], *portion, &mut |values| {
-                let Some(said) = reading.take(values) else { return };
-                let Some(book) = self.books.get(&said.host) else { return };
-                exact::look(group, book, &reading, said, &mut |odd| {
-                    push(&mut gathered.0, odd, &mut gathered.1);
-                });
-            })?;
-            self.progress.done.fetch_add(1, Ordering::Relaxed);
-            Ok(())
-        };
-        let found = spread(self.pool, self.threads(), &self.portions, each)?;
-        for (some, more) in found {
-            *untold += more;
-            some.into_iter().for_each(|odd| push(odds, odd, untold));
-        }
-        Ok(())
-    }
-
-    fn conclude(
-        &mut self,
-        history: &mut H,
-        marks: &mut Marks,
-        odds: Vec<Odd>,
-        missing: Vec<Missing>,
-    ) -> Result<(), Trouble> {
-        let mut found = Found::new();
-        let mut readings: Vec<Reading> = (0..TABLES.len()).map(Reading::new).collect();
-        let all: Vec<Odd> = [&odds[..], &marks.strays, &marks.newer].concat();
-        explain::missing(history, &mut readings, missing, &all, &mut found)?;
-        odds.iter().for_each(|odd| explain::odd(odd, "no batch of the host knows it", &mut found));
-        marks.newer.iter().for_each(|odd| {
-            let why = format!("it names batch {}, which there is not", odd.batch);
-            explain::odd(odd, &why, &mut found);
-        });
-        // Rows of a batch that is gone are told with it.
-        let mut orphans: BTreeMap<(i64, i64), u64> = BTreeMap::new();
-        for odd in &marks.strays {
-            let at = (odd.said.host, odd.table, odd.said.key);
-            match self.books.get(&odd.said.host) {
-                _ if found.contains_key(&at) => {}
-                Some(book) if odd.batch > 0 && odd.batch <= book.last && !book.has(odd.batch) => {
-                    *orphans.entry((odd.said.host, odd.batch)).or_default() += 1;
-                }
-                Some(_) => {
-                    let why = format!("it names batch {}, which there cannot be", odd.batch);
-                    explain::odd(odd, &why, &mut found);
-                }
-                None => {
-                    let why = format!("no host has the number {}", odd.said.host);
-                    explain::odd(odd, &why, &mut found);
-                }
-            }
-        }
-        self.kept(history, &marks.kept, &mut found)?;
-        for (host, table, key, batch, change) in &marks.wrong {
-            let detail = match change {
-                Change::EndAdded => "it has an end, and names no batch that ended it",
-                _ => "`md5sum` is not that of its values",
-            };
-            found.entry((*host, *table, *key)).or_insert_with(|| (*batch, *change, detail.to_owned()));
-        }
-        self.report.orphans(&orphans);
-        self.report.found(found);
-        Ok(())
-    }
-
-    /// Rows below the bounds of retention have to be in the manifests of their batches, each by itself.
-    fn kept(&self, history: &mut H, kept: &[Odd], found: &mut Found) -> Result<(), Trouble> {
-        let mut by_batch: BTreeMap<(i64, i64), Vec<&Odd>> = BTreeMap::new();
-        for odd in kept {
-            by_batch.entry((odd.said.host, odd.batch)).or_default().push(odd);
-        }
-        for ((host, batch), odds) in by_batch {
-            let mut known = None;
-            history.manifests(host, batch, batch, &mut |(_, bytes, _)| {
-                known = bytes.and_then(|bytes| Manifest::decode(bytes).ok());
-            })?;
-            for one in odds {
-                let table: &TableDef = TABLES[one.table];
-                let at =
-                    |known: &Manifest| exact::place(known, table.name, one.part, one.said.key, &one.leaf);
-                if known.as_ref().and_then(at).is_none() {
-                    explain::odd(one, "its batch does not know it with these values", found);
-                }
-            }
-        }
-        Ok(())
     }
 }

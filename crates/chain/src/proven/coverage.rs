@@ -52,3 +52,37 @@ pub(super) fn told(coverage: &[Told<'_>], losses: &[Told<'_>], from: &str, to: &
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_of_a_class_are_told_within_the_time_that_is_asked_of() {
+        let row = |values: &[(&str, &str)]| -> BTreeMap<String, Json> {
+            values.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect()
+        };
+        let watched = |class: &str, from: &str, to: &str| {
+            row(&[("class", class), ("state", "watched"), ("created", from), ("destroyed", to)])
+        };
+        let rows = [
+            watched("process", "2026-01-01", "2026-01-03"),
+            watched("process", "2026-01-02", "2026-01-09"),
+            watched("file", "2026-01-03", "2026-01-04"),
+            watched("file", "2026-01-05", "2026-01-06"),
+            row(&[("class", "tcp"), ("state", "unwatched"), ("created", "2026-01-01")]),
+            row(&[("class", "udp"), ("state", "watched"), ("created", "2026-01-01")]),
+        ];
+        let told =
+            told(&rows.each_ref().map(|row| ("penguin".to_owned(), row)), &[], "2026-01-02", "2026-01-07");
+        assert_eq!(
+            told,
+            [
+                "penguin: file was not watched: 2026-01-02 to 2026-01-03; 2026-01-04 to 2026-01-05; 2026-01-06 to 2026-01-07",
+                "penguin: process was watched from 2026-01-02 to 2026-01-07",
+                "penguin: tcp was not watched: 2026-01-02 to 2026-01-07",
+                "penguin: udp was watched from 2026-01-02 to 2026-01-07",
+            ]
+        );
+    }
+}

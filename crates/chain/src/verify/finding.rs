@@ -37,6 +37,8 @@ pub enum Change {
     ProofChanged,
     /// What the store keeps beside the batch (`luarmproof`) is gone.
     ProofMissing,
+    /// The store is said to have refused rows of the batch, and no server has signed that.
+    RowsRefused,
     /// The batch does not hold as many rows and ends as it says.
     CountWrong,
     /// The machine id is not the one that the digests are of.
@@ -51,7 +53,7 @@ pub enum Change {
 
 impl Change {
     /// Every change with its name.
-    pub const ALL: [(Change, &'static str); 22] = [
+    pub const ALL: [(Change, &'static str); 23] = [
         (Change::RowChanged, "row-changed"),
         (Change::RowDeleted, "row-deleted"),
         (Change::RowInserted, "row-inserted"),
@@ -69,6 +71,7 @@ impl Change {
         (Change::ChainRestarted, "chain-restarted"),
         (Change::ProofChanged, "proof-changed"),
         (Change::ProofMissing, "proof-missing"),
+        (Change::RowsRefused, "rows-refused"),
         (Change::CountWrong, "count-wrong"),
         (Change::IdentityChanged, "identity-changed"),
         (Change::RetentionUnsigned, "retention-unsigned"),

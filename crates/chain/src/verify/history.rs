@@ -161,3 +161,25 @@ pub trait History {
         each: &mut dyn FnMut(&[Value<'_>]),
     ) -> Result<(), Trouble>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_end_at_different_batches_are_paired_up_to_where_both_are_known() {
+        let row = |number| (number, LedgerRow { info: None, md5sum: String::new(), batch: number });
+        let proof = |number| (number, Proof::default());
+        let paired = |rows: &[i64], proofs: &[i64]| -> Vec<(i64, bool, bool)> {
+            let rows = rows.iter().copied().map(row).collect();
+            let entries = Entry::pair(rows, proofs.iter().copied().map(proof).collect(), 3);
+            entries.iter().map(|entry| (entry.batch, entry.row.is_some(), entry.proof.is_some())).collect()
+        };
+        assert_eq!(paired(&[], &[]), []);
+        assert_eq!(paired(&[1, 2, 3], &[1, 2, 3]), [1, 2, 3].map(|n| (n, true, true)));
+        // Batch 2 has no row in the ledger, and batches 4 and 5 are of the next page.
+        assert_eq!(paired(&[1, 4, 5], &[1, 2, 3]), [(1, true, true), (2, false, true), (3, false, true)]);
+        assert_eq!(paired(&[1, 2, 3], &[2, 7]), [(1, true, false), (2, true, true), (3, true, false)]);
+        assert_eq!(paired(&[8], &[]), [(8, true, false)]);
+    }
+}

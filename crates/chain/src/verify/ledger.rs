@@ -197,11 +197,21 @@ impl<'a> Walk<'a> {
         let stale = row.batch != number || row.md5sum.as_bytes() != md5sum(&bytes.0);
         let told = self.findings.len();
         let is_blind = matches!(self.before, Before::Unknown);
-        if let Some(proof) = &entry.proof
-            && proof.receipt.is_none()
-            && Refusals::decode(proof.refused.as_deref().unwrap_or_default()).is_none()
-        {
-            self.find(number, PROOF, Change::ProofChanged, "`refused` is not what a store writes");
+        if let Some(proof) = entry.proof.as_ref().filter(|proof| proof.receipt.is_none()) {
+            match Refusals::decode(proof.refused.as_deref().unwrap_or_default()) {
+                None => {
+                    self.find(number, PROOF, Change::ProofChanged, "`refused` is not what a store writes")
+                }
+                Some(refused) if refused.is_empty() => {}
+                Some(_) => {
+                    let detail =
+                        "the store is said to have refused rows or ends of it, and no server has signed that";
+                    self.find(number, PROOF, Change::RowsRefused, detail);
+                    if let Some(last) = self.findings.last_mut() {
+                        last.is_note = true;
+                    }
+                }
+            }
         }
         let digest = match (&entry.proof, root) {
             (None, _) => {
@@ -214,7 +224,9 @@ impl<'a> Walk<'a> {
             }
             (Some(_), Some(root)) => self.link(number, &root, info, stale),
         };
-        let is_right = self.findings[told..].iter().all(|finding| finding.change == Change::ChainRestarted);
+        let is_right = self.findings[told..]
+            .iter()
+            .all(|finding| finding.is_note || finding.change == Change::ChainRestarted);
         if is_right && !is_blind {
             listed.counts = Some((info.rowcount, info.endcount));
         }
@@ -251,15 +263,20 @@ impl<'a> Walk<'a> {
         let mut merged: Vec<Finding> = Vec::with_capacity(self.findings.len());
         let mut stretch = 0;
         for finding in std::mem::take(&mut self.findings) {
+            let words = match finding.change {
+                Change::NotSealed => "are not sealed",
+                Change::ReceiptMissing => "have no receipt of a server",
+                _ => "",
+            };
             let follows = merged.last().is_some_and(|last| {
-                finding.change == Change::NotSealed
-                    && last.change == Change::NotSealed
+                !words.is_empty()
+                    && last.change == finding.change
                     && last.batch + stretch + 1 == finding.batch
             });
             match merged.last_mut() {
                 Some(last) if follows => {
                     stretch += 1;
-                    last.detail = format!("batches {} to {} are not sealed", last.batch, finding.batch);
+                    last.detail = format!("batches {} to {} {words}", last.batch, finding.batch);
                 }
                 _ => {
                     stretch = 0;

@@ -17,6 +17,10 @@ const LONGEST: u64 = 64 << 10;
 
 /// The heads in the directory.
 pub(super) fn read(directory: &Path) -> anyhow::Result<Vec<Witness>> {
+    files(directory)?.iter().map(|path| head(path)).collect()
+}
+
+fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let listed = fs::read_dir(directory)
         .with_context(|| format!("cannot read the directory {}", directory.display()))?;
     let mut paths: Vec<PathBuf> = Vec::new();
@@ -28,7 +32,7 @@ pub(super) fn read(directory: &Path) -> anyhow::Result<Vec<Witness>> {
         }
     }
     paths.sort();
-    paths.iter().map(|path| head(path)).collect()
+    Ok(paths)
 }
 
 fn head(path: &Path) -> anyhow::Result<Witness> {
@@ -47,7 +51,13 @@ pub(super) fn own(data: &Path) -> anyhow::Result<Vec<Witness>> {
     let mut all = Vec::new();
     for directory in [data.join("heads"), data.join("server/heads")] {
         if directory.is_dir() {
-            all.extend(read(&directory)?);
+            // They are written without waiting for the disk: a machine that lost power may have left half of one.
+            for path in files(&directory)? {
+                match head(&path) {
+                    Ok(witness) => all.push(witness),
+                    Err(error) => tracing::warn!("{error:#}; it is left out"),
+                }
+            }
         }
     }
     let path = data.join("chain.key");
