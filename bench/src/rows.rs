@@ -133,6 +133,7 @@ impl Rows {
             imagestate: None,
             imagesha256: None,
             execs: 1,
+            canary: None,
             created: at(n),
             end: Some(PsInfoEnd {
                 destroyed: at(n + 20),

@@ -35,6 +35,7 @@ pub use self::{
     history::{Entry, History, HostFacts, LedgerRow, Portion, Proof, StoredManifest, Trouble},
     report::{Report, Verified},
 };
+pub(crate) use self::{ledger::receipt, rows::is_sealed};
 use crate::{Head, Manifest, Part, Refusals, Sha256};
 
 /// Findings that are told; what is more is counted.
@@ -117,6 +118,7 @@ pub fn verify<H: History + Send>(
         books: HashMap::new(),
         listed: HashMap::new(),
         stubs: Stubs::default(),
+        machine_ids: HashMap::new(),
         portions: Vec::new(),
     };
     verification.ledgers(&hosts)?;
@@ -162,6 +164,8 @@ struct Verification<'a, H> {
     books: HashMap<i64, Book>,
     listed: HashMap<i64, Vec<Listed>>,
     stubs: Stubs,
+    /// Whose digests the hosts' are.
+    machine_ids: HashMap<i64, String>,
     /// The shares of all rows that manifests have.
     portions: Vec<Portioned>,
 }
@@ -287,6 +291,8 @@ impl<H: History + Send> Verification<'_, H> {
         walks.sort_by_key(|walk| walk.host().number);
         for walk in &mut walks {
             self.books.insert(walk.host().number, Book::new(walk.host().number, &walk.listed));
+            let machine_id = walk.machine_id().map(str::to_owned);
+            self.machine_ids.extend(machine_id.map(|id| (walk.host().number, id)));
             self.report.host(walk);
             self.listed.insert(walk.host().number, std::mem::take(&mut walk.listed));
         }
@@ -297,7 +303,7 @@ impl<H: History + Send> Verification<'_, H> {
     }
 
     fn retention(&mut self, history: &mut H) -> Result<(), Trouble> {
-        self.stubs = retention::read(history, self.only, &self.options.keys)?;
+        self.stubs = retention::read(history, self.only, &self.options.keys, &self.machine_ids)?;
         for (host, book) in &mut self.books {
             book.bounds = self.stubs.bounds(*host);
         }
@@ -308,7 +314,7 @@ impl<H: History + Send> Verification<'_, H> {
     }
 
     fn divide(&mut self) -> Result<(), Trouble> {
-        let tables: Vec<usize> = (0..TABLES.len()).filter(|table| rows::is_sealed(TABLES[*table])).collect();
+        let tables: Vec<usize> = (0..TABLES.len()).filter(|table| is_sealed(TABLES[*table])).collect();
         let each = |history: &mut H, table: &usize, all: &mut Vec<Portioned>| {
             let portions = history.portions(TABLES[*table], self.only)?;
             all.extend(portions.into_iter().map(|portion| (*table, portion)));
@@ -422,7 +428,7 @@ impl<H: History + Send> Verification<'_, H> {
             self.report.batch(host, batch, table, change, detail);
         }
         // What was dropped meanwhile is not missing.
-        let later = retention::read(history, self.only, &self.options.keys)?;
+        let later = retention::read(history, self.only, &self.options.keys, &self.machine_ids)?;
         for (host, book) in &mut self.books {
             book.bounds = later.bounds(*host);
         }

@@ -11,9 +11,10 @@ use luarm_link::{agent::ServerUrl, analyst::Remote, identity};
 use luarm_store::{Reader, Source, StoreUrl};
 
 use crate::{
-    command::{agent, doctor, enroll, manual, run, server, sql, status, sync, verify},
+    command::{agent, canary, doctor, enroll, manual, run, server, sql, status, sync, verify},
     config::{Config, Located},
     log::{self, Level},
+    witness::{Witness, Witnessed},
 };
 
 /// Records what happens on audited computers in a relational database, and answers questions about it.
@@ -44,6 +45,8 @@ enum Command {
     Server(server::Options),
     Enroll(enroll::Options),
     Agent(agent::Options),
+    #[command(hide = true)]
+    Canary(canary::Options),
     #[command(hide = true)]
     Manual(manual::Options),
 }
@@ -116,11 +119,22 @@ impl Asked {
 }
 
 impl Answering {
-    /// Opens it.
-    pub(crate) fn open(&self) -> anyhow::Result<Box<dyn Source>> {
+    /// Opens it, for somebody who tells of his questions himself.
+    pub(crate) fn open_plain(&self) -> anyhow::Result<Box<dyn Source>> {
         Ok(match self {
             Answering::Store(located) => Box::new(Reader::open(&located.store)?),
             Answering::Server(url, data) => Box::new(Remote::open(url.clone(), data)?),
+        })
+    }
+
+    /// Opens it; the recorder of the data directory is told of each question to its store.
+    pub(crate) fn open(&self) -> anyhow::Result<Box<dyn Source>> {
+        let source = self.open_plain()?;
+        Ok(match self {
+            Answering::Store(located) => {
+                Box::new(Witnessed::new(source, Witness::new(&located.data, &located.store)))
+            }
+            Answering::Server(..) => source,
         })
     }
 }
@@ -134,6 +148,10 @@ pub(crate) fn analyst_data() -> Option<PathBuf> {
 
 /// Runs the command that was asked for.
 pub(crate) fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    if let Command::Canary(options) = &cli.command {
+        // A configuration is nothing to it.
+        return Ok(canary::run(options));
+    }
     let config = Config::load(cli.config.as_deref())?;
     log::start(cli.log.or(config.log).unwrap_or_default());
     match cli.command {
@@ -146,6 +164,7 @@ pub(crate) fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Server(options) => server::run(options, &config),
         Command::Enroll(options) => enroll::run(options, &config),
         Command::Agent(options) => agent::run(options, &config),
+        Command::Canary(options) => Ok(canary::run(&options)),
         Command::Manual(options) => manual::run(&options),
     }
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod agent;
+pub(crate) mod canary;
 pub(crate) mod doctor;
 pub(crate) mod enroll;
 pub(crate) mod manual;

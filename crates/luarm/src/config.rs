@@ -15,7 +15,7 @@ use serde::{
     de::{self, Visitor},
 };
 
-use crate::{log::Level, metrics::Address, sensor::Choice, size::Size};
+use crate::{canary::Every, log::Level, metrics::Address, sensor::Choice, size::Size};
 
 /// Read where no other file is named, if it exists.
 const DEFAULT_FILE: &str = "/etc/luarm/luarm.toml";
@@ -34,6 +34,9 @@ pub(crate) enum ConfigError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct Config {
+    /// The file itself.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
     /// `--data`
     pub data: Option<PathBuf>,
     /// `--store`
@@ -89,6 +92,15 @@ pub(crate) struct Config {
     pub queries: Option<Queries>,
     /// `--server-key`
     pub server_key: Option<Vec<PathBuf>>,
+    /// `--overdue`
+    #[serde(deserialize_with = "parsed")]
+    pub overdue: Option<Lifetime>,
+    /// `--disk-reserve`
+    #[serde(deserialize_with = "parsed")]
+    pub disk_reserve: Option<Size>,
+    /// `--unrecorded`
+    #[serde(deserialize_with = "parsed")]
+    pub unrecorded: Option<Unrecorded>,
     /// `--server`
     pub server: Option<Vec<String>>,
     /// `--spool-limit`
@@ -97,6 +109,9 @@ pub(crate) struct Config {
     /// `--metrics`
     #[serde(deserialize_with = "parsed")]
     pub metrics: Option<Address>,
+    /// `--canary`
+    #[serde(deserialize_with = "parsed")]
+    pub canary: Option<Every>,
     /// `--log`
     #[serde(deserialize_with = "parsed")]
     pub log: Option<Level>,
@@ -124,7 +139,8 @@ impl Config {
             }
             Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
         };
-        toml::from_str(&text).map_err(|error| {
+        let read: Result<Self, _> = toml::from_str(&text);
+        read.map(|config| Self { file: Some(path.to_owned()), ..config }).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start.min(text.len()));
             let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
             ConfigError::Wrong {
@@ -305,6 +321,28 @@ impl FromStr for Queries {
     }
 }
 
+/// What becomes of questions that cannot be recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Unrecorded {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They are answered.
+    Answer,
+}
+
+impl FromStr for Unrecorded {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "refuse" => Ok(Self::Refuse),
+            "answer" => Ok(Self::Answer),
+            _ => Err(format!("{text:?} is neither refuse nor answer")),
+        }
+    }
+}
+
 /// Where files are digested when they were changed: an absolute path, in which a component `*` stands for every directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DigestPlace(pub PathBuf);
@@ -440,7 +478,8 @@ mod tests {
             .fold(String::new(), |all, line| all + line + "\n");
         let config = load(&spoken).unwrap();
         let Config { data, store, sensor, memory_limit, ring, timeout, host, format, log, .. } = config;
-        let Config { files_quiet, files_digest, digest_limit, .. } = load(&spoken).unwrap();
+        let Config { files_quiet, files_digest, digest_limit, canary, .. } = load(&spoken).unwrap();
+        assert_eq!(canary, Some(Every::default()));
         let config = load(&spoken).unwrap();
         assert!(config.listen.is_some() && config.certificates.is_some());
         assert!(config.keep.is_some() && config.server_key.is_some());
@@ -476,6 +515,7 @@ mod tests {
             ("files-digest = \"/etc\"", "line 1: `files-digest = \"/etc\"`: invalid type"),
             ("digest-limit = \"1TiB\"", "line 1: `digest-limit = \"1TiB\"`: \"1TiB\" is not a size"),
             ("metrics = \"here\"", "`metrics = \"here\"`: \"here\" is neither ADDRESS:PORT"),
+            ("canary = \"2d\"", "`canary = \"2d\"`: \"2d\" is neither a time from 1s to 1d nor off"),
             ("digest-limit = 0", "line 1: `digest-limit = 0`: 0 is out of range: from 4KiB to 64GiB"),
         ] {
             let error = load(content).unwrap_err();

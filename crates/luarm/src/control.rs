@@ -4,18 +4,28 @@
 //! | --- | --- |
 //! | `sync MILLISECONDS` | `ok` once everything that happened before is stored; `timeout` |
 //! | `status` | [`Vitals`] as JSON |
+//! | `question` and [`Asked`] as JSON | `ok` once the recorder has it; the connection stays until `ended` and [`Ended`] as JSON comes, or its end |
 //!
 //! Anything else is answered `error MESSAGE`.
 
 mod client;
+mod desk;
+mod question;
 mod server;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    client::{ControlError, status, sync},
-    server::{Identity, Instance, resident, serve, settle},
+    client::{ControlError, Told, question, status, sync},
+    desk::attend,
+    question::{Asked, Ended, How},
+    server::{Identity, Instance, resident, serve, settle, settle_unless},
 };
+
+/// The name of the socket of a server, beside its authority.
+const DESK: &str = "luarm.sock";
 
 /// How a running recorder is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +70,12 @@ pub(crate) struct Vitals {
     pub trouble: Option<String>,
     /// Resident memory, bytes.
     pub memory: u64,
+    /// What came of the last canary.
+    #[serde(default)]
+    pub canary: String,
+    /// Classes of which it did not come back, and why.
+    #[serde(default)]
+    pub missing: BTreeMap<String, String>,
     /// How delivering to a server is, where there is one.
     pub link: Option<LinkVitals>,
 }

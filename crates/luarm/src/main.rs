@@ -2,6 +2,7 @@
 //!
 //! This binary wires the libraries together: `run` is the [`pipeline`], the other commands ask the store or the running recorder.
 
+mod canary;
 mod cli;
 mod command;
 mod config;
@@ -10,10 +11,12 @@ mod data_dir;
 mod launcher;
 mod log;
 mod metrics;
+mod own;
 mod pipeline;
 mod sensor;
 mod service;
 mod size;
+mod witness;
 
 use std::process::ExitCode;
 

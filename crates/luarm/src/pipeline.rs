@@ -18,27 +18,34 @@ use std::{
         mpsc::{self, Sender},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use anyhow::{Context, anyhow};
 use luarm_chain::{Chain, Heads, KeyFile, Sealer};
 use luarm_recorder::{Recorder, Setup};
 use luarm_schema::{Batch, Resume, Time};
-use luarm_sensor::{HostFacts, RingFill, Sensor, clock, surroundings::Surroundings};
+use luarm_sensor::{
+    HostFacts, Observation, RingFill, Sensor, clock,
+    observation::{Coverage, Watch},
+    surroundings::Surroundings,
+};
 use luarm_store::{StoreError, Writer};
 
 pub(crate) use self::{
     backlog::{Backlog, Point},
     meters::Meters,
-    recording::{Ask, Wanted},
+    recording::{Ask, Heard, Wanted},
 };
 use self::{
     recording::{Progress, Recording},
     storing::StoringError,
 };
 use crate::{
+    canary::{self, Canary, Every, Rounds},
     data_dir::DataDir,
     launcher::Launcher,
+    own::Own,
     sensor::{self, Choice, Policy},
 };
 
@@ -47,10 +54,14 @@ pub(crate) struct Plan {
     pub choice: Choice,
     /// Bytes of rows that may wait while the store cannot take them.
     pub memory_limit: usize,
+    /// How often the sensors are put to the test.
+    pub canary: Every,
     /// Bytes of the kernel's ring of events, where not the default.
     pub ring: Option<u32>,
     /// What of files is told.
     pub policy: Policy,
+    /// What is the recorder's own.
+    pub own: Own,
 }
 
 /// How batches are sealed, and where the head of what was kept is noted.
@@ -126,6 +137,7 @@ pub(crate) struct Pipeline {
     /// The running sensor's name for people.
     pub sensor: &'static str,
     probe: Probe,
+    canary: Option<Canary>,
     recording: JoinHandle<()>,
     storing: JoinHandle<Result<(), StoringError>>,
 }
@@ -139,6 +151,7 @@ pub(crate) struct Probe {
     pub backlog: Arc<Backlog>,
     sensors: Arc<Mutex<Option<Sensors>>>,
     asks: Sender<Ask>,
+    hearing: Sender<Heard>,
 }
 
 /// What puts observations into the queue; the sensor says how far it has got.
@@ -172,6 +185,11 @@ impl Probe {
     pub(crate) fn ask(&self, ask: Ask) {
         let _ = self.asks.send(ask);
     }
+
+    /// Tells the recorder of a question to the store, or of its end; false if there is no recorder any more.
+    pub(crate) fn hear(&self, heard: Heard) -> bool {
+        self.hearing.send(heard).is_ok()
+    }
 }
 
 /// This host; its identity is in the data directory where the system has none.
@@ -182,6 +200,18 @@ pub(crate) fn host(dir: &DataDir) -> anyhow::Result<HostFacts> {
         tracing::info!("this host has no /etc/machine-id: its identity is kept in {}", dir.path().display());
     }
     Ok(facts)
+}
+
+/// Whether the sensors are put to the test.
+fn tested(every: Option<Duration>, obstacle: Option<&str>) -> Coverage {
+    let each = every.map(|every| format!("each {} s", every.as_secs()));
+    Coverage {
+        class: "canary",
+        watch: if every.is_some() { Watch::Sampled } else { Watch::Unwatched },
+        sensor: if every.is_some() { "recorder" } else { "none" },
+        hook: String::new(),
+        reason: each.or_else(|| obstacle.map(str::to_owned)),
+    }
 }
 
 /// Who seals the batches of this host, of which `resume` tells how far they have got. Keys and heads are in the data directory.
@@ -210,10 +240,11 @@ pub(crate) fn backlog_bytes(memory_limit: usize) -> usize {
     (memory_limit / 4).min(16 << 20)
 }
 
-/// Starts recording, the sensor by the launcher. Events go to `events`.
+/// Starts recording, the sensor by the launcher; what it needs beside is below `data`. Events go to `events`.
 pub(crate) fn start(
     plan: &Plan,
     launcher: &Launcher,
+    data: &Path,
     facts: HostFacts,
     destination: Destination,
     events: &Sender<Event>,
@@ -221,7 +252,11 @@ pub(crate) fn start(
     let host = facts.hostname.clone();
     let Destination { keeper, seal, resume, delivered, room, backlog } = destination;
     let last = resume.last_batch.map_or(0, |(id, _)| id);
-    let recorder = Recorder::new(Setup {
+    let obstacle = canary::obstacle(plan.canary);
+    let every = plan.canary.0.filter(|_| obstacle.is_none());
+    // While the launcher has what it takes.
+    let canary = every.map(|every| Canary::prepare(launcher, every, data)).transpose()?;
+    let mut recorder = Recorder::new(Setup {
         resume,
         host: facts,
         run: Time::now(),
@@ -229,13 +264,20 @@ pub(crate) fn start(
         users: Box::new(luarm_recorder::SystemUsers::new("/etc/passwd")),
         clock_offset: clock::offset(),
         hosts_file: Some("/etc/hosts".into()),
+        own: every.map(|_| std::process::id()),
     });
+    recorder.protect(plan.own.protected());
+    let tested = tested(every, obstacle);
+    recorder.observe(Observation::Coverage(tested.clone()));
     let (choice, ring, policy) = (plan.choice, plan.ring, plan.policy.clone());
     let sensor::Started { sensor, surroundings, consumer, name } =
         launcher.launch(move || sensor::start(choice, ring, &policy))??;
     let backlog = Arc::new(Backlog::new(backlog, last, delivered));
     let meters = Arc::new(Meters::default());
+    meters.cover(&tested);
     let (asks, asked) = mpsc::channel();
+    let (hearing, heard) = mpsc::channel();
+    let (judged, reports) = mpsc::channel();
     let recording = Recording {
         recorder,
         consumer,
@@ -243,13 +285,18 @@ pub(crate) fn start(
         room,
         meters: Arc::clone(&meters),
         asks: asked,
+        heard,
+        room_left: plan.own.room(),
+        reports,
+        delivered: Arc::default(),
+        tested,
         memory_limit: plan.memory_limit,
         last,
         progress: Progress::default(),
     };
     let (ready, settled) = (events.clone(), Arc::clone(&meters));
     let sensors = Arc::new(Mutex::new(Some(Sensors { sensor, surroundings })));
-    let probe = Probe { meters: Arc::clone(&meters), backlog: Arc::clone(&backlog), sensors, asks };
+    let probe = Probe { meters: Arc::clone(&meters), backlog: Arc::clone(&backlog), sensors, asks, hearing };
     let recorder = spawn("recorder", events, move || recording.run())?;
     let store = spawn("store", events, move || storing::run(keeper, seal, &backlog, &meters))?;
     // What is there belongs to what existed at the start. It may be more than the queue holds: the recorder has to take it meanwhile.
@@ -264,7 +311,10 @@ pub(crate) fn start(
         }),
     });
     probe.drain();
-    Ok(Pipeline { host, sensor: name, probe, recording: recorder, storing: store })
+    if let Some(canary) = &canary {
+        canary.begin(Rounds { probe: probe.clone(), reports: judged, sampled: name == sensor::POLLING });
+    }
+    Ok(Pipeline { host, sensor: name, probe, canary, recording: recorder, storing: store })
 }
 
 impl Pipeline {
@@ -275,6 +325,7 @@ impl Pipeline {
 
     /// Stops the sensor, stores everything that it saw, and ends.
     pub(crate) fn stop(self) -> anyhow::Result<()> {
+        drop(self.canary);
         let sensors = self.probe.sensors.lock().unwrap_or_else(PoisonError::into_inner).take();
         let closed_itself = self.recording.is_finished();
         if let Some(Sensors { sensor, surroundings }) = sensors {

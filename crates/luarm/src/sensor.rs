@@ -12,6 +12,8 @@ use luarm_sensor::{
     surroundings::{self, Surroundings},
 };
 
+/// The name for people of the sensor that looks at times.
+pub(crate) const POLLING: &str = "polling";
 /// Bytes of observations that may wait for the recorder.
 const QUEUE: usize = 32 << 20;
 
@@ -90,7 +92,7 @@ fn ebpf(ring: Option<u32>, policy: &Policy) -> anyhow::Result<Started> {
 }
 
 fn poll() -> anyhow::Result<Started> {
-    beside("polling", |producer| Ok(Box::new(poll::start(PollConfig::default(), producer)?)))
+    beside(POLLING, |producer| Ok(Box::new(poll::start(PollConfig::default(), producer)?)))
 }
 
 /// Starts a sensor and, beside it, what watches the surroundings.

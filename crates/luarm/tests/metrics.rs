@@ -22,7 +22,13 @@ use support::{
 
 const LOOPBACK: &[&str] = &["--metrics", "127.0.0.1:0"];
 /// What is absent as long as it does not occur.
-const OCCASIONAL: &[&str] = &["luarm_lost_total", "luarm_server_refused_total"];
+const OCCASIONAL: &[&str] = &[
+    "luarm_lost_total",
+    "luarm_server_refused_total",
+    "luarm_canary_latency_seconds",
+    "luarm_canary_missing",
+    "luarm_canary_last_round_timestamp_seconds",
+];
 
 fn address(recording: &Recording) -> String {
     http::address(&recording.wait_for("metrics and health are served at"))

@@ -68,6 +68,14 @@ impl Draft {
         }
     }
 
+    /// The rows of process images that no store has yet.
+    pub(crate) fn psinfos(&mut self) -> impl Iterator<Item = &mut PsInfo> {
+        self.rows.iter_mut().filter_map(|row| match row {
+            Row::PsInfo(row) => Some(&mut **row),
+            _ => None,
+        })
+    }
+
     pub(crate) fn rows(&self) -> usize {
         self.rows.len() + self.ends.len()
     }

@@ -4,6 +4,7 @@
 //! recorder asks no clock: [`Recorder::tick`] and `flush` are told the time, so that the same observations always give the same rows.
 
 mod bounded;
+pub mod canary;
 mod clock;
 mod condition;
 mod container;
@@ -17,6 +18,8 @@ mod identity;
 mod ledger;
 mod names;
 mod process;
+mod protection;
+mod question;
 mod session;
 mod start;
 mod users;
@@ -26,11 +29,13 @@ use std::path::PathBuf;
 use luarm_schema::{Batch, Resume, Time, Word};
 use luarm_sensor::{
     BootNs, HostFacts, Observation,
+    clock::Reading,
     condition::{Condition, ConditionKind},
     observation::{Inventory, Loss, Origin},
 };
 
 use crate::{
+    canary::{Canary, Report, Verdict},
     condition::{Conditions, Ending},
     context::Context,
     coverage::Intervals,
@@ -39,11 +44,15 @@ use crate::{
     ledger::Ledger,
     names::Names,
     process::Processes,
+    protection::Protection,
+    question::Questions,
     session::{Met, Sessions},
 };
 pub use crate::{
     draft::Worth,
     names::dns,
+    protection::{Place, Protected, Role},
+    question::{Answered, Asker, Question},
     users::{SystemUsers, Users},
 };
 
@@ -66,6 +75,8 @@ pub struct Setup<'a> {
     pub clock_offset: i64,
     /// /etc/hosts, or what stands for it.
     pub hosts_file: Option<PathBuf>,
+    /// The recorder's own process, by the number that the sensors give it: what it creates is its [`canary`], and marked as that. `None` if it has none.
+    pub own: Option<u32>,
 }
 
 /// What a recorder has done and what it holds.
@@ -105,7 +116,12 @@ pub struct Recorder {
     conditions: Conditions,
     sessions: Sessions,
     coverage: Intervals,
+    questions: Questions,
+    protection: Protection,
     ledger: Ledger,
+    canary: Canary,
+    /// The last batch that has rows of the canary.
+    canaried: i64,
     reached: Option<BootNs>,
     observations: u64,
 }
@@ -119,7 +135,9 @@ impl Recorder {
     /// Takes one observation.
     pub fn observe(&mut self, observation: Observation) {
         self.observations += 1;
-        let Self { ctx, processes, endpoints, names, files, conditions, sessions, coverage, .. } = self;
+        let Self {
+            ctx, processes, endpoints, names, files, conditions, sessions, coverage, protection, ..
+        } = self;
         match observation {
             Observation::Fork { at, task } => {
                 happened(ctx, at);
@@ -156,7 +174,8 @@ impl Recorder {
             }
             Observation::Privilege(privilege) => {
                 happened(ctx, privilege.at);
-                processes.privilege(ctx, &privilege);
+                let row = processes.privilege(ctx, &privilege);
+                protection.privilege(ctx, &privilege, row);
             }
             Observation::Endpoint(endpoint) => {
                 ctx.clock.advance(endpoint.at);
@@ -174,7 +193,8 @@ impl Recorder {
             Observation::ImageDigest(digest) => digest::digested(ctx, &digest),
             Observation::File(access) => {
                 happened(ctx, access.at);
-                files.done(ctx, processes, &access);
+                let row = files.done(ctx, processes, &access);
+                protection.file(ctx, processes, &access, row);
             }
             Observation::ContentDigest(digest) => files.digested(ctx, &digest),
             Observation::FileLasts(id) => files.lasts(ctx, id),
@@ -221,9 +241,10 @@ impl Recorder {
         }
     }
 
-    /// Says that the wall clock was set: `offset` is CLOCK_REALTIME - CLOCK_BOOTTIME in microseconds. Rows that exist keep their times.
-    pub fn set_clock(&mut self, offset: i64) {
-        self.ctx.clock.set(offset);
+    /// Says what the clocks show, to be called every second or so. When the wall clock was set, rows that exist keep their times; that, and that the
+    /// host was asleep, become rows of `coverageinfo`.
+    pub fn set_clocks(&mut self, reading: Reading) {
+        self.coverage.clocks.observe(&mut self.ctx, reading);
     }
 
     /// Does what time brings about: forks that waited for an exec become rows, the hosts file is read if it changed.
@@ -289,6 +310,27 @@ impl Recorder {
         ledger::loss(&mut self.ctx, (class, cause), count, from, until);
     }
 
+    /// Says what is the recorder's own: what is aimed at it becomes rows of `alertinfo`.
+    pub fn protect(&mut self, own: Protected) {
+        self.protection.protect(own);
+    }
+
+    /// Tells that less room than `bound` bytes is left where the data are.
+    pub fn is_short_of_room(&mut self, now: BootNs, path: &str, free: u64, bound: u64) {
+        self.protection.disk(&mut self.ctx, now, path, (free, bound));
+    }
+
+    /// Takes a question that somebody asks of what is recorded, told when everything that happened before it was taken, so that it is known what asks. `ticket`
+    /// stands for it until its end.
+    pub fn asked(&mut self, ticket: u64, question: &Question) {
+        self.questions.asked(&mut self.ctx, &mut self.processes, ticket, question);
+    }
+
+    /// Takes the end of a question. One that was not told of is ignored.
+    pub fn answered(&mut self, ticket: u64, answered: Answered) {
+        self.questions.answered(&mut self.ctx, ticket, answered);
+    }
+
     /// Gives up the waiting rows of that worth or less, because the store takes none, or not all: all but those that have yet to end. They are
     /// told of as lost; gives their number.
     pub fn shed(&mut self, worth: Worth, cause: &'static str) -> u64 {
@@ -298,7 +340,12 @@ impl Recorder {
     /// A batch of the oldest rows, when more wait than one batch should hold; to be asked until there is none, before [`Recorder::flush`]
     /// and [`Recorder::stop`].
     pub fn part(&mut self) -> Option<Batch> {
-        self.ledger.part(&mut self.ctx)
+        if self.ctx.draft.overflows() {
+            self.canary.mark(&mut self.ctx, &self.processes);
+        }
+        let batch = self.ledger.part(&mut self.ctx)?;
+        self.recognize(&batch);
+        Some(batch)
     }
 
     /// Ends the run: the last batch.
@@ -314,6 +361,7 @@ impl Recorder {
         self.processes.settle_all(&mut self.ctx);
         self.files.settle_all(&mut self.ctx);
         self.ledger.losses(&mut self.ctx, (&mut self.names, &mut self.endpoints, &mut self.files), true);
+        self.questions.stop(&mut self.ctx);
         self.coverage.stop(&mut self.ctx);
     }
 
@@ -337,7 +385,27 @@ impl Recorder {
     fn close(&mut self) -> Batch {
         let reached = self.reached.unwrap_or_else(|| self.ctx.clock.latest());
         let delivered = self.processes.oldest_pending().map_or(reached, |oldest| oldest.min(reached));
-        self.ledger.close(&mut self.ctx, delivered)
+        self.canary.mark(&mut self.ctx, &self.processes);
+        let batch = self.ledger.close(&mut self.ctx, delivered);
+        self.recognize(&batch);
+        batch
+    }
+
+    fn recognize(&mut self, batch: &Batch) {
+        if self.canary.recognize(batch) {
+            self.canaried = batch.id;
+        }
+    }
+
+    /// Number of the last batch that has rows of the [`canary`] that is under way, or of the last one; 0 if there is none.
+    pub fn canaried(&self) -> i64 {
+        self.canaried
+    }
+
+    /// Takes the report of a [`canary`], all of whose rows are in batches by now, and says what came of the round: in `canaryinfo`, and where a row is missing in
+    /// `coverageinfo`.
+    pub fn judge(&mut self, report: &Report) -> Verdict {
+        self.canary.judge(&mut self.ctx, &mut self.coverage, report)
     }
 }
 

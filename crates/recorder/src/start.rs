@@ -11,6 +11,7 @@ use luarm_sensor::{
 
 use crate::{
     Recorder, Setup,
+    canary::Canary,
     clock::{Clock, Numbers},
     condition::{self, Conditions},
     context::Context,
@@ -23,11 +24,13 @@ use crate::{
     ledger::Ledger,
     names::Names,
     process::{Processes, plain_end},
+    protection::Protection,
+    question::Questions,
     session::Sessions,
 };
 
 pub(crate) fn start(setup: Setup<'_>) -> Recorder {
-    let Setup { mut resume, host, run, version, users, clock_offset, hosts_file } = setup;
+    let Setup { mut resume, host, run, version, users, clock_offset, hosts_file, own } = setup;
     let known = resume.boot.as_ref().filter(|(bootid, _)| *bootid == host.boot_id).map(|&(_, entity)| entity);
     let previous = resume.boot.as_ref().map(|&(_, entity)| entity);
     let base = known.unwrap_or_else(|| boot_entity(clock_offset, previous));
@@ -52,6 +55,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         let end = file::unseen(last.max(open.created), "unseen");
         ctx.draft.end(open.fileaccessid, End::FileInfo(end));
     }
+    let questions = Questions::begin(&mut ctx, &resume.queries, last);
     let coverage = Intervals::begin(&mut ctx, &resume, run);
     // What ended before this run may have rows, unless there was no run before.
     let horizon = if resume.last_batch.is_some() { ctx.clock.boot(run) } else { 0 };
@@ -73,7 +77,11 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         conditions,
         sessions: Sessions::new(base, gap, &resume.conditions),
         coverage,
+        questions,
+        protection: Protection::new(),
         ledger,
+        canary: Canary::new(own),
+        canaried: 0,
         ctx,
         reached: None,
         observations: 0,

@@ -21,6 +21,8 @@ pub enum Duty {
     Polling,
     /// To watch what is around the processes.
     Surroundings,
+    /// To run a process that does something known, as another user.
+    Canary,
     /// To keep rows in files of its own, to send them, to answer.
     Keeping,
     /// The same, in files of another user's.
@@ -36,6 +38,9 @@ impl Duty {
             Duty::Watching => reading.union(CapabilitySet::BPF),
             Duty::Polling => looking.union(CapabilitySet::SYS_ADMIN),
             Duty::Surroundings => looking,
+            Duty::Canary => {
+                CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::NET_BIND_SERVICE)
+            }
             Duty::Keeping => CapabilitySet::empty(),
             Duty::KeepingForOthers => CapabilitySet::DAC_OVERRIDE.union(CapabilitySet::CHOWN),
             Duty::Attaching => reading
@@ -43,6 +48,7 @@ impl Duty {
                 .union(CapabilitySet::PERFMON)
                 .union(CapabilitySet::NET_ADMIN)
                 .union(CapabilitySet::SYS_ADMIN)
+                .union(Duty::Canary.capabilities())
                 // To give up the others in the bounding set as well.
                 .union(CapabilitySet::SETPCAP),
         }
@@ -105,7 +111,7 @@ mod tests {
 
     #[test]
     fn every_duty_is_one_of_attachings() {
-        for duty in [Duty::Watching, Duty::Polling, Duty::Surroundings, Duty::Keeping] {
+        for duty in [Duty::Watching, Duty::Polling, Duty::Surroundings, Duty::Canary, Duty::Keeping] {
             assert!(Duty::Attaching.capabilities().contains(duty.capabilities()), "{duty:?}");
         }
     }

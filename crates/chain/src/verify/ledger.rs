@@ -196,6 +196,7 @@ impl<'a> Walk<'a> {
         info.begin(&mut bytes);
         let stale = row.batch != number || row.md5sum.as_bytes() != md5sum(&bytes.0);
         let told = self.findings.len();
+        let is_blind = matches!(self.before, Before::Unknown);
         if let Some(proof) = &entry.proof
             && proof.receipt.is_none()
             && Refusals::decode(proof.refused.as_deref().unwrap_or_default()).is_none()
@@ -214,7 +215,7 @@ impl<'a> Walk<'a> {
             (Some(_), Some(root)) => self.link(number, &root, info, stale),
         };
         let is_right = self.findings[told..].iter().all(|finding| finding.change == Change::ChainRestarted);
-        if is_right {
+        if is_right && !is_blind {
             listed.counts = Some((info.rowcount, info.endcount));
         }
         if stale && is_right {
@@ -223,7 +224,8 @@ impl<'a> Walk<'a> {
         self.listed.push(listed);
         let proof = entry.proof.as_ref();
         self.clocks(number, info);
-        if let (Some(digest), Some(proof)) = (digest, proof) {
+        // What was found of the row explains a receipt that does not fit.
+        if let (Some(digest), Some(proof), false) = (digest, proof, is_blind && stale) {
             let receipts = self.receipts;
             self.receipt(number, &digest, proof);
             // A server that is believed has seen it happen.

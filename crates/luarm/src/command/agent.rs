@@ -64,7 +64,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let launcher = Launcher::part(&data, None)?;
     let (events, happened) = mpsc::channel();
     catch_signals(events.clone())?;
-    let plan = options.watch.plan(config);
+    let plan = options.watch.plan(config, &data, None);
     let mut facts = pipeline::host(&dir)?;
     let joined = identity.facts().clone();
     if facts.machine_id != joined.machine_id {
@@ -92,7 +92,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         backlog: pipeline::backlog_bytes(plan.memory_limit)
             .min(usize::try_from(limit / 16).unwrap_or(usize::MAX)),
     };
-    let pipeline = pipeline::start(&plan, &launcher, facts, destination, &events)?;
+    let pipeline = pipeline::start(&plan, &launcher, dir.path(), facts, destination, &events)?;
     drop(launcher);
     let told = Told { probe: Arc::new(pipeline.probe()), syncing: Arc::default() };
     let names: Vec<String> = servers.iter().map(ToString::to_string).collect();

@@ -1,7 +1,7 @@
 //! `luarm run`: records this host, in the foreground.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool, mpsc},
     thread,
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use luarm_store::{HostIdentity, Writer};
+use luarm_store::{HostIdentity, StoreUrl, Writer};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -18,15 +18,18 @@ use signal_hook::{
 
 use crate::{
     FAILED,
+    canary::Every,
     cli::Place,
     config::{Config, DigestLimit, DigestPlace, MemoryLimit, RingSize},
     control::{self, Instance},
     data_dir::DataDir,
     launcher::Launcher,
     metrics::{self, Address},
+    own::Own,
     pipeline::{self, Destination, Event, Plan, Room},
     sensor::{Choice, Policy},
     service,
+    size::Size,
 };
 
 /// Record this host until SIGTERM or SIGINT
@@ -65,6 +68,13 @@ pub(crate) struct Watch {
     /// Largest file or image that is digested [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
     digest_limit: Option<DigestLimit>,
+    /// Tell (alertinfo, and the log) when less room than this is left where the recorder keeps its data; 0 for never [default: 512MiB]
+    #[arg(long, value_name = "SIZE")]
+    disk_reserve: Option<Size>,
+    /// How often to run a process that does something known in each class of events, and to expect its own rows back (1s to 1d); off for never. What does not come
+    /// back is a gap in coverageinfo [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    canary: Option<Every>,
     /// Serve figures for Prometheus (GET /metrics) and whether all is well (GET /health) over HTTP at this address and port, or socket: 127.0.0.1:7468 or
     /// unix:/PATH. Whoever reaches it can read them [default: not at all]
     #[arg(long, value_name = "ADDRESS")]
@@ -73,10 +83,12 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// What these options and the configuration mean together.
-    pub(crate) fn plan(&self, config: &Config) -> Plan {
+    pub(crate) fn plan(&self, config: &Config, data: &Path, store: Option<&StoreUrl>) -> Plan {
         Plan {
+            own: Own::new(data, store, config.file.as_deref(), self.disk_reserve.or(config.disk_reserve)),
             choice: self.sensor.or(config.sensor).unwrap_or_default(),
             memory_limit: self.memory_limit.or(config.memory_limit).unwrap_or_default().0,
+            canary: self.canary.or(config.canary).unwrap_or_default(),
             ring: self.ring.or(config.ring).map(|ring| ring.0),
             policy: Policy {
                 quiet: self.files_quiet.clone().or_else(|| config.files_quiet.clone()),
@@ -97,7 +109,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let launcher = Launcher::part(&located.data, Some(&located.store))?;
     let (events, happened) = mpsc::channel();
     catch_signals(events.clone())?;
-    let plan = options.watch.plan(config);
+    let plan = options.watch.plan(config, &located.data, Some(&located.store));
     let facts = pipeline::host(&dir)?;
     let identity = HostIdentity::own(&facts.machine_id, &facts.hostname);
     let (writer, resume) = Writer::open_for(&located.store, &identity)?;
@@ -110,7 +122,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         room: Box::new(|| Room::Enough),
         backlog: pipeline::backlog_bytes(plan.memory_limit),
     };
-    let pipeline = pipeline::start(&plan, &launcher, facts, destination, &events)?;
+    let pipeline = pipeline::start(&plan, &launcher, dir.path(), facts, destination, &events)?;
     drop(launcher);
     let instance = Instance::new(
         pipeline.probe(),

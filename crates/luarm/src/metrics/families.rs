@@ -95,6 +95,12 @@ families! {
         "What the kernel's ring holds; what does not fit is lost, and counted. With eBPF only.";
     CLASS: Gauge "luarm_class_watched" ["class"] RECORDERS
         "1 if a class of events is watched or sampled, 0 if it is not: coverageinfo says why.";
+    CANARY_LATENCY: Gauge "luarm_canary_latency_seconds" ["class"] RECORDERS
+        "From what the canary last did in a class of events until the row of it was in a batch. Absent until it has come back, and while it does not.";
+    CANARY_MISSING: Gauge "luarm_canary_missing" ["class"] RECORDERS
+        "1 if the canary last did not come back in a class of events: the class is a gap in coverageinfo, which says why. 0 if it did.";
+    CANARY_ROUND: Gauge "luarm_canary_last_round_timestamp_seconds" [] RECORDERS
+        "When the last round of the canary began, in seconds since 1970. Absent before the first, and with --canary off.";
 
     CONNECTED: Gauge "luarm_link_connected" [] AGENTS
         "1 if the agent is connected to a server, else 0: what is recorded waits in the spool.";
@@ -126,9 +132,11 @@ families! {
     HOSTS: Gauge "luarm_server_hosts" [] SERVERS
         "Hosts that are enrolled and not revoked. Absent until the store has answered.";
     OVERDUE: Gauge "luarm_server_hosts_overdue" [] SERVERS
-        "Of these, the ones that this server has stored nothing of for three minutes; an agent sends a sign of life each minute.";
+        "Of these, the ones that nothing was stored of for three minutes (`--overdue`), and that did not say that their recorder stops; an agent sends a sign of life each minute.";
+    STOPPED: Gauge "luarm_server_hosts_stopped" [] SERVERS
+        "Of these, the ones whose recorder said that it stops. It is seen within half a minute.";
     SILENT: Gauge "luarm_server_host_silent_seconds" ["host"] SERVERS
-        "Seconds since this server stored a batch of the host, or since the server's start. Where several servers share a store, take the least. At most 1000 hosts, in the order of their names.";
+        "Seconds since something of the host was stored, here or by another server of the same store, as far as it was seen; since the server's start where nothing ever was. At most 1000 hosts, in the order of their names.";
 }
 
 #[cfg(test)]
@@ -146,9 +154,9 @@ mod tests {
              0.0.4, and `GET /health` with 200 if all is well, else with 503 and one line that says what is not. ADDRESS is `127.0.0.1:7468` or the like, or a Unix\n\
              socket, `unix:/run/luarm/metrics.sock`. Nobody is asked who he is: whoever reaches the address reads the figures, so take loopback, or a socket in a\n\
              directory that only monitoring may enter. Counters begin at 0 with the process.\n\n\
-             A recorder is not well while its store or spool fails, its spool is full, a class of events that was watched is not any more, observing is 30 seconds\n\
-             behind, or what existed at the start is not stored yet. A server is not well while its store does not answer. That an agent's server cannot be reached\n\
-             is no failure of the agent's: `luarm_link_connected` and `luarm_delivery_lag_seconds` tell of it.\n\n\
+             A recorder is not well while its store or spool fails, its spool is full, a class of events that was watched is not any more or the canary\n\
+             does not come back in it, observing is 30 seconds behind, or what existed at the start is not stored yet. A server is not well while its store does\n\
+             not answer. That an agent's server cannot be reached is no failure of the agent's: `luarm_link_connected` and `luarm_delivery_lag_seconds` tell of it.\n\n\
              This file is made of the declarations in `crates/luarm/src/metrics/families.rs` (`LUARM_RENEW=1 cargo test -p luarm families`).\n\n\
              | figure | kind | served by `luarm …` | meaning |\n| --- | --- | --- | --- |\n",
         );

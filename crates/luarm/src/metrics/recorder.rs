@@ -48,6 +48,9 @@ impl Monitored for Instance {
                 wrong.push(format!("the class {class} is not watched any more: {reason}"));
             }
         }
+        for (class, reason) in meters.canary().missing {
+            wrong.push(format!("the class {class} is not watched: {reason}"));
+        }
         if !meters.ready.load(Relaxed) {
             wrong.push("starting: what existed before is not stored yet".to_owned());
         } else if vitals.sensor_lag_ms > BEHIND {
@@ -84,8 +87,22 @@ impl Instance {
         for ring in &rings {
             figures.add(&f::RING_SIZE, &[ring.name], ring.size as f64);
         }
+        let canary = meters.canary();
+        for (class, latency) in &canary.latencies {
+            figures.add(&f::CANARY_LATENCY, &[class], *latency as f64 / 1e6);
+        }
+        for class in canary.latencies.keys() {
+            figures.add(&f::CANARY_MISSING, &[class], 0.0);
+        }
+        for class in canary.missing.keys() {
+            figures.add(&f::CANARY_MISSING, &[class], 1.0);
+        }
+        if let Some(began) = canary.began {
+            figures.one(&f::CANARY_ROUND, (began.0 / 1_000_000) as f64);
+        }
         for (class, state) in meters.classes() {
-            figures.add(&f::CLASS, &[class], f64::from(u8::from(state.watched)));
+            let watched = state.watched && !canary.missing.contains_key(class);
+            figures.add(&f::CLASS, &[class], f64::from(u8::from(watched)));
         }
     }
 }

@@ -9,11 +9,14 @@ use std::{
     time::Instant,
 };
 
-use luarm_schema::{Batch, Row};
+use luarm_recorder::canary::Verdict;
+use luarm_schema::{Batch, Row, Time, Word, tables::LossInfo};
 use luarm_sensor::observation::{Coverage, Watch};
 
 /// Rates are over this many seconds.
 const WINDOW: usize = 10;
+/// So many losses are remembered one by one.
+const RECENT: usize = 32;
 
 /// Counters that the recorder's and the store's threads write, and anybody reads.
 #[derive(Default)]
@@ -45,6 +48,8 @@ pub(crate) struct Meters {
     trouble: Mutex<Option<String>>,
     lost: Mutex<BTreeMap<(String, String), u64>>,
     classes: Mutex<BTreeMap<&'static str, Class>>,
+    recent: Mutex<VecDeque<(Time, Word, String)>>,
+    canary: Mutex<CanaryState>,
     samples: Mutex<VecDeque<(Instant, u64, u64)>>,
 }
 
@@ -55,6 +60,21 @@ pub(crate) struct Class {
     pub watched: bool,
     /// Why it is not any more, if it was.
     pub given_up: Option<String>,
+}
+
+/// What came of the last canary.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CanaryState {
+    /// When the last round began.
+    pub began: Option<Time>,
+    /// Why there are none.
+    pub off: Option<String>,
+    /// Why it could not be done.
+    pub trouble: Option<String>,
+    /// By class, what its rows took, microseconds.
+    pub latencies: BTreeMap<String, i64>,
+    /// Classes of which it did not come back, and why.
+    pub missing: BTreeMap<String, String>,
 }
 
 /// Events and rows per second of late.
@@ -72,11 +92,29 @@ impl Meters {
         self.batch.store(batch.id.unsigned_abs(), Relaxed);
         for row in &batch.rows {
             if let Row::LossInfo(row) = row {
+                self.recent(row);
                 let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
                 let count = lost.entry((row.class.to_string(), row.cause.to_string())).or_default();
                 *count = count.saturating_add(row.count.unsigned_abs());
             }
         }
+    }
+
+    /// Remembers a loss for those who ask soon.
+    fn recent(&self, row: &LossInfo) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() == RECENT {
+            recent.pop_front();
+        }
+        let words = format!("lost meanwhile: {} {} {}", row.class, row.cause, row.count);
+        recent.push_back((row.until, row.class.clone(), words));
+    }
+
+    /// The last losses that were counted after that instant: of which class or table, and in words.
+    pub(crate) fn lost_since(&self, instant: Time) -> Vec<(String, String)> {
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = recent.iter().filter(|(until, ..)| *until >= instant);
+        lost.map(|(_, of, lost)| (of.to_string(), lost.clone())).collect()
     }
 
     /// What was lost so far, by class and cause, as far as it is stored. There are as many as luarm has words for it.
@@ -86,12 +124,39 @@ impl Meters {
 
     /// A class of events is watched in this way from now on.
     pub(super) fn cover(&self, change: &Coverage) {
+        if change.class == "canary" && change.watch == Watch::Unwatched {
+            let mut canary = self.canary.lock().unwrap_or_else(PoisonError::into_inner);
+            canary.off.clone_from(&change.reason);
+        }
         let watched = change.watch != Watch::Unwatched;
         let mut classes = self.classes.lock().unwrap_or_else(PoisonError::into_inner);
         let before = classes.get(change.class);
         let was = before.is_some_and(|before| before.watched || before.given_up.is_some());
         let given_up = (was && !watched).then(|| change.reason.clone().unwrap_or_default());
         classes.insert(change.class, Class { watched, given_up });
+    }
+
+    /// What came of a round of the canary.
+    pub(crate) fn judged(&self, verdict: &Verdict) {
+        let mut canary = self.canary.lock().unwrap_or_else(PoisonError::into_inner);
+        canary.began = Some(verdict.began);
+        canary.trouble.clone_from(&verdict.trouble);
+        if canary.trouble.is_some() {
+            return;
+        }
+        for (class, reason) in &verdict.missing {
+            canary.latencies.remove(*class);
+            canary.missing.insert((*class).to_owned(), reason.clone());
+        }
+        for (class, latency) in &verdict.seen {
+            canary.missing.remove(*class);
+            canary.latencies.insert((*class).to_owned(), *latency);
+        }
+    }
+
+    /// What came of the last canary.
+    pub(crate) fn canary(&self) -> CanaryState {
+        self.canary.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How each class of events is watched.
@@ -132,8 +197,6 @@ impl Meters {
 
 #[cfg(test)]
 mod tests {
-    use luarm_schema::tables::LossInfo;
-
     use super::*;
 
     #[test]

@@ -239,6 +239,7 @@ fn process(key: i64, command: &str, argv: &str, pid: u32) -> Row {
         imagestate: None,
         imagesha256: None,
         execs: 2,
+        canary: None,
         created: Time(INCIDENT + key),
         end: None,
     }

@@ -134,6 +134,13 @@ pub fn compat_program(dir: &Path, flags: &[&str]) -> PathBuf {
     path
 }
 
+/// The program that takes a recorder's programs away.
+pub fn unplugging_program(dir: &Path) -> PathBuf {
+    let path = dir.join("unplug");
+    compile(include_str!("unplug.c"), &path, &[]);
+    path
+}
+
 /// The program that works on names.
 pub fn naming_program(dir: &Path) -> PathBuf {
     let path = dir.join("naming");

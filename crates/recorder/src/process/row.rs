@@ -67,6 +67,7 @@ pub(crate) fn psinfo(ctx: &mut Context, process: &Process, origin: &'static str)
         imagestate: program.file.and_then(state),
         imagesha256: program.file.and_then(|file| ctx.digests.of(*psentity, file, news)),
         execs: image.execs,
+        canary: None,
         created: ctx.clock.time(*began),
         end: None,
     }

@@ -190,6 +190,7 @@ fn facts_of_the_host_change_within_a_boot_and_so_does_the_version_that_records()
         users: Box::new(Passwd),
         clock_offset: BOOT,
         hosts_file: None,
+        own: None,
     });
     recorder.observe(found(60 * SECOND, fact("hostname", "pwned'; --")));
     recorder.observe(complete(ConditionKind::Fact));

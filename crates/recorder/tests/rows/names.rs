@@ -240,6 +240,7 @@ fn the_hosts_file_names_what_dns_does_not() {
             users: Box::new(Passwd),
             clock_offset: BOOT,
             hosts_file: Some(file.path().to_owned()),
+            own: None,
         })
     };
     let memory = record(start(luarm_schema::Resume::default()), [connects(ALICE)]);

@@ -9,11 +9,14 @@ table! {
     begin {
         /// Number of the row, ordered by time.
         coverageid: i64,
-        /// Class of events: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`, `interfaces`, `routes`, `host`, `file`, `hardware`…; `all` for a gap of the whole recorder.
+        /// Class of events: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`, `interfaces`, `routes`, `host`, `file`, `hardware`…; `all` for a gap of the whole recorder, a sleep of the host and a step of its clock;
+        /// `canary`, whether the others are put to the test (see `canaryinfo`).
         class: Word,
-        /// `watched`, every event; `sampled`, what was there when the sensor looked; `unwatched`, nothing; `gap`, the recorder was down.
+        /// `watched`, every event; `sampled`, what was there when the sensor looked; `unwatched`, nothing; `gap`, the recorder was down, or the canary did not come back: since
+        /// the last one that did; `asleep`, the host was suspended, and nothing ran on it; `step`, the wall clock was set: forward, and these instants never were, or back, and they
+        /// were twice.
         state: Word,
-        /// `ebpf`; `poll`; `netlink`; `proc`; `files`, which tell of their changes; or `none`.
+        /// `ebpf`; `poll`; `netlink`; `proc`; `files`, which tell of their changes; `recorder`, for its canary; or `none`.
         sensor: Word,
         /// The hook that sees the class: the kernel's name for it.
         hook: Option<String>,
@@ -26,11 +29,11 @@ table! {
         /// Until when.
         destroyed: Time,
         /// Why no longer: `stop`, the recorder was stopped; `killed`, it ended without saying so, and `destroyed` is the last sign of it;
-        /// `start`, the recorder is back.
+        /// `start`, the recorder is back; `awake`, the host is; `forward` and `back`, which way the clock was set; `canary`, a canary did not come back, or does again.
         ended: Word,
     }
     derived {}
-    index {}
+    index { (class) }
 }
 
 table! {
@@ -51,6 +54,35 @@ table! {
         created: Time,
         /// And before this one.
         until: Time,
+    }
+    end {}
+    derived {}
+    index { (class, until) }
+}
+
+table! {
+    /// What became of the canary: in each round the recorder runs a process that does something known in each class of events, and expects its own rows back. One row
+    /// per round and class that is watched. The rows of the canary itself stand where those of any other process do: `psinfo.canary` tells them.
+    canaryinfo: CanaryInfo, CanaryInfoEnd, key canaryid;
+    begin {
+        /// Number of the row, ordered by time.
+        canaryid: i64,
+        /// Number of the round, in `psinfo.canary` of what was run for it.
+        round: i64,
+        /// Class of events, as in `coverageinfo`.
+        class: Word,
+        /// 1 if a row came back for all that was done in this class; 0 if one did not, and the class is a `gap` in `coverageinfo` until it does; NULL if nothing could be done.
+        seen: Option<i32>,
+        /// How many acts were done in this class.
+        acts: i32,
+        /// From the act until its row was in a batch, microseconds: that of the act that took longest.
+        latency: Option<i64>,
+        /// From the act until its row was stored where it can be queried, microseconds; with an agent until its server said so. NULL if that took longer than the round.
+        storedlatency: Option<i64>,
+        /// What did not come back, or could not be done and why.
+        reason: Option<String>,
+        /// When the round began.
+        created: Time,
     }
     end {}
     derived {}

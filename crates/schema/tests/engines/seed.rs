@@ -162,6 +162,7 @@ fn image(psentity: i64, pid: u32) -> PsInfo {
         imagestate: None,
         imagesha256: None,
         execs: 1,
+        canary: None,
         created: Time(INCIDENT),
         end: None,
     }

@@ -53,6 +53,7 @@ pub(crate) fn process(key: i64, command: &str, argv: Option<String>) -> PsInfo {
         imagestate: None,
         imagesha256: None,
         execs: 2,
+        canary: None,
         created: at(key),
         end: None,
     }

@@ -2,7 +2,7 @@
 
 use luarm_chain::{Head, KeyFile, Notary, Sealer, SigningKey, VerifyingKey};
 use luarm_schema::{
-    Batch, End, Kind, Role, Row, STORE_MADE, Sink, Source, TABLES, TableDef, Time, Value,
+    Batch, End, Kind, Role, Row, STORE_MADE, Source, TABLES, TableDef, Time, Value,
     tables::{BatchInfo, HostInfo},
 };
 use luarm_store::{HostIdentity, Ledger, StoreUrl};
@@ -98,15 +98,6 @@ struct Owned<'a>(std::slice::Iter<'a, Own>);
 impl Source for Owned<'_> {
     fn take(&mut self) -> Value<'_> {
         self.0.next().map_or(Value::Null, Own::value)
-    }
-}
-
-#[derive(Default)]
-pub(super) struct Collected(pub(super) Vec<Own>);
-
-impl Sink for Collected {
-    fn put(&mut self, value: Value<'_>) {
-        self.0.push(Own::of(value));
     }
 }
 
