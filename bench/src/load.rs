@@ -40,7 +40,7 @@ pub(crate) fn run(bench: &Bench, rows: u64, report: &mut Report) -> anyhow::Resu
     }
     report.heading("Load");
     report.say(&format!(
-        "{rows} rows with all their indexes, {BATCH} in a transaction, WAL with synchronous=FULL. The store: `Writer::append`, which also makes the \
+        "{rows} rows that are made up, with all their indexes, {BATCH} in a transaction, WAL with synchronous=FULL. The store: `Writer::append`, which also makes the \
          digests and the texts of instants. The loop: binds values that are ready, digests included, to a prepared INSERT of the same tables with the \
          same pragmas. Making the rows is not in the time."
     ));
