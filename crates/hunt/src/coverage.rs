@@ -31,7 +31,11 @@ pub(crate) fn line(source: &mut dyn Source, sql: &str) -> Option<String> {
     let tables = question.keys().filter_map(|name| luarm_schema::table(name));
     let classes: BTreeSet<&'static str> = tables.flat_map(coverage::classes).copied().collect();
     let hull = question.values().copied().reduce(Span::hull).unwrap_or_default();
-    let wanted = Wanted { classes: Some(&classes), losses: Some((hull, question.keys().copied().collect())) };
+    let wanted = Wanted {
+        host: None,
+        classes: Some(&classes),
+        losses: Some((hull, question.keys().copied().collect())),
+    };
     let history = match History::read(source, &wanted) {
         Ok(history) => history,
         Err(error) => return Some(line::unknown(&error.to_string())),
@@ -42,8 +46,6 @@ pub(crate) fn line(source: &mut dyn Source, sql: &str) -> Option<String> {
 /// How much of its life a class of events of a host was observed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observed {
-    /// The host's number in the store.
-    pub host: i64,
     /// The class, as in `coverageinfo`.
     pub class: String,
     /// Since the host's recorder began: how much every event was watched, and how much only what was there when the sensor looked; from 0 to 1.
@@ -52,27 +54,22 @@ pub struct Observed {
     pub day: (f64, f64),
 }
 
-/// How much was observed, of each class and host. Time in which nothing can have happened (the host was asleep, the wall clock leapt over it) does not
-/// count; time since a recorder ended does.
-pub fn observed(source: &mut dyn Source) -> Result<Vec<Observed>, QueryError> {
-    let history = History::read(source, &Wanted { classes: None, losses: None })?;
+/// How much was observed of each class of the host of that number in the store. Time in which nothing can have happened (the host was asleep, the wall
+/// clock leapt over it) does not count; time since a recorder ended does.
+pub fn observed(source: &mut dyn Source, host: i64) -> Result<Vec<Observed>, QueryError> {
+    let wanted = Wanted { host: Some(host), classes: None, losses: None };
+    let history = History::read(source, &wanted)?;
     let now = Time::now();
     let mut all = Vec::new();
-    for (&number, host) in &history.hosts {
-        let Some(beginning) = host.beginning else { continue };
-        for class in host.classes() {
-            let shares = |from| {
-                let share = |state| host.share(class, state, from, now).unwrap_or(0.0);
-                (share("watched"), share("sampled"))
-            };
-            let day = Time(now.0 - DAY).max(beginning);
-            all.push(Observed {
-                host: number,
-                class: class.to_owned(),
-                life: shares(beginning),
-                day: shares(day),
-            });
-        }
+    let Some(host) = history.hosts.get(&host) else { return Ok(all) };
+    let Some(beginning) = host.beginning else { return Ok(all) };
+    let day = Time(now.0 - DAY).max(beginning);
+    for class in host.classes() {
+        let shares = |from| {
+            let share = |state| host.share(class, state, from, now).unwrap_or(0.0);
+            (share("watched"), share("sampled"))
+        };
+        all.push(Observed { class: class.to_owned(), life: shares(beginning), day: shares(day) });
     }
     Ok(all)
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use luarm_link::statement::{self, Statement};
-use luarm_schema::escape::escape;
+use luarm_schema::{Dialect, escape::escape};
 use luarm_store::{Cell, Host, Note, NoteEnd, QueryError, RowSink, Source, StoreUrl};
 
 use crate::control::{self, Asked, Ended, How, Told};
@@ -159,6 +159,14 @@ impl Source for Witnessed {
         let result = self.source.query(sql, &mut counted);
         ended(&mut *self.source, heard, &result, counted.rows);
         result
+    }
+
+    fn aside(&mut self, sql: &str, sink: &mut dyn RowSink) -> Result<u64, QueryError> {
+        self.source.aside(sql, sink)
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        self.source.dialect()
     }
 
     fn interrupter(&self) -> Box<dyn Fn() + Send> {

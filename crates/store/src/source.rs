@@ -13,6 +13,12 @@ pub trait Source: fmt::Debug + Send {
     /// Asks one statement, in the engine's SQL; the answer goes to the sink as it comes. Returns the number of rows.
     fn query(&mut self, sql: &str, sink: &mut dyn RowSink) -> Result<u64, QueryError>;
 
+    /// Asks something that belongs to the question before, and that luarm wants to know on its own account: what the answer cannot know. Who asked what is
+    /// told of that question already.
+    fn aside(&mut self, sql: &str, sink: &mut dyn RowSink) -> Result<u64, QueryError> {
+        self.query(sql, sink)
+    }
+
     /// In whose SQL it is asked; `None` where only the engine behind a server knows.
     fn dialect(&self) -> Option<Dialect> {
         None

@@ -69,6 +69,8 @@ pub(super) struct Gap {
 
 /// What is asked of it.
 pub(super) struct Wanted<'w> {
+    /// The one host, or `None` for all that are looked at.
+    pub(super) host: Option<i64>,
     /// The classes, or `None` for all.
     pub(super) classes: Option<&'w BTreeSet<&'static str>>,
     /// The span and the tables of the losses, if they are wanted.
@@ -79,7 +81,7 @@ impl History {
     /// Asks for it, in one question.
     pub(super) fn read(source: &mut dyn Source, wanted: &Wanted<'_>) -> Result<Self, QueryError> {
         let mut history = History::default();
-        source.query(&wanted.sql(), &mut history)?;
+        source.aside(&wanted.sql(), &mut history)?;
         history.hosts.values_mut().for_each(Host::settle);
         Ok(history)
     }
@@ -149,10 +151,20 @@ impl Wanted<'_> {
         let mut sql = "/* coverage of the answer before */ SELECT 'watch' AS about, c.host, c.class, c.state, c.created, c.destroyed, coalesce(c.ended, '') AS ended, \
                        coalesce(c.reason, '') AS reason, 0 AS number FROM coverageinfo c"
             .to_owned();
-        if let Some(classes) = self.classes {
-            let _ = write!(sql, " WHERE c.class IN ({})", list(classes.iter().copied().chain(["all"])));
+        if let Some(host) = self.host {
+            let _ = write!(sql, " WHERE c.host = {host}");
         }
-        sql += " UNION ALL SELECT 'host', h.host, h.hostname, '', h.created, h.created, '', '', 0 FROM hostinfo h";
+        if let Some(classes) = self.classes {
+            sql += if self.host.is_some() { " AND" } else { " WHERE" };
+            let _ = write!(sql, " c.class IN ({})", list(classes.iter().copied().chain(["all"])));
+        }
+        let of =
+            |table: char| self.host.map_or(String::new(), |host| format!(" WHERE {table}.host = {host}"));
+        let _ = write!(
+            sql,
+            " UNION ALL SELECT 'host', h.host, h.hostname, '', h.created, h.created, '', '', 0 FROM hostinfo h{}",
+            of('h')
+        );
         // By keys, which are ordered by time: the ledger is long.
         let one = |column, table, key, order| {
             format!(
@@ -166,7 +178,8 @@ impl Wanted<'_> {
         {
             let _ = write!(
                 sql,
-                " UNION ALL SELECT '{about}', o.host, '', '', {from}, {until}, '', '', 0 FROM (SELECT DISTINCT host FROM hostinfo) o"
+                " UNION ALL SELECT '{about}', o.host, '', '', {from}, {until}, '', '', 0 FROM (SELECT DISTINCT h.host FROM hostinfo h{}) o",
+                of('h')
             );
         }
         if let Some((span, tables)) = &self.losses {

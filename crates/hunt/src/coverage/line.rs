@@ -60,7 +60,11 @@ impl Line {
                 (false, Some((from, _)), Some((_, until))) => format!(" {}", period(from, until, now)),
                 _ => String::new(),
             };
-            let state = if state == "sampled" { "only sampled" } else { &state };
+            let state = match state.as_str() {
+                "sampled" => "only sampled",
+                "gap" => "unobserved",
+                other => other,
+            };
             format!("{of} {classes} of host {host} {state}{when}{}", because(&reason))
         }));
         line.add(quiet.into_iter());
@@ -146,7 +150,7 @@ fn gaps(question: &Question, host: &Host, now: Time, partly: &mut Partly) -> Vec
             let asked = (from.max(beginning), until);
             for gap in host.unrecorded(class, asked, now) {
                 if gap.is_of_class {
-                    not_whole(class, "unwatched", &gap.why, (gap.from, gap.until), asked);
+                    not_whole(class, "unwatched", gap.why, (gap.from, gap.until), asked);
                 } else {
                     gaps.push(gap);
                 }

@@ -30,9 +30,9 @@ const DAY: i64 = 86_400_000_000;
 /// Show hosts, coverage, losses and rows in the store, and the rates and lag of a running recorder
 ///
 /// One row for each item: the host it belongs to, what it is about, its name, its value. The state of a host is live; stopped, its recorder said that
-/// it stops; or overdue, it fell silent without a word. Its last sign of life is told by its own clock.
-/// One row for each item: the host it belongs to, what it is about, its name, its value. "observed" is the share of the time, from 0 to 1, in which
-/// every event of a class was watched, since the host's recorder began and in the last day; "sampled", in which what was there was looked at.
+/// it stops; or overdue, it fell silent without a word. Its last sign of life is told by its own clock. "observed" is the share of the time, from 0
+/// to 1, in which every event of a class was watched, since the host's recorder began and in the last day; "sampled", in which what was there was
+/// looked at.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -74,12 +74,11 @@ impl Report {
     /// What is stored of each host, and in all.
     fn store(&mut self, source: &mut dyn Source, patience: Duration) -> anyhow::Result<()> {
         let hosts = source.hosts()?;
-        let observed = luarm_hunt::observed(source)?;
         for host in hosts {
             let of_host = || format!("host {}", host.name);
             self.presence(source, &host, patience).with_context(of_host)?;
             self.host(source, &host.name, host.number).with_context(of_host)?;
-            self.observed(&host.name, host.number, &observed);
+            self.observed(source, &host.name, host.number).with_context(of_host)?;
         }
         self.tables(source)?;
         self.number(None, "store", "bytes", source.size()?);

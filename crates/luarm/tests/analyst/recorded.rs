@@ -12,7 +12,8 @@ use crate::{
 };
 
 const ALL: &str = "SELECT host, door, kind, username, address, certificate, limitedto, statement, statementbytes, statementsha256, ended, answerrows, \
-     error, batch, dbatch FROM queryinfo WHERE kind = 'sql' AND door = 'server' ORDER BY queryid";
+     error, batch, dbatch FROM queryinfo WHERE kind = 'sql' AND door = 'server' \
+     AND statement NOT LIKE '/* coverage of the answer before */%' ORDER BY queryid";
 
 fn text<'r>(row: &'r Row, name: &str) -> &'r str {
     row[name].as_str().unwrap_or_else(|| panic!("{name} in {row:?}"))
