@@ -10,13 +10,14 @@
  */
 #pragma once
 
+#include "own.h"
 #include "target.h"
 
 enum operation {
 	OP_SETUID, OP_SETGID, OP_SETREUID, OP_SETREGID, OP_SETRESUID, OP_SETRESGID, OP_SETFSUID, OP_SETFSGID, OP_CAPSET,
 	OP_INIT_MODULE, OP_FINIT_MODULE, OP_DELETE_MODULE, OP_KEXEC_LOAD, OP_KEXEC_FILE_LOAD, OP_BPF_LOAD, OP_BPF_ATTACH,
 	OP_PTRACE, OP_PROCESS_VM_READV, OP_PROCESS_VM_WRITEV, OP_PIDFD_GETFD, OP_SETNS, OP_UNSHARE, OP_CLONE, OP_SIGNAL,
-	OP_SETGROUPS, OP_IO_URING,
+	OP_SETGROUPS, OP_IO_URING, OP_BPF_OPEN,
 };
 
 static __always_inline bool refused(long ret)
@@ -171,6 +172,23 @@ static __always_inline void fill_bpf_program(struct privilege_record *r, int fd)
 }
 
 /* Arguments: the program's type and, where it was taken, its number; the text is its name. */
+/* Somebody else asked for a descriptor of one of the recorder's own objects. Arguments: the command, and the object's number. */
+static __always_inline int own_object_opened(u32 command, long ret)
+{
+	u32 number = 0;
+
+	bpf_probe_read_user(&number, sizeof(number), (void *)SECOND(registers()));
+	if ((ret < 0 && !refused(ret)) || !is_other() || !is_own_object(command, number))
+		return 0;
+	struct privilege_record *r = privilege(OP_BPF_OPEN, ret, CLASS_BPF);
+
+	if (!r)
+		return 0;
+	r->arguments[0] = command;
+	r->arguments[1] = number;
+	return told_of(r);
+}
+
 ON_EXIT
 int on_bpf(struct syscall_exit *ctx)
 {
@@ -179,6 +197,8 @@ int on_bpf(struct syscall_exit *ctx)
 	const char *attributes = (const char *)SECOND(regs);
 	bool load = command == BPF_PROG_LOAD;
 
+	if (command == BPF_PROG_GET_FD_BY_ID || command == BPF_MAP_GET_FD_BY_ID || command == BPF_LINK_GET_FD_BY_ID)
+		return own_object_opened(command, ctx->ret);
 	if (!load && command != BPF_PROG_ATTACH && command != BPF_LINK_CREATE && command != BPF_RAW_TRACEPOINT_OPEN)
 		return 0;
 	if (ctx->ret < 0 && !refused(ctx->ret))

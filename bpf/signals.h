@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Signals that a process of one user sends to one of another. What there is to know of the hooks stands in privilege.h. */
+/* Signals that a process of one user sends to one of another, or anybody to the recorder. What there is to know of the hooks stands in privilege.h. */
 #pragma once
 
 #include "privilege.h"
@@ -53,7 +53,9 @@ int BPF_PROG(on_signal, int number, struct kernel_siginfo *info, struct task_str
 {
 	const struct cred *own = bpf_get_current_task_btf()->cred, *other = target->cred;
 
-	if (own->uid.val == other->uid.val && own->euid.val == other->euid.val)
+	bool aimed = is_own(target->tgid) && is_other();
+
+	if (own->uid.val == other->uid.val && own->euid.val == other->euid.val && !aimed)
 		return 0;
 	/* 0 and 1 stand for the kernel itself. */
 	if (ctx[1] <= 1 || !is_sent(info))

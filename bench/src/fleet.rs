@@ -12,12 +12,12 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, ensure};
-use luarm_chain::{KeyFile, Sealer};
 use luarm_link::{
     agent::{self, Courier, Outbox, ServerUrl},
     identity::{self, Identity},
     server,
 };
+use luarm_schema::tables::{NetInfo, PsInfo};
 use luarm_store::StoreUrl;
 use tempfile::TempDir;
 
@@ -25,10 +25,10 @@ use crate::{
     Bench,
     cpu::kilobytes,
     report::{Bound, Report},
-    rows::{Mix, Rows, of_host},
+    rows::{Mix, Rows, of_host, sealer},
     served::Served,
     spread::Spread,
-    stores::{Stores, count},
+    stores::{Stores, count_rows},
 };
 
 /// Rows that each agent has every second, in one batch.
@@ -206,16 +206,10 @@ fn measure(
     };
     all.median.push(at(0.5));
     all.late.push(at(0.99));
-    let there = count(store)?;
+    let there = count_rows(store, PsInfo::TABLE)? + count_rows(store, NetInfo::TABLE)?;
     let made = agents * seconds * ROWS;
     ensure!(there == made, "{there} of {made} rows are there");
     Ok(())
-}
-
-/// Seals what the host of that number delivers.
-fn sealer(data: &Path, host: u64) -> anyhow::Result<Sealer> {
-    let (machine_id, _) = of_host(host);
-    Ok(Sealer::open(KeyFile::open(&data.join("chain.key"))?, &machine_id, 0, None)?.0)
 }
 
 fn deliver(data: &Path, url: &str) -> anyhow::Result<(Courier, Arc<Outbox>, Arc<Mutex<Watch>>)> {

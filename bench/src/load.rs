@@ -120,14 +120,14 @@ fn through_loop(dir: &Path, mix: Mix, rows: u64) -> anyhow::Result<Loaded> {
 }
 
 /// A database with the pragmas of the store.
-fn open(path: &Path) -> anyhow::Result<Connection> {
+pub(crate) fn open(path: &Path) -> anyhow::Result<Connection> {
     let conn = Connection::open(path)?;
     for (name, value) in [
         ("page_size", "4096"),
         ("journal_mode", "wal"),
         ("synchronous", "full"),
-        ("wal_autocheckpoint", "4096"),
-        ("journal_size_limit", "67108864"),
+        ("wal_autocheckpoint", "16384"),
+        ("journal_size_limit", "134217728"),
         ("cache_size", "-16384"),
     ] {
         conn.pragma_update(None, name, value)?;
@@ -137,7 +137,7 @@ fn open(path: &Path) -> anyhow::Result<Connection> {
 
 /// Values as an engine takes them.
 #[derive(Default)]
-struct Values(Vec<types::Value>);
+pub(crate) struct Values(pub Vec<types::Value>);
 
 impl Sink for Values {
     fn put(&mut self, value: Value<'_>) {

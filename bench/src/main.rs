@@ -12,6 +12,7 @@ mod load;
 mod machine;
 mod program;
 mod query;
+mod recorded;
 mod recorder;
 mod report;
 mod rows;
@@ -64,7 +65,7 @@ struct Options {
     /// Connections that one process makes
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     per: u64,
-    /// Rows to load
+    /// Rows to load; a tenth of them is recorded, for each of the hosts that load into the stores
     #[arg(long, default_value_t = 1_000_000, value_name = "N")]
     rows: u64,
     /// Rows to print
@@ -99,9 +100,9 @@ enum Part {
     Exec,
     /// Connections of short-lived processes
     Connect,
-    /// Rows into the SQLite store
+    /// Rows into the SQLite store, of one host, made up
     Load,
-    /// Rows into MariaDB and PostgreSQL
+    /// Rows that were recorded, of eight hosts at once, into SQLite, MariaDB and PostgreSQL
     Stores,
     /// From an event to its row in an answer, through agent, server and store
     Arrival,
@@ -217,8 +218,8 @@ fn measure(options: &Options) -> anyhow::Result<()> {
                 storm::run(&bench, storm, &mut report)?;
             }
             Part::Load => load::run(&bench, options.rows, &mut report)?,
-            // A fifth: they wait in memory, of all hosts at once.
-            Part::Stores => stores::run(&bench, options.rows.div_ceil(5), &mut report)?,
+            // Each of the hosts has as many.
+            Part::Stores => stores::run(&bench, options.rows.div_ceil(10), &mut report)?,
             Part::Arrival => arrival::run(&bench, options.during, &mut report)?,
             Part::Fleet => fleet::run(&bench, options.agents, options.during, &mut report)?,
             Part::Idle => idle::run(&bench, options.seconds, &mut report)?,

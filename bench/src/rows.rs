@@ -1,7 +1,8 @@
-//! Rows as a busy host makes them, batch by batch.
+//! Made-up rows, like those of a busy host, batch by batch.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
+use luarm_chain::{KeyFile, Sealer};
 use luarm_schema::{
     Batch, HostName, Row, Time, Word,
     tables::{BatchInfo, HostInfo, NetInfo, NetInfoEnd, PsInfo, PsInfoEnd},
@@ -195,6 +196,12 @@ pub(crate) fn of_host(host: u64) -> (String, String) {
     (format!("{host:032x}"), format!("bench{host}"))
 }
 
+/// Seals what that host delivers, whose keys are in `data`.
+pub(crate) fn sealer(data: &Path, host: u64) -> anyhow::Result<Sealer> {
+    let (machine_id, _) = of_host(host);
+    Ok(Sealer::open(KeyFile::open(&data.join("chain.key"))?, &machine_id, 0, None)?.0)
+}
+
 /// The instant of the nth event.
 fn at(n: u64) -> Time {
     Time(BEGINNING + 150 * n as i64)
@@ -227,4 +234,28 @@ fn host() -> HostInfo {
         created: Time(BEGINNING),
         end: None,
     }
+}
+
+/// Batches in which some rows end later than in their own.
+#[cfg(test)]
+pub(crate) fn sample(rows: u64) -> Vec<Batch> {
+    use luarm_schema::End;
+
+    let mut source = Rows::new(Mix::Both);
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut later = Vec::new();
+    for _ in 0..3 {
+        let mut batch = source.batch(rows);
+        batch.ends = std::mem::take(&mut later);
+        for row in batch.rows.iter_mut().step_by(3) {
+            let key = row.key();
+            later.extend(match row {
+                Row::PsInfo(process) => process.end.take().map(|end| (key, End::PsInfo(end))),
+                Row::NetInfo(endpoint) => endpoint.end.take().map(|end| (key, End::NetInfo(end))),
+                _ => None,
+            });
+        }
+        batches.push(batch);
+    }
+    batches
 }

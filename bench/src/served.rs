@@ -7,11 +7,12 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use luarm_store::StoreUrl;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::{Bench, cpu::CpuClock};
@@ -70,13 +71,47 @@ impl Process {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
+
+    /// Asks it to stop, and waits for its end.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        if let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
+            kill_process(pid, Signal::TERM).context("cannot stop luarm")?;
+        }
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "luarm ended with {status}");
+                return Ok(());
+            }
+            ensure!(Instant::now() < patience, "luarm does not end");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Process {
+    fn end(&mut self) {
+        // It has ended already, if something went wrong.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It has ended already, if something went wrong.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
+    }
+}
+
+/// What is left of a server when only its agent runs.
+pub(crate) struct Alone(Served);
+
+impl Alone {
+    /// Rows that the agent on that directory has put into its spool since it started.
+    pub(crate) fn rows(&self, data: &Path) -> anyhow::Result<u64> {
+        let status = finished(self.0.command(&["status", "--format", "csv"], data))?;
+        let rows = status.lines().find_map(|line| line.split_once("recorder,rows,")?.1.parse().ok());
+        rows.with_context(|| format!("luarm status does not tell the rows: {status}"))
     }
 }
 
@@ -109,15 +144,32 @@ impl Served {
 
     /// Has an agent join, and starts it.
     pub(crate) fn agent(&self, data: &Path) -> anyhow::Result<Process> {
-        let config = self.dir.path().join("defaults.toml");
-        let command = |words: &[&str], data: &Path| {
-            let mut command = Command::new(&self.luarm);
-            command.arg("--config").arg(&config).args(words).arg("--data").arg(data);
-            command
-        };
-        let token = finished(command(&["enroll", "token"], self.data()))?;
-        finished(command(&["enroll", "join", &self.url, "--token", token.trim()], data))?;
-        Process::start(command(&["agent", "--sensor", "ebpf"], data), "luarm: recording")
+        self.join(data)?;
+        self.start_agent(data)
+    }
+
+    /// Has an agent join, and ends the server before it starts: what the agent records stays in its spool.
+    pub(crate) fn agent_alone(mut self, data: &Path) -> anyhow::Result<(Alone, Process)> {
+        self.join(data)?;
+        self.process.end();
+        let agent = self.start_agent(data)?;
+        Ok((Alone(self), agent))
+    }
+
+    fn command(&self, words: &[&str], data: &Path) -> Command {
+        let mut command = Command::new(&self.luarm);
+        command.arg("--config").arg(self.dir.path().join("defaults.toml"));
+        command.args(words).arg("--data").arg(data);
+        command
+    }
+
+    fn join(&self, data: &Path) -> anyhow::Result<()> {
+        let token = finished(self.command(&["enroll", "token"], self.data()))?;
+        finished(self.command(&["enroll", "join", &self.url, "--token", token.trim()], data)).map(drop)
+    }
+
+    fn start_agent(&self, data: &Path) -> anyhow::Result<Process> {
+        Process::start(self.command(&["agent", "--sensor", "ebpf"], data), "luarm: recording")
     }
 
     /// Waits until everything that happened before now on the agent's host is stored.

@@ -126,6 +126,27 @@ trait Workload {
     }
 }
 
+/// Some of the workloads in small, one after the other: what a host does with its files.
+pub(crate) struct Chores(Vec<Box<dyn Workload>>);
+
+impl Chores {
+    /// Prepares what is needed for them.
+    pub(crate) fn new(bench: &Bench) -> anyhow::Result<Self> {
+        let sizes = Sizes { files: 150, sources: 10, mails: 50, find: String::new(), bytes: 1, web: 1 };
+        let kinds = [Kind::Tree, Kind::Project, Kind::Mail];
+        Ok(Chores(kinds.iter().map(|kind| kind.make(bench, &sizes)).collect::<Result<_, _>>()?))
+    }
+
+    /// Does all of them once.
+    pub(crate) fn run(&self, bench: &Bench) -> anyhow::Result<()> {
+        for workload in &self.0 {
+            workload.prepare()?;
+            workload.run(bench)?;
+        }
+        Ok(())
+    }
+}
+
 /// What was done.
 #[derive(Debug, Clone, Copy)]
 struct Done {

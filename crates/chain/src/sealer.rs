@@ -51,14 +51,14 @@ impl Sealer {
         let known = digest.and_then(decode::<32>);
         let kept = file.keys()?.into_iter().find(|key| {
             // The key of a chain that was left behind is no key of this one.
-            key.batch == last + 1 && known.is_none_or(|digest| digest == key.previous)
+            key.batch == last.saturating_add(1) && known.is_none_or(|digest| digest == key.previous)
         });
         let (next, chain) = match kept {
             Some(key) if last > 0 => (key, Chain::Continued),
             // Nobody has seen what it signed.
             _ => {
                 let previous = known.unwrap_or(link::NOTHING);
-                let key = Key { batch: last + 1, key: keys::fresh()?, previous };
+                let key = Key { batch: last.saturating_add(1), key: keys::fresh()?, previous };
                 (key, if last == 0 { Chain::New } else { Chain::Restarted })
             }
         };
@@ -77,7 +77,7 @@ impl Sealer {
         info.publickey = self.unnamed.then(|| encode(self.next.key.verifying_key().as_bytes()));
         info.nextkey = Some(encode(following.verifying_key().as_bytes()));
         let digest: Sha256 = link::digest(&self.machine_id, &self.next.previous, &manifest.root(), info);
-        let following = Key { batch: batch.id + 1, key: following, previous: digest };
+        let following = Key { batch: batch.id.saturating_add(1), key: following, previous: digest };
         // Before the batch is anywhere: whoever has the batch but not the key could not go on.
         self.file.keep(&following)?;
         info.digest = Some(encode(&digest));
@@ -94,7 +94,7 @@ impl Sealer {
     /// The head of the history of that host's name, if the batch is the one that was sealed last.
     pub fn head(&self, host: &str, batch: &Batch) -> Option<Head> {
         let Some(Row::BatchInfo(info)) = batch.rows.last() else { return None };
-        if batch.id + 1 != self.next.batch {
+        if batch.id.saturating_add(1) != self.next.batch {
             return None;
         }
         let digest = info.digest.as_deref().and_then(decode)?;

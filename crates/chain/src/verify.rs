@@ -117,6 +117,7 @@ pub fn verify<H: History + Send>(
         books: HashMap::new(),
         listed: HashMap::new(),
         stubs: Stubs::default(),
+        machine_ids: HashMap::new(),
         portions: Vec::new(),
     };
     verification.ledgers(&hosts)?;
@@ -162,6 +163,8 @@ struct Verification<'a, H> {
     books: HashMap<i64, Book>,
     listed: HashMap<i64, Vec<Listed>>,
     stubs: Stubs,
+    /// Whose digests the hosts' are.
+    machine_ids: HashMap<i64, String>,
     /// The shares of all rows that manifests have.
     portions: Vec<Portioned>,
 }
@@ -266,26 +269,29 @@ impl<H: History + Send> Verification<'_, H> {
 
     fn ledgers(&mut self, hosts: &[HostFacts]) -> Result<(), Trouble> {
         self.progress.all.fetch_add(hosts.len() as u64, Ordering::Relaxed);
-        let walked = spread(self.pool, self.threads(), hosts, |history: &mut H, host, walks: &mut Vec<_>| {
-            let mut page = history.entries(host.number, i64::MIN)?;
-            let wanted = self.options.witnesses.iter().map(|witness| witness.batch).collect();
-            let mut walk = Walk::new(host, &self.options.keys, &page, wanted);
-            while let Some(last) = page.last().map(|entry| entry.batch) {
-                page.iter().for_each(|entry| walk.take(entry));
-                if last == i64::MAX {
-                    break;
+        let walked =
+            spread(self.pool, self.threads(), hosts, |history: &mut H, host, walks: &mut Vec<_>| {
+                let mut page = history.entries(host.number, i64::MIN)?;
+                let wanted = self.options.witnesses.iter().map(|witness| witness.batch).collect();
+                let mut walk = Walk::new(host, &self.options.keys, &page, wanted);
+                while let Some(last) = page.last().map(|entry| entry.batch) {
+                    page.iter().for_each(|entry| walk.take(entry));
+                    if last == i64::MAX {
+                        break;
+                    }
+                    page = history.entries(host.number, last)?;
                 }
-                page = history.entries(host.number, last)?;
-            }
-            walk.finish();
-            self.progress.done.fetch_add(1, Ordering::Relaxed);
-            walks.push(walk);
-            Ok(())
-        })?;
+                walk.finish();
+                self.progress.done.fetch_add(1, Ordering::Relaxed);
+                walks.push(walk);
+                Ok(())
+            })?;
         let mut walks: Vec<Walk<'_>> = walked.into_iter().flatten().collect();
         walks.sort_by_key(|walk| walk.host().number);
         for walk in &mut walks {
             self.books.insert(walk.host().number, Book::new(walk.host().number, &walk.listed));
+            let machine_id = walk.machine_id().map(str::to_owned);
+            self.machine_ids.extend(machine_id.map(|id| (walk.host().number, id)));
             self.report.host(walk);
             self.listed.insert(walk.host().number, std::mem::take(&mut walk.listed));
         }
@@ -296,7 +302,7 @@ impl<H: History + Send> Verification<'_, H> {
     }
 
     fn retention(&mut self, history: &mut H) -> Result<(), Trouble> {
-        self.stubs = retention::read(history, self.only, &self.options.keys)?;
+        self.stubs = retention::read(history, self.only, &self.options.keys, &self.machine_ids)?;
         for (host, book) in &mut self.books {
             book.bounds = self.stubs.bounds(*host);
         }
@@ -406,7 +412,8 @@ impl<H: History + Send> Verification<'_, H> {
             if let Some((said_rows, said_ends)) = listed[place].counts
                 && (said_rows, said_ends) != (rows, ends)
             {
-                let detail = format!("it says {said_rows} rows and {said_ends} ends, and holds {rows} and {ends}");
+                let detail =
+                    format!("it says {said_rows} rows and {said_ends} ends, and holds {rows} and {ends}");
                 find(Change::CountWrong, detail);
             }
         })
@@ -420,15 +427,12 @@ impl<H: History + Send> Verification<'_, H> {
             self.report.batch(host, batch, table, change, detail);
         }
         // What was dropped meanwhile is not missing.
-        let later = retention::read(history, self.only, &self.options.keys)?;
+        let later = retention::read(history, self.only, &self.options.keys, &self.machine_ids)?;
         for (host, book) in &mut self.books {
             book.bounds = later.bounds(*host);
         }
-        let mut suspects: Vec<(i64, i64)> = self
-            .books
-            .values()
-            .flat_map(|book| book.suspects().map(|batch| (book.host, batch)))
-            .collect();
+        let mut suspects: Vec<(i64, i64)> =
+            self.books.values().flat_map(|book| book.suspects().map(|batch| (book.host, batch))).collect();
         suspects.sort_unstable();
         let (mut odds, mut missing) = (Vec::new(), Vec::new());
         let mut rest = suspects.as_slice();
@@ -546,7 +550,8 @@ impl<H: History + Send> Verification<'_, H> {
             })?;
             for one in odds {
                 let table: &TableDef = TABLES[one.table];
-                let at = |known: &Manifest| exact::place(known, table.name, one.part, one.said.key, &one.leaf);
+                let at =
+                    |known: &Manifest| exact::place(known, table.name, one.part, one.said.key, &one.leaf);
                 if known.as_ref().and_then(at).is_none() {
                     explain::odd(one, "its batch does not know it with these values", found);
                 }

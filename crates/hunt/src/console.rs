@@ -1,6 +1,7 @@
 //! Running statements, one after the other.
 
 use std::{
+    fmt,
     io::{BufRead, Write},
     time::Instant,
 };
@@ -11,7 +12,7 @@ use luarm_store::{Cell, QueryError, Source};
 use crate::{
     Format, HuntError, Splitter, Statement,
     client::{self, Word},
-    print,
+    coverage, print,
 };
 
 /// How a console behaves.
@@ -52,18 +53,25 @@ pub enum Outcome {
 }
 
 /// Answers statements from one source.
-#[derive(Debug)]
 pub struct Console {
     pub(crate) source: Box<dyn Source>,
     options: Options,
     /// The host that `use` chose.
     host: Option<String>,
+    /// Takes what is said beside answers for programs; `None` if nothing is to be said of coverage at all.
+    remarks: Option<Box<dyn Write + Send>>,
 }
 
 impl Console {
     /// A console on that store, or on the server that reads one.
     pub fn new(source: impl Into<Box<dyn Source>>, options: Options) -> Self {
-        Console { source: source.into(), options, host: None }
+        Console { source: source.into(), options, host: None, remarks: None }
+    }
+
+    /// From now on, whoever asks about a span with a gap in what was observed, or about one in which something was lost, is told so in one line: beneath an
+    /// answer for people, and in `remarks` (standard error) beside one for programs.
+    pub fn with_coverage(self, remarks: impl Write + Send + 'static) -> Self {
+        Console { remarks: Some(Box::new(remarks)), ..self }
     }
 
     /// Limits the tables to one host, by its name or machine id, as `use HOST` does.
@@ -168,7 +176,23 @@ impl Console {
         let mut printer = print::printer(self.format(vertical), out, self.options.terminal);
         let rows = self.source.query(sql, &mut *printer)?;
         printer.finish(rows, begun.elapsed()).map_err(HuntError::Output)?;
+        drop(printer);
+        self.remark(sql, vertical, out)?;
         Ok(Outcome::Continue)
+    }
+
+    /// Says what the answer cannot know.
+    fn remark(&mut self, sql: &str, vertical: bool, out: &mut dyn Write) -> Result<(), HuntError> {
+        let format = self.format(vertical);
+        let Some(remarks) = &mut self.remarks else { return Ok(()) };
+        let Some(line) = coverage::line(&mut *self.source, sql) else { return Ok(()) };
+        if matches!(format, Format::Table | Format::Vertical) {
+            return writeln!(out, "{line}").map_err(HuntError::Output);
+        }
+        // The answer is whole whether anybody can hear this or not.
+        out.flush().map_err(HuntError::Output)?;
+        let _ = writeln!(remarks, "{line}").and_then(|()| remarks.flush());
+        Ok(())
     }
 
     /// Prints rows that the console itself knows.
@@ -188,6 +212,15 @@ impl Console {
             Format::Table if vertical => Format::Vertical,
             format => format,
         }
+    }
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console")
+            .field("source", &self.source)
+            .field("host", &self.host)
+            .finish_non_exhaustive()
     }
 }
 

@@ -6,12 +6,14 @@
 mod client;
 mod complete;
 mod console;
+mod coverage;
 mod error;
 mod interactive;
 mod print;
 mod split;
 
 pub use console::{Console, Options, Outcome, write_rows};
+pub use coverage::{Observed, observed};
 pub use error::HuntError;
 pub use print::Format;
 pub use split::{Splitter, Statement};

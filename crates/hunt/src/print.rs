@@ -4,7 +4,7 @@ mod csv;
 mod json;
 mod table;
 mod vertical;
-mod visible;
+pub(crate) mod visible;
 
 use std::{
     fmt,

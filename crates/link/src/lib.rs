@@ -5,6 +5,7 @@
 //! - [`analyst`] asks a server, which answers out of its store what may be read there.
 //! - [`authority`] signs certificates, [`token`] lets a host ask for its first one, [`identity`] is what a host keeps of it.
 //! - [`notary`] is the key with which a server signs what it takes in.
+//! - [`statement`] is what is kept of a question.
 //! - [`packed`] is a batch as it travels. The protocol itself is `proto/link.proto`.
 //!
 //! Only this crate knows TLS and the protocol. The store's calls block: the server makes them on threads for that.
@@ -19,6 +20,7 @@ pub mod notary;
 pub mod packed;
 pub mod proto;
 pub mod server;
+pub mod statement;
 mod tls;
 pub mod token;
 

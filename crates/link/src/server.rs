@@ -18,8 +18,10 @@ mod connection;
 mod deliver;
 mod desk;
 mod examine;
+mod hosts;
 mod inquiry;
 mod monitor;
+mod note;
 mod pending;
 mod places;
 mod refusal;
@@ -32,14 +34,18 @@ use std::{
     time::Duration,
 };
 
-use luarm_schema::Time;
-use luarm_store::{Registry, Scope, StoreUrl, analyst_id};
+use luarm_schema::{
+    Time,
+    tables::{QueryInfo, QueryInfoEnd},
+};
+use luarm_store::{Asked, Registry, Scope, StoreUrl, analyst_id};
 use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
 use tonic::transport::Server as Grpc;
 
 use self::{backend::Backend, desk::Desk, monitor::Tally, places::Places, service::Service};
 pub use self::{
     desk::Answering,
+    hosts::Sighted,
     monitor::{Monitor, Vitals},
     refusal::Refusals,
 };
@@ -78,6 +84,8 @@ pub struct Config {
     pub lifetime: Duration,
     /// How analysts are answered.
     pub answering: Answering,
+    /// After how long a silence a host that did not say goodbye is overdue.
+    pub overdue: Duration,
 }
 
 /// A running server.
@@ -90,6 +98,30 @@ pub struct Server {
     tally: Arc<Tally>,
     places: Arc<Places>,
     store: StoreUrl,
+    overdue: Duration,
+    backend: Arc<Backend>,
+}
+
+/// Writes down questions to a server's store. Both calls block.
+#[derive(Clone)]
+pub struct Scribe(Arc<Backend>);
+
+impl Scribe {
+    /// Writes a question down before it is answered; `host` is the one that is asked about. An error says why it cannot be.
+    pub fn begin(&self, host: Option<&str>, question: QueryInfo) -> Result<Asked, String> {
+        self.0.ask(host, question).map_err(|refusal| refusal.inside.unwrap_or(refusal.message))
+    }
+
+    /// Writes down how it ended.
+    pub fn end(&self, asked: Asked, end: &QueryInfoEnd) -> Result<(), String> {
+        self.0.answered(asked, end).map_err(|refusal| refusal.inside.unwrap_or(refusal.message))
+    }
+}
+
+impl std::fmt::Debug for Scribe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scribe")
+    }
 }
 
 impl Server {
@@ -120,7 +152,7 @@ impl Server {
             let _inside = runtime.enter();
             accept::start(listener, tls, (Arc::clone(&refusals), Arc::clone(&places)), stopping.clone())
         };
-        runtime.spawn(renew_own(backend, own));
+        runtime.spawn(renew_own(Arc::clone(&backend), own));
         let mut stopped = stopping;
         let serving = Grpc::builder()
             .initial_stream_window_size(WINDOW)
@@ -143,7 +175,8 @@ impl Server {
                 let _ = stopped.wait_for(|stop| *stop).await;
             });
         let serving = runtime.spawn(serving);
-        Ok(Server { runtime, address, stop, serving, refusals, tally, places, store: config.store.clone() })
+        let (store, overdue) = (config.store.clone(), config.overdue);
+        Ok(Server { runtime, address, stop, serving, refusals, tally, places, store, overdue, backend })
     }
 
     /// Where it listens.
@@ -151,15 +184,21 @@ impl Server {
         self.address
     }
 
+    /// What writes down questions to its store that come by another way.
+    pub fn scribe(&self) -> Scribe {
+        Scribe(Arc::clone(&self.backend))
+    }
+
     /// What it refused.
     pub fn refusals(&self) -> Arc<Refusals> {
         Arc::clone(&self.refusals)
     }
 
-    /// Watches over it from now on; asks the store now and then, over a connection of its own.
+    /// Watches over it and its hosts from now on; asks the store now and then, over connections of its own, and says in the log which hosts fall silent
+    /// and which come back.
     pub fn monitor(&self) -> Result<Arc<Monitor>, LinkError> {
         let parts = (Arc::clone(&self.tally), Arc::clone(&self.refusals), Arc::clone(&self.places));
-        Monitor::start(parts, self.store.clone()).map_err(|source| LinkError::File {
+        Monitor::start(parts, self.store.clone(), self.overdue).map_err(|source| LinkError::File {
             action: "start the monitor's thread for",
             path: "the server".into(),
             source,

@@ -14,6 +14,7 @@ use crate::{
     command::{agent, canary, doctor, enroll, manual, run, server, sql, status, sync, verify},
     config::{Config, Located},
     log::{self, Level},
+    witness::{Witness, Witnessed},
 };
 
 /// Records what happens on audited computers in a relational database, and answers questions about it.
@@ -118,11 +119,22 @@ impl Asked {
 }
 
 impl Answering {
-    /// Opens it.
-    pub(crate) fn open(&self) -> anyhow::Result<Box<dyn Source>> {
+    /// Opens it, for somebody who tells of his questions himself.
+    pub(crate) fn open_plain(&self) -> anyhow::Result<Box<dyn Source>> {
         Ok(match self {
             Answering::Store(located) => Box::new(Reader::open(&located.store)?),
             Answering::Server(url, data) => Box::new(Remote::open(url.clone(), data)?),
+        })
+    }
+
+    /// Opens it; the recorder of the data directory is told of each question to its store.
+    pub(crate) fn open(&self) -> anyhow::Result<Box<dyn Source>> {
+        let source = self.open_plain()?;
+        Ok(match self {
+            Answering::Store(located) => {
+                Box::new(Witnessed::new(source, Witness::new(&located.data, &located.store)))
+            }
+            Answering::Server(..) => source,
         })
     }
 }

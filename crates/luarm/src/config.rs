@@ -34,6 +34,9 @@ pub(crate) enum ConfigError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct Config {
+    /// The file itself.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
     /// `--data`
     pub data: Option<PathBuf>,
     /// `--store`
@@ -89,6 +92,15 @@ pub(crate) struct Config {
     pub queries: Option<Queries>,
     /// `--server-key`
     pub server_key: Option<Vec<PathBuf>>,
+    /// `--overdue`
+    #[serde(deserialize_with = "parsed")]
+    pub overdue: Option<Lifetime>,
+    /// `--disk-reserve`
+    #[serde(deserialize_with = "parsed")]
+    pub disk_reserve: Option<Size>,
+    /// `--unrecorded`
+    #[serde(deserialize_with = "parsed")]
+    pub unrecorded: Option<Unrecorded>,
     /// `--server`
     pub server: Option<Vec<String>>,
     /// `--spool-limit`
@@ -127,7 +139,8 @@ impl Config {
             }
             Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
         };
-        toml::from_str(&text).map_err(|error| {
+        let read: Result<Self, _> = toml::from_str(&text);
+        read.map(|config| Self { file: Some(path.to_owned()), ..config }).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start.min(text.len()));
             let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
             ConfigError::Wrong {
@@ -304,6 +317,28 @@ impl FromStr for Queries {
         match text.parse() {
             Ok(number @ 1..=16) => Ok(Self(number)),
             _ => Err(format!("{text:?} is not a number from 1 to 16")),
+        }
+    }
+}
+
+/// What becomes of questions that cannot be recorded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Unrecorded {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// They are answered.
+    Answer,
+}
+
+impl FromStr for Unrecorded {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "refuse" => Ok(Self::Refuse),
+            "answer" => Ok(Self::Answer),
+            _ => Err(format!("{text:?} is neither refuse nor answer")),
         }
     }
 }

@@ -4,10 +4,13 @@
 //! | --- | --- |
 //! | `sync MILLISECONDS` | `ok` once everything that happened before is stored; `timeout` |
 //! | `status` | [`Vitals`] as JSON |
+//! | `question` and [`Asked`] as JSON | `ok` once the recorder has it; the connection stays until `ended` and [`Ended`] as JSON comes, or its end |
 //!
 //! Anything else is answered `error MESSAGE`.
 
 mod client;
+mod desk;
+mod question;
 mod server;
 
 use std::collections::BTreeMap;
@@ -15,9 +18,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
-    client::{ControlError, status, sync},
+    client::{ControlError, Told, question, status, sync},
+    desk::attend,
+    question::{Asked, Ended, How},
     server::{Identity, Instance, resident, serve, settle, settle_unless},
 };
+
+/// The name of the socket of a server, beside its authority.
+const DESK: &str = "luarm.sock";
 
 /// How a running recorder is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -83,7 +83,10 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
+        let alert = event.metadata().target() == "alert";
         let (priority, name) = match *event.metadata().level() {
+            // What the recorder noticed of attempts on itself: somebody should be woken.
+            tracing::Level::ERROR if alert => (1, "alert"),
             tracing::Level::ERROR => (3, "error"),
             tracing::Level::WARN => (4, "warning"),
             tracing::Level::INFO => (6, "info"),

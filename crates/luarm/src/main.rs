@@ -11,10 +11,12 @@ mod data_dir;
 mod launcher;
 mod log;
 mod metrics;
+mod own;
 mod pipeline;
 mod sensor;
 mod service;
 mod size;
+mod witness;
 
 use std::process::ExitCode;
 

@@ -35,7 +35,7 @@ use luarm_store::{StoreError, Writer};
 pub(crate) use self::{
     backlog::{Backlog, Point},
     meters::Meters,
-    recording::{Ask, Wanted},
+    recording::{Ask, Heard, Wanted},
 };
 use self::{
     recording::{Progress, Recording},
@@ -45,6 +45,7 @@ use crate::{
     canary::{self, Canary, Every, Rounds},
     data_dir::DataDir,
     launcher::Launcher,
+    own::Own,
     sensor::{self, Choice, Policy},
 };
 
@@ -59,6 +60,8 @@ pub(crate) struct Plan {
     pub ring: Option<u32>,
     /// What of files is told.
     pub policy: Policy,
+    /// What is the recorder's own.
+    pub own: Own,
 }
 
 /// How batches are sealed, and where the head of what was kept is noted.
@@ -148,6 +151,7 @@ pub(crate) struct Probe {
     pub backlog: Arc<Backlog>,
     sensors: Arc<Mutex<Option<Sensors>>>,
     asks: Sender<Ask>,
+    hearing: Sender<Heard>,
 }
 
 /// What puts observations into the queue; the sensor says how far it has got.
@@ -180,6 +184,11 @@ impl Probe {
     /// Has the recorder do something once something is kept or delivered. A pipeline that is ending forgets it.
     pub(crate) fn ask(&self, ask: Ask) {
         let _ = self.asks.send(ask);
+    }
+
+    /// Tells the recorder of a question to the store, or of its end; false if there is no recorder any more.
+    pub(crate) fn hear(&self, heard: Heard) -> bool {
+        self.hearing.send(heard).is_ok()
     }
 }
 
@@ -259,6 +268,7 @@ pub(crate) fn start(
     });
     let tested = tested(every, obstacle);
     recorder.observe(Observation::Coverage(tested.clone()));
+    recorder.protect(plan.own.protected());
     let (choice, ring, policy) = (plan.choice, plan.ring, plan.policy.clone());
     let sensor::Started { sensor, surroundings, consumer, name } =
         launcher.launch(move || sensor::start(choice, ring, &policy))??;
@@ -267,6 +277,7 @@ pub(crate) fn start(
     meters.cover(&tested);
     let (asks, asked) = mpsc::channel();
     let (judged, reports) = mpsc::channel();
+    let (hearing, heard) = mpsc::channel();
     let recording = Recording {
         recorder,
         consumer,
@@ -277,13 +288,15 @@ pub(crate) fn start(
         reports,
         delivered: Arc::default(),
         tested,
+        heard,
+        room_left: plan.own.room(),
         memory_limit: plan.memory_limit,
         last,
         progress: Progress::default(),
     };
     let (ready, settled) = (events.clone(), Arc::clone(&meters));
     let sensors = Arc::new(Mutex::new(Some(Sensors { sensor, surroundings })));
-    let probe = Probe { meters: Arc::clone(&meters), backlog: Arc::clone(&backlog), sensors, asks };
+    let probe = Probe { meters: Arc::clone(&meters), backlog: Arc::clone(&backlog), sensors, asks, hearing };
     let recorder = spawn("recorder", events, move || recording.run())?;
     let store = spawn("store", events, move || storing::run(keeper, seal, &backlog, &meters))?;
     // What is there belongs to what existed at the start. It may be more than the queue holds: the recorder has to take it meanwhile.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use luarm_chain::{
-    VerifyingKey,
+    Head, VerifyingKey,
     verify::{Options, Progress, verify},
 };
 use luarm_store::{Evidence, StoreUrl};
@@ -106,6 +106,13 @@ fn what_happens_on_a_host_is_in_its_servers_store() {
     assert!(agent.stop().success());
     assert!(server.stop().success());
     ledger_is_whole(&site, "penguin");
+    // Both sides kept the head of what they have, which is the same; the server's is signed by it, too.
+    let head = |file: &Path| Head::read(&fs::read_to_string(file).unwrap()).unwrap();
+    let (own, theirs) =
+        (head(&data.join("heads/penguin.json")), head(&site.data().join("server/heads/penguin.json")));
+    assert_eq!((own.batch, &own.digest, &own.publickey), (theirs.batch, &theirs.digest, &theirs.publickey));
+    assert_eq!((own.receipt.is_some(), theirs.receipt.is_some()), (false, true));
+    assert_eq!(site.count("select max(batchid) from batchinfo"), own.batch);
     assert_eq!(site.count("select count(*) from coverageinfo where destroyed is null"), 0);
     // What an analyst has no business to see.
     let output = luarm(&["sql", "--store", &site.store(), "-e", "select * from luarm_token"]);

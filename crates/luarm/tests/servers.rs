@@ -43,6 +43,11 @@ fn records_and_answers(url: &str) {
     assert_eq!(count("SELECT count(*) - max(batchid) FROM batchinfo"), 0);
     assert!(count("SELECT count(*) FROM coverageinfo WHERE state = 'gap'") > 0);
 
+    // What nobody saw is said beneath an answer for people, whatever engine gives it.
+    let question = ["sql", "--store", url, "-e", "SELECT count(*) FROM psinfo WHERE created > '2001-02-03'"];
+    let answer = output(&question);
+    assert!(answer.contains("\nCoverage: host ") && answer.contains(" unobserved 2 times, "), "{answer}");
+
     let name = sql("SELECT hostname FROM hostinfo").lines().nth(1).unwrap().to_owned();
     let status =
         output(&["status", "--data", data.path().to_str().unwrap(), "--store", url, "--format", "csv"]);
@@ -77,6 +82,14 @@ fn records_and_answers(url: &str) {
         mine,
         "count(*)\n1\n".replace("count(*)", if url.starts_with("mysql") { "count(*)" } else { "count" })
     );
+    let question = format!("use {name}; SELECT count(*) FROM psinfo");
+    let answer = output(&["sql", "--store", url, "-e", &question]);
+    assert!(
+        answer.contains(&format!("\nCoverage: host {name} unobserved 2"))
+            && answer.contains("(recorder down)"),
+        "{answer}"
+    );
+    assert!(status.contains(&format!("{name},sampled in the last day,process,0.")), "{status}");
     let refused = luarm(&["sql", "--store", url, "-e", "DELETE FROM hostinfo"]);
     assert!(
         !refused.status.success() && complaint(&refused).contains("the console reads only"),

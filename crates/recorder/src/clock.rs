@@ -21,6 +21,11 @@ impl Clock {
         clock
     }
 
+    /// CLOCK_REALTIME - CLOCK_BOOTTIME, microseconds.
+    pub(crate) fn offset(&self) -> i64 {
+        self.offset
+    }
+
     pub(crate) fn set(&mut self, offset: i64) {
         self.offset = offset;
     }
@@ -59,6 +64,7 @@ impl Numbers {
         let began = if last < run.0 { run.0 } else { last.saturating_add(SLACK) };
         let rows = resume.endpoints.iter().map(|e| e.endpointinfo).chain(resume.coverage.iter().copied());
         let rows = rows.chain(resume.files.iter().map(|file| file.fileaccessid));
+        let rows = rows.chain(resume.queries.iter().copied());
         let rows = rows.chain(resume.conditions.iter().map(luarm_schema::Row::key));
         Self(rows.fold(first_number(Time(began)), i64::max))
     }

@@ -1,5 +1,7 @@
 //! Rows of `coverageinfo`: which class of events is watched, how, since when.
 
+mod clocks;
+
 use std::{borrow::Cow, collections::HashMap};
 
 use luarm_schema::{
@@ -8,7 +10,8 @@ use luarm_schema::{
 };
 use luarm_sensor::observation::{Coverage, Watch};
 
-use crate::context::Context;
+use self::clocks::Clocks;
+use crate::{context::Context, protection};
 
 /// The row of a class that has not ended.
 struct Open {
@@ -20,7 +23,10 @@ struct Open {
     told: Coverage,
 }
 
-pub(crate) struct Intervals(HashMap<&'static str, Open>);
+pub(crate) struct Intervals {
+    open: HashMap<&'static str, Open>,
+    pub(crate) clocks: Clocks,
+}
 
 impl Intervals {
     /// Ends what an earlier run left open, tells of the gap since, and of what nobody watches.
@@ -43,24 +49,28 @@ impl Intervals {
                 end: Some(CoverageInfoEnd { destroyed: run, ended: Word::Borrowed("start") }),
             };
             ctx.draft.push(row);
+            if !stopped {
+                protection::killed(ctx, coverageid);
+            }
+            clocks::set_back_meanwhile(ctx, last, run);
         }
-        Self(HashMap::new())
+        Self { open: HashMap::new(), clocks: Clocks::new(ctx) }
     }
 
     pub(crate) fn observe(&mut self, ctx: &mut Context, coverage: Coverage) {
         let now = ctx.clock.now();
-        match self.0.get(coverage.class) {
+        match self.open.get(coverage.class) {
             Some(open) if open.told == coverage => return,
             Some(open) => end(ctx, open.coverageid, now, "stop"),
             None => {}
         }
         let coverageid = begin(ctx, &coverage, now, None);
-        self.0.insert(coverage.class, Open { coverageid, since: now, missing: None, told: coverage });
+        self.open.insert(coverage.class, Open { coverageid, since: now, missing: None, told: coverage });
     }
 
     /// How a class is watched, as its sensor says.
     pub(crate) fn watch(&self, class: &str) -> Option<Watch> {
-        self.0.get(class).map(|open| open.told.watch)
+        self.open.get(class).map(|open| open.told.watch)
     }
 
     /// What its sensor says of a class is not so, since the instant at which it was proved last: `missing` did not come back.
@@ -72,7 +82,7 @@ impl Intervals {
         (missing, reason): (&str, &str),
     ) {
         let now = ctx.clock.now();
-        let Some(open) = self.0.get_mut(class) else { return };
+        let Some(open) = self.open.get_mut(class) else { return };
         let since = match open.missing.as_deref() {
             Some(known) if known == missing => return,
             Some(_) => now.max(open.since),
@@ -86,7 +96,7 @@ impl Intervals {
 
     /// What its sensor says of a class is so, since that instant at the latest.
     pub(crate) fn prove(&mut self, ctx: &mut Context, class: &str, at: Time) {
-        let Some(open) = self.0.get_mut(class).filter(|open| open.missing.is_some()) else { return };
+        let Some(open) = self.open.get_mut(class).filter(|open| open.missing.is_some()) else { return };
         open.since = at.max(open.since);
         end(ctx, open.coverageid, open.since, "canary");
         open.coverageid = begin(ctx, &open.told, open.since, None);
@@ -96,7 +106,7 @@ impl Intervals {
     /// Ends all.
     pub(crate) fn stop(&mut self, ctx: &mut Context) {
         let now = ctx.clock.now();
-        for (_, open) in self.0.drain() {
+        for (_, open) in self.open.drain() {
             end(ctx, open.coverageid, now, "stop");
         }
     }

@@ -68,14 +68,20 @@ impl Files {
         Self { open, held_back, late: Generations::new(LATE), evicted: 0 }
     }
 
-    /// Something was done. An access waits for what becomes of it.
-    pub(crate) fn done(&mut self, ctx: &mut Context, processes: &mut Processes, access: &FileAccess) {
+    /// Something was done. An access waits for what becomes of it. Gives the numbers of its row and of the image that did it.
+    pub(crate) fn done(
+        &mut self,
+        ctx: &mut Context,
+        processes: &mut Processes,
+        access: &FileAccess,
+    ) -> (i64, i64) {
         let psentity = processes.actor(ctx, &access.actor, access.at, true);
         let mut row = row(ctx, access, psentity);
+        let numbers = (row.fileaccessid, psentity);
         let Some(id) = access.id else {
             row.end = Some(end(ctx, access.at, "done", None));
             ctx.draft.push(row);
-            return;
+            return numbers;
         };
         // What took an instant is over, and waits for nothing but the digest.
         let ended = is_instant(access.operation).then(|| {
@@ -87,7 +93,7 @@ impl Files {
             self.evicted += u64::from(ended.is_none());
             self.late.insert(id, row.fileaccessid);
             ctx.draft.push(row);
-            return;
+            return numbers;
         }
         if ended.is_some() {
             self.held_back.push_back((ctx.clock.latest(), access.at, id));
@@ -96,6 +102,7 @@ impl Files {
         if let Some(Open { row: State::Waiting(before, _), .. }) = self.open.insert(id, open) {
             ctx.draft.push(*before);
         }
+        numbers
     }
 
     /// An access goes on: whoever asks sees it.

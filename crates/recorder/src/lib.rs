@@ -18,6 +18,8 @@ mod identity;
 mod ledger;
 mod names;
 mod process;
+mod protection;
+mod question;
 mod session;
 mod start;
 mod users;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 use luarm_schema::{Batch, Resume, Time, Word};
 use luarm_sensor::{
     BootNs, HostFacts, Observation,
+    clock::Reading,
     condition::{Condition, ConditionKind},
     observation::{Inventory, Loss, Origin},
 };
@@ -41,11 +44,15 @@ use crate::{
     ledger::Ledger,
     names::Names,
     process::Processes,
+    protection::Protection,
+    question::Questions,
     session::{Met, Sessions},
 };
 pub use crate::{
     draft::Worth,
     names::dns,
+    protection::{Place, Protected, Role},
+    question::{Answered, Asker, Question},
     users::{SystemUsers, Users},
 };
 
@@ -109,6 +116,8 @@ pub struct Recorder {
     conditions: Conditions,
     sessions: Sessions,
     coverage: Intervals,
+    questions: Questions,
+    protection: Protection,
     ledger: Ledger,
     canary: Canary,
     /// The last batch that has rows of the canary.
@@ -126,7 +135,9 @@ impl Recorder {
     /// Takes one observation.
     pub fn observe(&mut self, observation: Observation) {
         self.observations += 1;
-        let Self { ctx, processes, endpoints, names, files, conditions, sessions, coverage, .. } = self;
+        let Self {
+            ctx, processes, endpoints, names, files, conditions, sessions, coverage, protection, ..
+        } = self;
         match observation {
             Observation::Fork { at, task } => {
                 happened(ctx, at);
@@ -163,7 +174,8 @@ impl Recorder {
             }
             Observation::Privilege(privilege) => {
                 happened(ctx, privilege.at);
-                processes.privilege(ctx, &privilege);
+                let row = processes.privilege(ctx, &privilege);
+                protection.privilege(ctx, &privilege, row);
             }
             Observation::Endpoint(endpoint) => {
                 ctx.clock.advance(endpoint.at);
@@ -181,7 +193,8 @@ impl Recorder {
             Observation::ImageDigest(digest) => digest::digested(ctx, &digest),
             Observation::File(access) => {
                 happened(ctx, access.at);
-                files.done(ctx, processes, &access);
+                let row = files.done(ctx, processes, &access);
+                protection.file(ctx, processes, &access, row);
             }
             Observation::ContentDigest(digest) => files.digested(ctx, &digest),
             Observation::FileLasts(id) => files.lasts(ctx, id),
@@ -228,9 +241,10 @@ impl Recorder {
         }
     }
 
-    /// Says that the wall clock was set: `offset` is CLOCK_REALTIME - CLOCK_BOOTTIME in microseconds. Rows that exist keep their times.
-    pub fn set_clock(&mut self, offset: i64) {
-        self.ctx.clock.set(offset);
+    /// Says what the clocks show, to be called every second or so. When the wall clock was set, rows that exist keep their times; that, and that the
+    /// host was asleep, become rows of `coverageinfo`.
+    pub fn set_clocks(&mut self, reading: Reading) {
+        self.coverage.clocks.observe(&mut self.ctx, reading);
     }
 
     /// Does what time brings about: forks that waited for an exec become rows, the hosts file is read if it changed.
@@ -296,6 +310,27 @@ impl Recorder {
         ledger::loss(&mut self.ctx, (class, cause), count, from, until);
     }
 
+    /// Says what is the recorder's own: what is aimed at it becomes rows of `alertinfo`.
+    pub fn protect(&mut self, own: Protected) {
+        self.protection.protect(own);
+    }
+
+    /// Tells that less room than `bound` bytes is left where the data are.
+    pub fn is_short_of_room(&mut self, now: BootNs, path: &str, free: u64, bound: u64) {
+        self.protection.disk(&mut self.ctx, now, path, (free, bound));
+    }
+
+    /// Takes a question that somebody asks of what is recorded, told when everything that happened before it was taken, so that it is known what asks. `ticket`
+    /// stands for it until its end.
+    pub fn asked(&mut self, ticket: u64, question: &Question) {
+        self.questions.asked(&mut self.ctx, &mut self.processes, ticket, question);
+    }
+
+    /// Takes the end of a question. One that was not told of is ignored.
+    pub fn answered(&mut self, ticket: u64, answered: Answered) {
+        self.questions.answered(&mut self.ctx, ticket, answered);
+    }
+
     /// Gives up the waiting rows of that worth or less, because the store takes none, or not all: all but those that have yet to end. They are
     /// told of as lost; gives their number.
     pub fn shed(&mut self, worth: Worth, cause: &'static str) -> u64 {
@@ -326,6 +361,7 @@ impl Recorder {
         self.processes.settle_all(&mut self.ctx);
         self.files.settle_all(&mut self.ctx);
         self.ledger.losses(&mut self.ctx, (&mut self.names, &mut self.endpoints, &mut self.files), true);
+        self.questions.stop(&mut self.ctx);
         self.coverage.stop(&mut self.ctx);
     }
 

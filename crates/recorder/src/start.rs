@@ -24,6 +24,8 @@ use crate::{
     ledger::Ledger,
     names::Names,
     process::{Processes, plain_end},
+    protection::Protection,
+    question::Questions,
     session::Sessions,
 };
 
@@ -53,6 +55,7 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         let end = file::unseen(last.max(open.created), "unseen");
         ctx.draft.end(open.fileaccessid, End::FileInfo(end));
     }
+    let questions = Questions::begin(&mut ctx, &resume.queries, last);
     let coverage = Intervals::begin(&mut ctx, &resume, run);
     // What ended before this run may have rows, unless there was no run before.
     let horizon = if resume.last_batch.is_some() { ctx.clock.boot(run) } else { 0 };
@@ -74,6 +77,8 @@ pub(crate) fn start(setup: Setup<'_>) -> Recorder {
         conditions,
         sessions: Sessions::new(base, gap, &resume.conditions),
         coverage,
+        questions,
+        protection: Protection::new(),
         ledger,
         canary: Canary::new(own),
         canaried: 0,

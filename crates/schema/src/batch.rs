@@ -33,6 +33,8 @@ pub struct Resume {
     pub files: Vec<OpenFile>,
     /// `coverageid` of the intervals that have not ended.
     pub coverage: Vec<i64>,
+    /// `queryid` of the questions that the host's recorder was told of and that have not ended.
+    pub queries: Vec<i64>,
     /// Rows of the tables of [`CONDITIONS`](crate::CONDITIONS) that have not ended.
     pub conditions: Vec<Row>,
 }

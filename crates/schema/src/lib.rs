@@ -9,6 +9,7 @@ mod declare;
 mod batch;
 pub mod bulk;
 pub mod canonical;
+pub mod coverage;
 pub mod dialect;
 pub mod escape;
 mod number;

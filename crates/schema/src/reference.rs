@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{Column, Kind, Role, TABLES, TableDef};
+use crate::{Column, Kind, Role, TABLES, TableDef, coverage};
 
 /// One line of `describe`: the six columns that the seed's console shows.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,6 +61,15 @@ pub fn markdown() -> String {
     );
     for table in TABLES {
         let _ = writeln!(out, "\n## {}\n\n{}\n", table.name, one_paragraph(table.doc));
+        let classes: Vec<String> =
+            coverage::classes(table).iter().map(|class| format!("`{class}`")).collect();
+        if !classes.is_empty() {
+            let _ = writeln!(
+                out,
+                "Filled by events of the classes (`coverageinfo.class`): {}.\n",
+                classes.join(", ")
+            );
+        }
         if !table.indexes.is_empty() {
             let indexes: Vec<String> = table.indexes.iter().map(|i| format!("({})", i.join(", "))).collect();
             let _ = writeln!(out, "Indexes: {}.\n", indexes.join(", "));

@@ -6,6 +6,7 @@ mod hardware;
 mod host;
 mod ledger;
 mod network;
+mod oversight;
 mod process;
 
 pub use account::*;
@@ -14,6 +15,7 @@ pub use hardware::*;
 pub use host::*;
 pub use ledger::*;
 pub use network::*;
+pub use oversight::*;
 pub use process::*;
 
 tables! {
@@ -40,6 +42,8 @@ tables! {
     CanaryInfo, CanaryInfoEnd;
     BatchInfo, BatchInfoEnd;
     RetentionInfo, RetentionInfoEnd;
+    QueryInfo, QueryInfoEnd;
+    AlertInfo, AlertInfoEnd;
 }
 
 /// The tables that grow with what happens, and are kept for a time only. Their rows are numbered by time ([`first_number`](crate::first_number)),

@@ -1,6 +1,8 @@
 //! How fast batches are appended, indexes included, against SQLite's own prepared-insert loop on a table of the same shape with the same
 //! indexes, transactions, durability and checkpoints. Prints the ratio of each round: wall clocks of different runs do not compare.
 //!
+//! Then what sealing takes: of the processor beside appending, and of the disk.
+//!
 //! `cargo bench -p luarm-store` loads a million rows; `LUARM_BENCH_ROWS` and `LUARM_BENCH_PAGES` (page sizes to try) change that.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on has failed")]
@@ -11,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use luarm_chain::{KeyFile, Sealer};
 use luarm_schema::{
     Batch, Dialect, HostName, Row, Sink, Time, Value,
     canonical::{Canonical, md5sum},
@@ -61,6 +64,49 @@ fn main() {
             ratios[ROUNDS - 1]
         );
     }
+    sealing(rows);
+}
+
+/// What sealing and keeping manifests add to a load: processor of this thread, which the disk does not blur, and bytes.
+fn sealing(rows: i64) {
+    for _ in 0..ROUNDS {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let keys = KeyFile::open(&dir.path().join("chain.key")).unwrap();
+        let (mut sealer, _) = Sealer::open(keys, "bench", 0, None).unwrap();
+        let mut open = |name: &str| {
+            let url = StoreUrl::parse(&format!("sqlite:{}", dir.path().join(name).display())).unwrap();
+            Writer::open(&url, "bench").unwrap().0
+        };
+        let (mut plain, mut sealed) = (open("plain.db"), open("sealed.db"));
+        let [mut sealing, mut appending, mut keeping] = [Duration::ZERO; 3];
+        for id in 1..=rows / BATCH {
+            let mut batch = batch(id);
+            appending += processor(|| _ = plain.append(&batch).unwrap());
+            sealing += processor(|| sealer.seal(&mut batch).unwrap());
+            keeping += processor(|| _ = sealed.append(&batch).unwrap());
+        }
+        drop((plain, sealed));
+        let size = |name: &str| fs::metadata(dir.path().join(name)).unwrap().len() as f64;
+        let each = |time: Duration| time.as_secs_f64() * 1e9 / rows as f64;
+        println!(
+            "sealing: {:.0} ns a row; appending {:.0} ns, with manifest {:.0} ns; {:.1} bytes a row",
+            each(sealing),
+            each(appending),
+            each(keeping),
+            (size("sealed.db") - size("plain.db")) / rows as f64
+        );
+    }
+}
+
+/// The processor time that this thread takes for it.
+fn processor(work: impl FnOnce()) -> Duration {
+    let now = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32)
+    };
+    let begun = now();
+    work();
+    now() - begun
 }
 
 /// An empty database whose pages have that size, which the store then keeps.

@@ -54,6 +54,12 @@ pub enum StoreError {
         /// The machine id that came.
         given: String,
     },
+    /// Others took every number that was tried for a row.
+    #[error("no number is free for a row of {table}; is the clock of this machine right?")]
+    Numbers {
+        /// The table.
+        table: &'static str,
+    },
     /// The engine cannot do this.
     #[error("{url}: {what} needs a MariaDB, MySQL or PostgreSQL store")]
     OnlyServers {

@@ -8,6 +8,7 @@
 //! - [`Spool`] keeps an agent's batches until its server has them.
 //! - [`Reader`] answers queries and cannot write, whatever the statement. [`Source`] is its face, which a server far away may have as well.
 //! - [`Evidence`] reads all of it again, to be verified.
+//! - [`Questions`] writes down what a server is asked; [`Presence`] tells which hosts are heard of.
 //! - [`Owner`] makes accounts and views on a server, and drops what is older than it is to be kept.
 
 mod error;
@@ -16,8 +17,10 @@ mod ledger;
 mod mysql;
 mod owner;
 mod postgres;
+mod presence;
 mod proof;
 mod query;
+mod questions;
 mod reader;
 mod registry;
 mod remote;
@@ -30,7 +33,9 @@ pub use error::{QueryError, StoreError, Trouble};
 pub use evidence::Evidence;
 pub use ledger::Ledger;
 pub use owner::{Account, Dropped, Owner};
-pub use query::{Cell, Host, RowSink};
+pub use presence::{OVERDUE, Presence, State};
+pub use query::{Cell, Host, Note, NoteEnd, RowSink};
+pub use questions::{Asked, Questions};
 pub use reader::{Interrupt, Reader};
 pub use registry::{Certified, Claim, Registry, Scope, Token, analyst_id};
 pub use source::Source;

@@ -25,6 +25,32 @@ pub trait RowSink {
     fn row(&mut self, cells: &[Cell<'_>]) -> io::Result<()>;
 }
 
+/// A question that somebody writes down as his own.
+#[derive(Debug, Clone, Copy)]
+pub struct Note<'a> {
+    /// `queryinfo.kind`.
+    pub kind: &'a str,
+    /// The host that the tables are limited to, by name or machine id.
+    pub host: Option<&'a str>,
+    /// The statement, or its begin, as columns spell it.
+    pub statement: &'a str,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// Its SHA-256, where that is its begin.
+    pub sha256: Option<&'a str>,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy)]
+pub struct NoteEnd<'a> {
+    /// `queryinfo.ended`.
+    pub ended: &'a str,
+    /// Rows that went out.
+    pub rows: u64,
+    /// What was said where it failed.
+    pub error: Option<&'a str>,
+}
+
 /// An audited computer in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {

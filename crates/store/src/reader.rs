@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use luarm_schema::Dialect;
+
 use crate::{
-    Host, QueryError, RowSink, StoreError, StoreUrl,
+    Host, Note, NoteEnd, QueryError, RowSink, StoreError, StoreUrl,
     mysql::Mysql,
     postgres::Postgres,
     remote::{Asker, Cancel},
@@ -96,6 +98,15 @@ impl Reader {
         }
     }
 
+    /// In whose SQL it is asked.
+    pub fn dialect(&self) -> Dialect {
+        match &self.0 {
+            Engine::Sqlite(_) => Dialect::Sqlite,
+            Engine::Mysql(_) => Dialect::Mysql,
+            Engine::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
     /// What ends this reader's queries.
     pub fn interrupt(&self) -> Interrupt {
         Interrupt(match &self.0 {
@@ -138,6 +149,24 @@ impl Reader {
             Engine::Sqlite(reader) => reader.use_all(),
             Engine::Mysql(reader) => reader.use_all(),
             Engine::Postgres(reader) => reader.use_all(),
+        }
+    }
+
+    /// Writes down a question; see [`crate::Source::note`].
+    pub fn note(&mut self, note: &Note<'_>) -> Result<Option<i64>, QueryError> {
+        match &mut self.0 {
+            Engine::Sqlite(_) => Ok(None),
+            Engine::Mysql(reader) => reader.note(note).map(Some),
+            Engine::Postgres(reader) => reader.note(note).map(Some),
+        }
+    }
+
+    /// Writes down how it ended; see [`crate::Source::noted`].
+    pub fn noted(&mut self, number: i64, host: Option<&str>, end: &NoteEnd<'_>) -> Result<(), QueryError> {
+        match &mut self.0 {
+            Engine::Sqlite(_) => Ok(()),
+            Engine::Mysql(reader) => reader.noted(number, host, end),
+            Engine::Postgres(reader) => reader.noted(number, host, end),
         }
     }
 

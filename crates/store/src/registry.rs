@@ -62,6 +62,7 @@ pub(crate) enum Parameter<'a> {
     Null,
     Int(i64),
     Text(&'a str),
+    Time(Time),
 }
 
 use Parameter::{Int, Text};

@@ -14,6 +14,7 @@ pub(crate) mod grants;
 pub(crate) mod guard;
 mod lease;
 mod manifests;
+pub(crate) mod noting;
 mod places;
 mod placing;
 mod registry;

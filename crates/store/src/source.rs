@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::{Host, QueryError, Reader, RowSink};
+use luarm_schema::Dialect;
+
+use crate::{Host, Note, NoteEnd, QueryError, Reader, RowSink};
 
 /// Answers questions about recorded history: a store that is read here, or a server that reads its own. It cannot write, whatever the statement.
 ///
@@ -10,6 +12,11 @@ use crate::{Host, QueryError, Reader, RowSink};
 pub trait Source: fmt::Debug + Send {
     /// Asks one statement, in the engine's SQL; the answer goes to the sink as it comes. Returns the number of rows.
     fn query(&mut self, sql: &str, sink: &mut dyn RowSink) -> Result<u64, QueryError>;
+
+    /// In whose SQL it is asked; `None` where only the engine behind a server knows.
+    fn dialect(&self) -> Option<Dialect> {
+        None
+    }
 
     /// What ends the query that runs when it is called, if one does, from another thread: it returns [`QueryError::Interrupted`].
     fn interrupter(&self) -> Box<dyn Fn() + Send>;
@@ -28,11 +35,26 @@ pub trait Source: fmt::Debug + Send {
 
     /// Bytes that the store takes on disk; 0 where that is not told.
     fn size(&mut self) -> Result<u64, QueryError>;
+
+    /// Writes down a question in `queryinfo`, as one of this account's own, before it is asked: by a routine of the store's owner, which is all that an account which
+    /// only selects can write by. Gives its number; `None` where that is nothing that this source does.
+    fn note(&mut self, _: &Note<'_>) -> Result<Option<i64>, QueryError> {
+        Ok(None)
+    }
+
+    /// Writes down how the question of that number ended.
+    fn noted(&mut self, _: i64, _: Option<&str>, _: &NoteEnd<'_>) -> Result<(), QueryError> {
+        Ok(())
+    }
 }
 
 impl Source for Reader {
     fn query(&mut self, sql: &str, sink: &mut dyn RowSink) -> Result<u64, QueryError> {
         self.query(sql, sink)
+    }
+
+    fn dialect(&self) -> Option<Dialect> {
+        Some(self.dialect())
     }
 
     fn interrupter(&self) -> Box<dyn Fn() + Send> {
@@ -58,6 +80,14 @@ impl Source for Reader {
 
     fn size(&mut self) -> Result<u64, QueryError> {
         Ok(self.size())
+    }
+
+    fn note(&mut self, note: &Note<'_>) -> Result<Option<i64>, QueryError> {
+        self.note(note)
+    }
+
+    fn noted(&mut self, number: i64, host: Option<&str>, end: &NoteEnd<'_>) -> Result<(), QueryError> {
+        self.noted(number, host, end)
     }
 }
 

@@ -97,7 +97,10 @@ fn changed(entry: &Missing, now: &Now) -> (Change, String) {
             if is_same(entry.part) {
                 (Change::RowMoved, format!("it names batch {batch}; batch {of} created it"))
             } else {
-                (Change::RowChanged, format!("it names batch {batch}; batch {of} created it, with other values"))
+                (
+                    Change::RowChanged,
+                    format!("it names batch {batch}; batch {of} created it, with other values"),
+                )
             }
         }
         Part::Begin if is_same(Part::Begin) => {

@@ -59,7 +59,9 @@ impl Entry {
     /// Puts the rows of two pages together, each in the order of its numbers. A page that is full may go on behind its last row: then what the other one has from there on
     /// is left to the next page.
     pub fn pair(rows: Vec<(i64, LedgerRow)>, proofs: Vec<(i64, Proof)>, page: usize) -> Vec<Entry> {
-        let end = |length: usize, last: Option<i64>| if length < page { i64::MAX } else { last.unwrap_or(i64::MAX) };
+        let end = |length: usize, last: Option<i64>| {
+            if length < page { i64::MAX } else { last.unwrap_or(i64::MAX) }
+        };
         let to = end(rows.len(), rows.last().map(|(number, _)| *number))
             .min(end(proofs.len(), proofs.last().map(|(number, _)| *number)));
         let (mut rows, mut proofs) = (rows.into_iter().peekable(), proofs.into_iter().peekable());

@@ -196,6 +196,7 @@ impl<'a> Walk<'a> {
         info.begin(&mut bytes);
         let stale = row.batch != number || row.md5sum.as_bytes() != md5sum(&bytes.0);
         let told = self.findings.len();
+        let is_blind = matches!(self.before, Before::Unknown);
         if let Some(proof) = &entry.proof
             && proof.receipt.is_none()
             && Refusals::decode(proof.refused.as_deref().unwrap_or_default()).is_none()
@@ -214,7 +215,7 @@ impl<'a> Walk<'a> {
             (Some(_), Some(root)) => self.link(number, &root, info, stale),
         };
         let is_right = self.findings[told..].iter().all(|finding| finding.change == Change::ChainRestarted);
-        if is_right {
+        if is_right && !is_blind {
             listed.counts = Some((info.rowcount, info.endcount));
         }
         if stale && is_right {
@@ -223,7 +224,8 @@ impl<'a> Walk<'a> {
         self.listed.push(listed);
         let proof = entry.proof.as_ref();
         self.clocks(number, info);
-        if let (Some(digest), Some(proof)) = (digest, proof) {
+        // What was found of the row explains a receipt that does not fit.
+        if let (Some(digest), Some(proof), false) = (digest, proof, is_blind && stale) {
             let receipts = self.receipts;
             self.receipt(number, &digest, proof);
             // A server that is believed has seen it happen.
@@ -331,8 +333,7 @@ impl<'a> Walk<'a> {
             None => self.signatures += 1,
             Some(Flaw::Restart) => {
                 self.signatures += 1;
-                let detail =
-                    "the host goes on with a key of its own: it lost the one it had, or somebody goes on in its name";
+                let detail = "the host goes on with a key of its own: it lost the one it had, or somebody goes on in its name";
                 self.find(number, LEDGER, Change::ChainRestarted, detail);
             }
             Some(Flaw::Signature) if matches!(stood, Before::Keyless(_)) => {}
@@ -344,7 +345,12 @@ impl<'a> Walk<'a> {
                 let previous = before.map_or(NOTHING, |tip| tip.digest);
                 let computed = link::digest(&machine_id, &previous, root, info);
                 if genuine(&computed) {
-                    self.find(number, LEDGER, Change::LedgerChanged, "`digest` is not the one that is signed");
+                    self.find(
+                        number,
+                        LEDGER,
+                        Change::LedgerChanged,
+                        "`digest` is not the one that is signed",
+                    );
                     self.before = Before::Tip(Tip { digest: computed, key: next });
                     return Some(computed);
                 }

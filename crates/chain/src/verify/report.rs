@@ -84,7 +84,14 @@ impl Report {
         let Some(walk) = of else {
             if !is_limited {
                 let detail = format!("{origin} is of this host, which is not in the store");
-                self.find((witness.host.clone(), 0), *batch, "batchinfo", None, Change::HistoryRewritten, detail);
+                self.find(
+                    (witness.host.clone(), 0),
+                    *batch,
+                    "batchinfo",
+                    None,
+                    Change::HistoryRewritten,
+                    detail,
+                );
             }
             return;
         };
@@ -122,7 +129,14 @@ impl Report {
         self.find(self.named(host), 0, table, Some(key), change, detail.to_owned());
     }
 
-    pub(super) fn batch(&mut self, host: i64, batch: i64, table: &'static str, change: Change, detail: String) {
+    pub(super) fn batch(
+        &mut self,
+        host: i64,
+        batch: i64,
+        table: &'static str,
+        change: Change,
+        detail: String,
+    ) {
         // The manifest tells which of the two it was.
         let is_root = |f: &Finding| {
             f.number == host && f.batch == batch && f.change == Change::LedgerChanged && f.detail == RESUMMED
@@ -130,7 +144,8 @@ impl Report {
         if change == Change::ProofChanged {
             self.findings.retain(|finding| !is_root(finding));
         }
-        let is_told = |f: &Finding| f.number == host && f.batch == batch && f.table == table && f.change == change;
+        let is_told =
+            |f: &Finding| f.number == host && f.batch == batch && f.table == table && f.change == change;
         if !self.findings.iter().any(is_told) {
             self.find(self.named(host), batch, table, Some(batch), change, detail);
         }
@@ -139,9 +154,8 @@ impl Report {
     /// Rows that name batches which are gone.
     pub(super) fn orphans(&mut self, orphans: &BTreeMap<(i64, i64), u64>) {
         for ((host, batch), rows) in orphans {
-            let gone = |f: &&mut Finding| {
-                f.number == *host && f.change == Change::BatchMissing && f.batch <= *batch
-            };
+            let gone =
+                |f: &&mut Finding| f.number == *host && f.change == Change::BatchMissing && f.batch <= *batch;
             if let Some(finding) = self.findings.iter_mut().filter(gone).max_by_key(|f| f.batch) {
                 finding.detail += &format!("; {rows} rows and ends are there that name batch {batch}");
             }
@@ -155,7 +169,8 @@ impl Report {
     }
 
     pub(super) fn finish(mut self, _: &[HostFacts], most: usize) -> Self {
-        self.findings.sort_by(|a, b| (a.number, a.batch, a.table, a.key).cmp(&(b.number, b.batch, b.table, b.key)));
+        self.findings
+            .sort_by(|a, b| (a.number, a.batch, a.table, a.key).cmp(&(b.number, b.batch, b.table, b.key)));
         if self.findings.len() > most {
             self.untold += (self.findings.len() - most) as u64;
             self.findings.truncate(most);

@@ -1,9 +1,12 @@
 //! What retention says that it dropped.
 
+use std::collections::HashMap;
+
 use ed25519_dalek::VerifyingKey;
 use luarm_schema::{TABLES, TableDef, tables::RetentionInfo};
 
 use super::{History, Trouble, history::Values, rows};
+use crate::stub::{self, Signed};
 
 /// The rows of `retentioninfo`.
 #[derive(Debug, Default)]
@@ -40,6 +43,7 @@ pub(super) fn read<H: History>(
     history: &mut H,
     only: Option<i64>,
     keys: &[VerifyingKey],
+    machine_ids: &HashMap<i64, String>,
 ) -> Result<Stubs, Trouble> {
     let table: &'static TableDef = RetentionInfo::TABLE;
     let Some(place) = rows::position(table.name) else { return Ok(Stubs::default()) };
@@ -53,7 +57,8 @@ pub(super) fn read<H: History>(
                 stubs.wrong.push((said.host, said.key, "a value is none of its column's".to_owned()));
                 return;
             };
-            if let Some(detail) = flaw(&said, &stub, keys) {
+            let machine_id = machine_ids.get(&said.host).map(String::as_str);
+            if let Some(detail) = flaw(&said, &stub, keys, machine_id) {
                 stubs.wrong.push((said.host, said.key, detail.to_owned()));
             }
             stubs.rows.push((said.host, stub));
@@ -62,12 +67,23 @@ pub(super) fn read<H: History>(
     Ok(stubs)
 }
 
-fn flaw(said: &rows::Said, _stub: &RetentionInfo, _keys: &[VerifyingKey]) -> Option<&'static str> {
-    if !said.is_summed {
-        return Some("`md5sum` is not that of its values");
-    }
+fn flaw(
+    said: &rows::Said,
+    stub: &RetentionInfo,
+    keys: &[VerifyingKey],
+    machine_id: Option<&str>,
+) -> Option<&'static str> {
     if said.batch != 0 {
         return Some("it names a batch, and only the store itself makes rows of this table");
     }
-    None
+    // Without an identity nothing can be said of a signature; that it is missing was told.
+    match machine_id.map(|machine_id| stub::signed(machine_id, stub))? {
+        Signed::Not => Some("no server has signed it: whoever may delete rows could have written it"),
+        Signed::Wrong => Some("the signature is not that of its values"),
+        Signed::By(key) if !keys.is_empty() && !keys.contains(&key) => {
+            Some("it is signed by a key that is not given")
+        }
+        Signed::By(_) if !said.is_summed => Some("`md5sum` is not that of its values"),
+        Signed::By(_) => None,
+    }
 }

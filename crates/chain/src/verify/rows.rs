@@ -252,9 +252,17 @@ impl<'a> Adder<'a> {
     }
 
     /// Adds a part of a row. `false` if the book has no such batch.
-    pub(super) fn add(&mut self, book: &'a Book, batch: i64, reading: &Reading, part: Part, key: i64) -> bool {
-        let is_present =
-            |(present, place): (&Book, usize)| present.host == book.host && present.slots[place].batch == batch;
+    pub(super) fn add(
+        &mut self,
+        book: &'a Book,
+        batch: i64,
+        reading: &Reading,
+        part: Part,
+        key: i64,
+    ) -> bool {
+        let is_present = |(present, place): (&Book, usize)| {
+            present.host == book.host && present.slots[place].batch == batch
+        };
         if !self.present.is_some_and(is_present) {
             self.flush();
             match book.place(batch) {

@@ -11,7 +11,7 @@ pub(super) fn is_active(c: char) -> bool {
 }
 
 /// Appends the text with such characters as `\n`, `\t`, `\r`, `\x1b` or `\u{202e}`.
-pub(super) fn push(out: &mut String, text: &str) {
+pub(crate) fn push(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '\n' => out.push_str("\\n"),

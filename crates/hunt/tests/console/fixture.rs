@@ -13,7 +13,7 @@ fn at(seconds: i64) -> Time {
     Time(1_304_579_533_000_000 + seconds * 1_000_000)
 }
 
-fn host() -> HostInfo {
+pub(crate) fn host() -> HostInfo {
     HostInfo {
         bootentity: 1,
         machineid: "0123456789abcdef".to_owned(),

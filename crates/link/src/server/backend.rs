@@ -8,9 +8,13 @@ use std::{
 };
 
 use luarm_chain::{Head, Heads, Manifest, Notary, VerifyingKey, decode};
-use luarm_schema::{Batch, Row, Time};
+use luarm_schema::{
+    Batch, Row, Time,
+    tables::{QueryInfo, QueryInfoEnd},
+};
 use luarm_store::{
-    Certified, Claim, HostIdentity, Ledger, Parcel, Registry, Scope, StoreUrl, Stored, analyst_id,
+    Asked, Certified, Claim, HostIdentity, Ledger, Parcel, Questions, Registry, Scope, StoreError, StoreUrl,
+    Stored, analyst_id,
 };
 use tonic::Code;
 
@@ -24,12 +28,17 @@ use crate::{
     token::{Token, hex},
 };
 
+/// A question without an end that is older than this, and than what this server allows, has nobody who answers it: servers that share a store may allow
+/// different times.
+const ABANDONED: Duration = Duration::from_secs(86_400);
+
 /// Connections to a database server over which batches are stored at the same time. SQLite takes one writer at a time.
 const WRITERS: usize = 4;
 
 /// The store and the authority.
 pub(super) struct Backend {
     registry: Mutex<Registry>,
+    questions: Mutex<Questions>,
     ledgers: Vec<Mutex<Ledger>>,
     authority: Authority,
     data: PathBuf,
@@ -76,8 +85,13 @@ impl Backend {
         })?;
         let mut registry = Registry::open(&config.store)?;
         pending::import(&config.data, &mut registry)?;
+        let mut questions = Questions::open(&config.store)?;
+        let (now, most) = (Time::now(), config.answering.time.max(ABANDONED));
+        let most = i64::try_from(most.as_micros()).unwrap_or(i64::MAX);
+        questions.abandon(Time(now.0.saturating_sub(most)), now)?;
         Ok(Backend {
             registry: Mutex::new(registry),
+            questions: Mutex::new(questions),
             ledgers,
             authority,
             data: config.data.clone(),
@@ -90,6 +104,26 @@ impl Backend {
 
     pub(super) fn authority(&self) -> &Authority {
         &self.authority
+    }
+
+    /// Writes a question down; `host` is the one that is asked about, by its name or machine id.
+    pub(super) fn ask(&self, host: Option<&str>, question: QueryInfo) -> Result<Asked, Refusal> {
+        let mut questions = lock(&self.questions);
+        let failed = |error: StoreError| Refusal {
+            inside: Some(format!("a question cannot be recorded: {error}")),
+            ..Refusal::new(
+                "unrecorded",
+                Code::Unavailable,
+                "the server cannot record the question now, and does not answer it (luarm server --unrecorded answer would); its log says more",
+            )
+        };
+        let number = host.map(|host| questions.host(host)).transpose().map_err(failed)?.flatten();
+        questions.begin(number.unwrap_or(0), question).map_err(failed)
+    }
+
+    /// Writes down how a question ended.
+    pub(super) fn answered(&self, asked: Asked, end: &QueryInfoEnd) -> Result<(), Refusal> {
+        lock(&self.questions).end(asked, end).map_err(|e| Refusal::store(&e))
     }
 
     /// How many batches may be stored at the same time.

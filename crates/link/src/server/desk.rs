@@ -32,6 +32,8 @@ pub struct Answering {
     pub rows: u64,
     /// How many questions of one analyst may be answered at the same time.
     pub at_once: usize,
+    /// Whether questions are answered that cannot be recorded.
+    pub unrecorded: bool,
 }
 
 impl Default for Answering {
@@ -42,6 +44,7 @@ impl Default for Answering {
             time: Duration::from_secs(600),
             rows: 50_000_000,
             at_once: 4,
+            unrecorded: false,
         }
     }
 }

@@ -59,6 +59,9 @@ pub(super) fn batch(host: &Certified, batch: &Batch) -> Result<(), Refusal> {
             row if STORE_MADE.iter().any(|table| table.name == row.table().name) => {
                 return unsound(format!("batch {} has rows that only a store makes", batch.id));
             }
+            Row::QueryInfo(question) if question.door != "data" => {
+                return unsound(format!("batch {} tells of questions that a host cannot know of", batch.id));
+            }
             Row::BatchInfo(_) => return unsound(format!("batch {} has two batchinfo rows", batch.id)),
             Row::HostInfo(info) => {
                 if info.machineid != host.machine_id || info.hostname != host.name {

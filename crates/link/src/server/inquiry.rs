@@ -20,6 +20,7 @@ use super::{
     answer::{self, Sink},
     deliver,
     desk::Place,
+    note,
     refusal::Refusal,
     service::Service,
 };
@@ -85,6 +86,14 @@ pub(super) async fn run(
     if matches!(question.what, Some(What::Sync(_))) {
         return sync(&service, &asker, &question.host, place, answers).await;
     }
+    let noted = match note::begin(&service, &asker, &question, &place).await {
+        Ok(noted) => noted,
+        Err(refusal) => {
+            // Whoever does not read it does not learn it.
+            let _ = timeout(PATIENCE, answers.send(Err(service.refusals.refuse(&asker.name, refusal)))).await;
+            return;
+        }
+    };
     let (stop, over) = watch::channel(false);
     let (told, interrupt) = oneshot::channel();
     let (done, mut ended) = oneshot::channel();
@@ -98,6 +107,7 @@ pub(super) async fn run(
         let _ = done.send(Outcome { result, rows, limit });
     });
     if let Err(error) = spawned {
+        note::end(&service, noted, ("failed", Some("the server has no thread for it".to_owned())), 0).await;
         let _ = answers.send(Err(service.refusals.refuse(&asker.name, Refusal::failed(error)))).await;
         return;
     }
@@ -113,6 +123,8 @@ pub(super) async fn run(
     let time = begun.elapsed().as_secs_f64();
     let rows = outcome.as_ref().map_or(0, |outcome| outcome.rows);
     let still = if outcome.is_none() { " (and the store goes on with it)" } else { "" };
+    let fate = fate(over.as_ref(), outcome.as_ref());
+    note::end(&service, noted, fate, rows).await;
     let (last, remark) = conclude(&service, &asker, over, outcome);
     tracing::info!("question {number} of {}: {rows} rows in {time:.3} s{remark}{still}", asker.name);
     if let Some(last) = last {
@@ -246,6 +258,27 @@ async fn end(
         }
     };
     timeout(PATIENCE, ending).await.ok().flatten()
+}
+
+/// How a question ended, as `queryinfo` has it, and what was said where it failed.
+fn fate(over: Option<&Over>, outcome: Option<&Outcome>) -> (&'static str, Option<String>) {
+    match (over, outcome) {
+        (_, Some(Outcome { result: Ok(()), .. })) => ("answered", None),
+        (Some(Over::Late), _) => ("limit", Some("it took too long".to_owned())),
+        (Some(Over::Gone), _)
+        | (None, Some(Outcome { result: Err(QueryError::Output(_)), limit: None, .. })) => {
+            ("interrupted", None)
+        }
+        (Some(Over::Refused(refusal)), _) => ("failed", Some(refusal.message.clone())),
+        (Some(Over::Stopping), _) => ("stop", None),
+        (None, Some(Outcome { limit: Some(limit), .. })) => ("limit", Some(limit.clone())),
+        // The words of the store name places and accounts, and the row is for analysts.
+        (None, Some(Outcome { result: Err(QueryError::Server(_) | QueryError::Store(_)), .. })) => {
+            ("failed", Some("the store cannot be read".to_owned()))
+        }
+        (None, Some(Outcome { result: Err(error), .. })) => ("failed", Some(error.to_string())),
+        (None, None) => ("failed", Some("the thread of the question died".to_owned())),
+    }
 }
 
 /// What the peer is told at the end, and what the log is.

@@ -13,6 +13,7 @@ use std::{
 use luarm_store::{Registry, StoreUrl};
 
 use super::{
+    hosts::{self, Hosts, Sighted},
     places::Places,
     refusal::{Refusals, STORE_FAILED},
 };
@@ -70,9 +71,8 @@ pub struct Vitals {
     pub refused: Vec<(&'static str, u64)>,
     /// How often the store failed.
     pub store_errors: u64,
-    /// The hosts that are enrolled and not revoked, in order, with the time since a batch of theirs was stored here, or since the start;
-    /// `None` until the store has said who they are.
-    pub hosts: Option<Vec<(String, Duration)>>,
+    /// The hosts that are enrolled and not revoked, in the order of their names; `None` until the store has said who they are.
+    pub hosts: Option<Vec<Sighted>>,
     /// Why the store does not answer.
     pub trouble: Option<String>,
 }
@@ -87,13 +87,20 @@ pub struct Monitor {
 }
 
 /// What the store said last.
-#[derive(Default)]
 struct Store {
-    hosts: Option<Vec<String>>,
+    /// Whether the store has said who is enrolled.
+    known: bool,
+    hosts: Hosts,
     trouble: Option<String>,
     errors: u64,
     /// Since when it is being asked.
     asked: Option<Instant>,
+}
+
+impl Store {
+    fn new(overdue: Duration) -> Self {
+        Store { known: false, hosts: Hosts::new(overdue), trouble: None, errors: 0, asked: None }
+    }
 }
 
 impl Monitor {
@@ -101,9 +108,10 @@ impl Monitor {
     pub(super) fn start(
         (tally, refusals, places): (Arc<Tally>, Arc<Refusals>, Arc<Places>),
         url: StoreUrl,
+        overdue: Duration,
     ) -> std::io::Result<Arc<Self>> {
         let started = Instant::now();
-        let store = Mutex::new(Store::default());
+        let store = Mutex::new(Store::new(overdue));
         let monitor = Arc::new(Monitor { started, tally, refusals, places, store });
         let watched = Arc::downgrade(&monitor);
         thread::Builder::new().name("monitor".to_owned()).spawn(move || watch(&watched, &url))?;
@@ -114,25 +122,27 @@ impl Monitor {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// When something of each host was stored here last.
+    fn heard(&self) -> HashMap<String, Instant> {
+        self.tally.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How it is now. It waits for nobody.
     pub fn vitals(&self) -> Vitals {
-        let now = Instant::now();
+        // Taken and given back before the store's state is: whoever stores a batch waits for nobody.
+        let heard = self.heard();
         let (hosts, mut trouble, errors) = {
             let store = self.store();
             let late = store.asked.map(|since| since.elapsed()).filter(|waited| *waited > PATIENCE);
             let late = late.map(|waited| format!("no answer for {} s", waited.as_secs()));
-            (store.hosts.clone(), store.trouble.clone().or(late), store.errors)
+            let hosts = store.known.then(|| store.hosts.sighted(&heard));
+            (hosts, store.trouble.clone().or(late), store.errors)
         };
         if hosts.is_none() && trouble.is_none() {
             trouble = Some("it was not asked yet".to_owned());
         }
         let refused = self.refusals.totals();
         let failed = refused.iter().find(|(kind, _)| *kind == STORE_FAILED).map_or(0, |(_, count)| *count);
-        let heard = self.tally.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let silent =
-            |host: &String| now.saturating_duration_since(heard.get(host).map_or(self.started, |at| *at));
-        let hosts = hosts.map(|hosts| hosts.into_iter().map(|host| (host.clone(), silent(&host))).collect());
-        drop(heard);
         Vitals {
             uptime: self.started.elapsed(),
             connections: self.places.taken(),
@@ -152,9 +162,9 @@ impl std::fmt::Debug for Monitor {
     }
 }
 
-/// Asks the store who is enrolled, again and again, until nobody monitors any more.
+/// Asks the store who is enrolled, and about those that are silent, again and again, until nobody monitors any more.
 fn watch(watched: &Weak<Monitor>, url: &StoreUrl) {
-    let mut registry = None;
+    let (mut registry, mut reader) = (None, None);
     loop {
         let Some(monitor) = watched.upgrade() else { return };
         monitor.store().asked = Some(Instant::now());
@@ -164,18 +174,35 @@ fn watch(watched: &Weak<Monitor>, url: &StoreUrl) {
             Some(registry) => Ok(registry),
             None => Registry::open(url),
         };
-        let answer = asked.and_then(|mut opened| {
-            let hosts = opened.trusted()?;
+        let enrolled = asked.and_then(|mut opened| {
+            let names = opened.trusted()?;
             registry = Some(opened);
-            Ok(hosts)
+            Ok(names)
+        });
+        let answer = enrolled.and_then(|mut names| {
+            // The engine's order may be another one.
+            names.sort_unstable();
+            let Some(monitor) = watched.upgrade() else { return Ok(Vec::new()) };
+            let heard = monitor.heard();
+            let silent = {
+                let mut store = monitor.store();
+                store.known = true;
+                store.hosts.look(&names, &heard)
+            };
+            drop(monitor);
+            if silent.is_empty() { Ok(Vec::new()) } else { hosts::ask(url, &mut reader, &silent) }
         });
         let Some(monitor) = watched.upgrade() else { return };
         let mut store = monitor.store();
         store.asked = None;
         match answer {
-            Ok(hosts) => {
-                store.hosts = Some(hosts);
-                store.trouble = None;
+            Ok(told) => {
+                if store.trouble.take().is_some() {
+                    store.hosts.resume();
+                }
+                for (name, presence) in told {
+                    store.hosts.tell(&name, presence);
+                }
             }
             Err(error) => {
                 store.errors += 1;
@@ -190,21 +217,26 @@ fn watch(watched: &Weak<Monitor>, url: &StoreUrl) {
 
 #[cfg(test)]
 mod tests {
+    use luarm_store::OVERDUE;
+
     use super::*;
 
     #[test]
     fn hosts_are_silent_since_their_last_batch_or_since_the_start() {
         let tally = Arc::new(Tally::default());
         let monitor = Monitor {
-            started: Instant::now().checked_sub(Duration::from_secs(100)).unwrap(),
+            started: Instant::now(),
             tally: Arc::clone(&tally),
             refusals: Arc::default(),
             places: Arc::default(),
-            store: Mutex::default(),
+            store: Mutex::new(Store::new(OVERDUE)),
         };
         assert_eq!(monitor.vitals().hosts, None);
         assert_eq!(monitor.vitals().trouble.as_deref(), Some("it was not asked yet"));
-        monitor.store().hosts = Some(vec!["a".to_owned(), "b".to_owned()]);
+        let names = ["a".to_owned(), "b".to_owned()];
+        monitor.store().known = true;
+        monitor.store().hosts.look(&names, &HashMap::new());
+        thread::sleep(Duration::from_millis(20));
         tally.stored("b", 7, 100);
         tally.stored("b", 1, 20);
         // Of one that is revoked.
@@ -212,8 +244,7 @@ mod tests {
         let vitals = monitor.vitals();
         assert_eq!((vitals.stored, vitals.trouble), ([3, 9, 121], None));
         let hosts = vitals.hosts.unwrap();
-        let silent: Vec<_> =
-            hosts.iter().map(|(host, silent)| (host.as_str(), silent.as_secs() >= 100)).collect();
-        assert_eq!(silent, [("a", true), ("b", false)]);
+        assert_eq!(hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(hosts[0].silent > hosts[1].silent, "{hosts:?}");
     }
 }

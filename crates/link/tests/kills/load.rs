@@ -127,6 +127,7 @@ fn serving() {
         listen,
         lifetime: Duration::from_secs(3600),
         answering: server::Answering::default(),
+        overdue: luarm_store::OVERDUE,
     };
     let _server = Server::start(&config).unwrap();
     println!("\nready");

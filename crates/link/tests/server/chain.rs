@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use luarm_chain::{KeyFile, Manifest, Sealer, SigningKey, encode, link::Flaw};
+use luarm_chain::{Chain, KeyFile, Manifest, Sealer, SigningKey, encode, link::Flaw};
 use luarm_link::packed;
 use luarm_schema::{Batch, Row, tables::BatchInfo};
 use tonic::Code;
@@ -125,4 +125,36 @@ async fn who_takes_all_that_an_agent_has_cannot_deliver_the_past() {
     let (mut stream, _) = scene.stream(&host).await;
     assert_eq!(stream.deliver(&batch(&host, TAKEN + 1, 1)).await.unwrap(), TAKEN + 1);
     assert_eq!(scene.server.as_ref().unwrap().monitor().unwrap().vitals().restarts, 0);
+
+    // A server whose store was restored from before: what was sealed goes on there; the thief's is refused, or seen.
+    let restored = Scene::new();
+    let again = restored.join(&host.name);
+    let (mut stream, _) = restored.stream(&again).await;
+    for id in 1..=4 {
+        if id == 4 {
+            let mut forged = batch(&host, id, 1);
+            let file = KeyFile::open(&stolen.join("chain.key")).unwrap();
+            let (mut sealer, chain) = Sealer::open(file, &host.machine_id, TAKEN, None).unwrap();
+            assert_eq!(chain, Chain::Continued);
+            sealer.seal(&mut forged).unwrap();
+            let status = refused(&restored, &again, &forged).await;
+            assert!(status.message().contains(&Flaw::Digest.to_string()), "{status}");
+            stream = restored.stream(&again).await.0;
+        }
+        let sealed = host.seals.seal(&batch(&host, id, 2));
+        stream.send(&packed::pack(&sealed).unwrap()).await;
+        assert_eq!(stream.receipt().await.unwrap().stored, id);
+    }
+    let monitor = restored.server.as_ref().unwrap().monitor().unwrap();
+    assert_eq!(monitor.vitals().restarts, 0);
+    let mut last = host.seals.seal(&batch(&host, 4, 2));
+    let file = KeyFile::open(&stolen.join("chain.key")).unwrap();
+    let (mut sealer, chain) =
+        Sealer::open(file, &host.machine_id, 4, info(&mut last).digest.as_deref()).unwrap();
+    assert_eq!(chain, Chain::Restarted);
+    let mut forged = batch(&host, 5, 1);
+    sealer.seal(&mut forged).unwrap();
+    stream.send(&packed::pack(&forged).unwrap()).await;
+    assert_eq!(stream.receipt().await.unwrap().stored, 5);
+    assert_eq!(monitor.vitals().restarts, 1);
 }

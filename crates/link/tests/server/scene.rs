@@ -210,6 +210,7 @@ pub(crate) fn start(directory: &Path, lifetime: Duration, answering: Answering) 
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         lifetime,
         answering,
+        overdue: luarm_store::OVERDUE,
     };
     beside(|| Server::start(&config).unwrap())
 }

@@ -42,7 +42,8 @@ impl Seals {
             _ => None,
         };
         let file = KeyFile::open(&directory.join("chain.key")).unwrap();
-        let (mut sealer, _) = Sealer::open(file, &self.machine_id, batch.id - 1, digest.as_deref()).unwrap();
+        let (mut sealer, _) =
+            Sealer::open(file, &self.machine_id, batch.id.saturating_sub(1), digest.as_deref()).unwrap();
         sealer.seal(&mut sealed).unwrap();
         sealed
     }

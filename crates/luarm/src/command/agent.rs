@@ -64,7 +64,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let launcher = Launcher::part(&data, None)?;
     let (events, happened) = mpsc::channel();
     catch_signals(events.clone())?;
-    let plan = options.watch.plan(config);
+    let plan = options.watch.plan(config, &data, None);
     let mut facts = pipeline::host(&dir)?;
     let joined = identity.facts().clone();
     if facts.machine_id != joined.machine_id {

@@ -1,7 +1,7 @@
 //! `luarm run`: records this host, in the foreground.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, atomic::AtomicBool, mpsc},
     thread,
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use luarm_store::{HostIdentity, Writer};
+use luarm_store::{HostIdentity, StoreUrl, Writer};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
@@ -25,9 +25,11 @@ use crate::{
     data_dir::DataDir,
     launcher::Launcher,
     metrics::{self, Address},
+    own::Own,
     pipeline::{self, Destination, Event, Plan, Room},
     sensor::{Choice, Policy},
     service,
+    size::Size,
 };
 
 /// Record this host until SIGTERM or SIGINT
@@ -70,6 +72,9 @@ pub(crate) struct Watch {
     /// back is a gap in coverageinfo [default: 60s]
     #[arg(long, value_name = "TIME")]
     canary: Option<Every>,
+    /// Tell (alertinfo, and the log) when less room than this is left where the recorder keeps its data; 0 for never [default: 512MiB]
+    #[arg(long, value_name = "SIZE")]
+    disk_reserve: Option<Size>,
     /// Serve figures for Prometheus (GET /metrics) and whether all is well (GET /health) over HTTP at this address and port, or socket: 127.0.0.1:7468 or
     /// unix:/PATH. Whoever reaches it can read them [default: not at all]
     #[arg(long, value_name = "ADDRESS")]
@@ -78,8 +83,9 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// What these options and the configuration mean together.
-    pub(crate) fn plan(&self, config: &Config) -> Plan {
+    pub(crate) fn plan(&self, config: &Config, data: &Path, store: Option<&StoreUrl>) -> Plan {
         Plan {
+            own: Own::new(data, store, config.file.as_deref(), self.disk_reserve.or(config.disk_reserve)),
             choice: self.sensor.or(config.sensor).unwrap_or_default(),
             memory_limit: self.memory_limit.or(config.memory_limit).unwrap_or_default().0,
             canary: self.canary.or(config.canary).unwrap_or_default(),
@@ -103,7 +109,7 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let launcher = Launcher::part(&located.data, Some(&located.store))?;
     let (events, happened) = mpsc::channel();
     catch_signals(events.clone())?;
-    let plan = options.watch.plan(config);
+    let plan = options.watch.plan(config, &located.data, Some(&located.store));
     let facts = pipeline::host(&dir)?;
     let identity = HostIdentity::own(&facts.machine_id, &facts.hostname);
     let (writer, resume) = Writer::open_for(&located.store, &identity)?;

@@ -3,7 +3,12 @@
 mod grant;
 mod retain;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::mpsc};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, mpsc},
+};
 
 use clap::{Args, Subcommand};
 use luarm_link::{
@@ -12,13 +17,13 @@ use luarm_link::{
     server::{self, Server},
 };
 use luarm_sensor::HostFacts;
-use luarm_store::StoreUrl;
+use luarm_store::{OVERDUE, StoreUrl};
 
 use super::run::catch_signals;
 use crate::{
     cli::Place,
-    config::{Config, HostStore, Lifetime, Queries},
-    log,
+    config::{Config, HostStore, Lifetime, Queries, Unrecorded},
+    control, log,
     metrics::{self, Address},
     pipeline::Event,
     service,
@@ -48,6 +53,10 @@ pub(crate) struct Options {
     /// unix:/PATH. Whoever reaches it can read them [default: not at all]
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<Address>,
+    /// A host of which nothing came for so long, and that did not say that it stops, is overdue: the log says so, and a figure, such as 90s or 15m
+    /// [default: 3m]
+    #[arg(long, value_name = "TIME")]
+    overdue: Option<Lifetime>,
     #[command(flatten)]
     answering: Answers,
 }
@@ -72,6 +81,9 @@ struct Answers {
     /// How many questions of one analyst may be answered at the same time, of 16 in all [default: 4]
     #[arg(long, value_name = "NUMBER")]
     queries: Option<Queries>,
+    /// What becomes of a question of an analyst that cannot be recorded in queryinfo: refuse it, or answer it [default: refuse]
+    #[arg(long, value_name = "WHAT")]
+    unrecorded: Option<Unrecorded>,
 }
 
 impl Answers {
@@ -85,6 +97,7 @@ impl Answers {
             },
             time: self.query_time.or(config.query_time).map_or(default.time, |time| time.0),
             rows: self.query_rows.or(config.query_rows).unwrap_or(default.rows),
+            unrecorded: self.unrecorded.or(config.unrecorded).unwrap_or_default() == Unrecorded::Answer,
             at_once: self.queries.or(config.queries).map_or(default.at_once, |queries| queries.0),
         }
     }
@@ -150,11 +163,12 @@ fn serve(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
         listen: options.listen.or(config.listen).unwrap_or(any),
         lifetime: options.certificates.or(config.certificates).unwrap_or_default().0,
         answering: options.answering.limits(config),
+        overdue: options.overdue.or(config.overdue).map_or(OVERDUE, |time| time.0),
     })?;
-    let _metrics = match options.metrics.as_ref().or(config.metrics.as_ref()) {
-        Some(address) => metrics::serve(Some(address), server.monitor()?)?,
-        None => None,
-    };
+    let monitor = server.monitor()?;
+    let _desk = control::attend(&located.data, located.store.to_string(), server.scribe())?;
+    let address = options.metrics.as_ref().or(config.metrics.as_ref());
+    let _metrics = metrics::serve(address, Arc::clone(&monitor) as _)?;
     server::remember_store(&located.data, &located.store)?;
     service::ready(&format!("serving at {} into {}", server.address(), located.store));
     for event in happened {
@@ -165,6 +179,7 @@ fn serve(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
     service::stopping();
     tracing::info!("stopping");
     let refusals = server.refusals();
+    drop(monitor);
     server.stop();
     for (kind, count) in refusals.totals() {
         tracing::info!("refused {count} times: {kind}");

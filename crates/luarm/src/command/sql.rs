@@ -14,6 +14,9 @@ use crate::{cli::Asked, config::Config};
 ///
 /// Without -e and on a terminal it is a console with history and completion: \G, show tables, describe T, use HOST. Otherwise it reads
 /// statements from standard input. It stops at the first statement that fails.
+///
+/// Where a question spans a time in which something of it was not observed, or events of it were lost, one line says so: under the answer, and
+/// on standard error beside csv, json and jsonl.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -34,7 +37,8 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let format = options.format.or(config.format).unwrap_or_default();
     let stdout = io::stdout();
     let terminal = stdout.is_terminal();
-    let mut console = Console::new(source, luarm_hunt::Options { format, terminal });
+    let mut console =
+        Console::new(source, luarm_hunt::Options { format, terminal }).with_coverage(io::stderr());
     if let Some(host) = options.host.as_ref().or(config.host.as_ref()) {
         console.use_host(host)?;
     }

@@ -1,8 +1,11 @@
 //! `luarm status`: how the store is, and the recorder that writes it.
 
+mod observed;
+
 use std::{
     io::{self, IsTerminal},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -13,19 +16,23 @@ use luarm_link::{
     identity::{self, Identity},
 };
 use luarm_schema::Time;
-use luarm_store::{Cell, RowSink, Source, StoreUrl};
+use luarm_store::{Cell, Host, OVERDUE, Presence, QueryError, RowSink, Source, StoreUrl};
 
 use crate::{
     cli::{Answering, Asked},
-    config::{Config, Located},
+    config::{Config, Lifetime, Located},
     control::{self, ControlError, LinkVitals, Vitals},
+    witness::{self, Witness},
 };
 
 const DAY: i64 = 86_400_000_000;
 
 /// Show hosts, coverage, losses and rows in the store, and the rates and lag of a running recorder
 ///
-/// One row for each item: the host it belongs to, what it is about, its name, its value.
+/// One row for each item: the host it belongs to, what it is about, its name, its value. The state of a host is live; stopped, its recorder said that
+/// it stops; or overdue, it fell silent without a word. Its last sign of life is told by its own clock.
+/// One row for each item: the host it belongs to, what it is about, its name, its value. "observed" is the share of the time, from 0 to 1, in which
+/// every event of a class was watched, since the host's recorder began and in the last day; "sampled", in which what was there was looked at.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     #[command(flatten)]
@@ -33,6 +40,9 @@ pub(crate) struct Options {
     /// table, vertical, csv, json or jsonl [default: table]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
+    /// A host that fell silent for so long, without saying that its recorder stops, is overdue, such as 90s or 15m [default: 3m]
+    #[arg(long, value_name = "TIME")]
+    overdue: Option<Lifetime>,
 }
 
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
@@ -45,14 +55,36 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
         report.print(format)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut source = asked.open()?;
-    for host in source.hosts()? {
-        report.host(&mut *source, &host.name, host.number).with_context(|| format!("host {}", host.name))?;
-    }
-    report.tables(&mut *source)?;
-    report.number(None, "store", "bytes", source.size()?);
+    let patience = options.overdue.or(config.overdue).map_or(OVERDUE, |time| time.0);
+    let mut source = asked.open_plain()?;
+    let witness = match &asked {
+        Answering::Store(located) => Some(Witness::new(&located.data, &located.store)),
+        Answering::Server(..) => None,
+    };
+    let told = witness.and_then(|mut witness| witness.ask(&mut *source, ("status", None), "luarm status"));
+    let result = report.store(&mut *source, patience);
+    let ended = result.as_ref().map_err(|error| QueryError::Statement(format!("{error:#}")));
+    witness::ended(&mut *source, told, &ended, report.0.len() as u64);
+    result?;
     report.print(format)?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Report {
+    /// What is stored of each host, and in all.
+    fn store(&mut self, source: &mut dyn Source, patience: Duration) -> anyhow::Result<()> {
+        let hosts = source.hosts()?;
+        let observed = luarm_hunt::observed(source)?;
+        for host in hosts {
+            let of_host = || format!("host {}", host.name);
+            self.presence(source, &host, patience).with_context(of_host)?;
+            self.host(source, &host.name, host.number).with_context(of_host)?;
+            self.observed(&host.name, host.number, &observed);
+        }
+        self.tables(source)?;
+        self.number(None, "store", "bytes", source.size()?);
+        Ok(())
+    }
 }
 
 /// The items, in the order in which they are shown.
@@ -71,6 +103,8 @@ impl Item {
         let value = match &self.value {
             Value::Number(number) => Cell::Integer(*number),
             Value::Rate(number) => Cell::Real((number * 10.0).round() / 10.0),
+            // Down, so that 1 is all of it and nothing else.
+            Value::Share(share) => Cell::Real((share * 1e6).floor() / 1e6),
             Value::Text(text) => Cell::Text(text),
         };
         [
@@ -85,6 +119,7 @@ impl Item {
 enum Value {
     Number(i64),
     Rate(f64),
+    Share(f64),
     Text(String),
 }
 
@@ -175,6 +210,16 @@ impl Report {
         if let Some(link) = &vitals.link {
             self.link(link);
         }
+    }
+
+    /// Whether a host is heard of.
+    fn presence(&mut self, source: &mut dyn Source, host: &Host, patience: Duration) -> anyhow::Result<()> {
+        let Some(presence) = Presence::of(source, host.number)? else { return Ok(()) };
+        let (name, now) = (Some(host.name.as_str()), Time::now());
+        self.text(name, "host", "state", presence.state(now, patience).to_string());
+        self.text(name, "host", "last seen", presence.last_seen.to_string());
+        self.number(name, "host", "silent s", presence.silent(now).as_secs());
+        Ok(())
     }
 
     fn host(&mut self, source: &mut dyn Source, name: &str, number: i64) -> anyhow::Result<()> {

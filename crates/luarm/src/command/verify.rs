@@ -72,7 +72,8 @@ fn check(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
     let is_own = place.store.is_none() || place.data.is_some();
     let located = place.locate(config);
     let data = is_own.then_some(located.data.as_path());
-    let files = if server_key.is_empty() { config.server_key.clone().unwrap_or_default() } else { server_key };
+    let files =
+        if server_key.is_empty() { config.server_key.clone().unwrap_or_default() } else { server_key };
     // Before anything is read: what is kept meanwhile is not missed.
     let witnesses = witnesses(data, against.as_deref())?;
     let options = verify::Options {
@@ -134,9 +135,7 @@ fn keys(data: Option<&Path>, files: &[PathBuf]) -> anyhow::Result<Vec<VerifyingK
 }
 
 /// Does it with a bar on the terminal that shows how far it is.
-fn watched(
-    work: impl FnOnce(&Progress) -> Result<Report, Trouble> + Send,
-) -> Result<Report, Trouble> {
+fn watched(work: impl FnOnce(&Progress) -> Result<Report, Trouble> + Send) -> Result<Report, Trouble> {
     let progress = Progress::default();
     if !io::stderr().is_terminal() {
         return work(&progress);

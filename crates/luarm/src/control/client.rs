@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::Vitals;
+use luarm_link::authority;
+
+use super::{Asked, DESK, Ended, Vitals};
 use crate::data_dir;
 
 /// An answer is one line of at most this many bytes.
@@ -45,8 +47,56 @@ pub(crate) fn status(data: &Path) -> Result<Vitals, ControlError> {
     serde_json::from_str(&answer).map_err(|_| ControlError::Answer { data: data.to_owned(), answer })
 }
 
-fn ask(data: &Path, question: &str, patience: Duration) -> Result<String, ControlError> {
-    let mut stream = UnixStream::connect(data_dir::socket(data)).map_err(|source| match source.kind() {
+/// A question that the recorder was told of, and that has no answer yet.
+#[derive(Debug)]
+pub(crate) struct Told(UnixStream);
+
+impl Told {
+    /// Tells how it ended.
+    pub(crate) fn ended(mut self, ended: &Ended) {
+        // A recorder that has gone has ended it already.
+        let _ = say(&mut self.0, "ended", ended).and_then(|()| line(&self.0));
+    }
+}
+
+/// Tells the recorder of a question to the store that it writes.
+pub(crate) fn question(data: &Path, asked: &Asked) -> Result<Told, ControlError> {
+    let desk = authority::directory(data).join(DESK);
+    let mut stream = match connect(data, &data_dir::socket(data), Duration::ZERO) {
+        // A server takes what is asked of its store, where no recorder does.
+        Err(ControlError::NotRunning { data }) => connect(&data, &desk, Duration::ZERO)?,
+        other => other?,
+    };
+    let broken = |source| ControlError::Broken { data: data.to_owned(), source };
+    say(&mut stream, "question", asked).map_err(broken)?;
+    match line(&stream).map_err(broken)?.as_str() {
+        "ok" => Ok(Told(stream)),
+        answer => Err(ControlError::Answer { data: data.to_owned(), answer: answer.to_owned() }),
+    }
+}
+
+fn say(stream: &mut UnixStream, word: &str, what: &impl serde::Serialize) -> io::Result<()> {
+    let what = serde_json::to_string(what)?;
+    match stream.write_all(format!("{word} {what}\n").as_bytes()) {
+        // It may have answered before it was asked: that it has too many to answer to.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+/// The line that it answers.
+fn line(stream: &UnixStream) -> io::Result<String> {
+    let mut answer = String::new();
+    BufReader::new(stream.take(LONGEST_ANSWER)).read_line(&mut answer)?;
+    if answer.ends_with('\n') {
+        Ok(answer.trim_end().to_owned())
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+fn connect(data: &Path, socket: &Path, patience: Duration) -> Result<UnixStream, ControlError> {
+    let stream = UnixStream::connect(socket).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             ControlError::NotRunning { data: data.to_owned() }
         }
@@ -55,15 +105,16 @@ fn ask(data: &Path, question: &str, patience: Duration) -> Result<String, Contro
     let broken = |source| ControlError::Broken { data: data.to_owned(), source };
     stream.set_read_timeout(Some(patience + GRACE)).map_err(broken)?;
     stream.set_write_timeout(Some(GRACE)).map_err(broken)?;
+    Ok(stream)
+}
+
+fn ask(data: &Path, question: &str, patience: Duration) -> Result<String, ControlError> {
+    let mut stream = connect(data, &data_dir::socket(data), patience)?;
+    let broken = |source| ControlError::Broken { data: data.to_owned(), source };
     match stream.write_all(format!("{question}\n").as_bytes()) {
         // It may have answered before it was asked: that it has too many to answer to.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(broken(error)),
         _ => {}
     }
-    let mut answer = String::new();
-    BufReader::new(stream.take(LONGEST_ANSWER)).read_line(&mut answer).map_err(broken)?;
-    if !answer.ends_with('\n') {
-        return Err(broken(io::ErrorKind::UnexpectedEof.into()));
-    }
-    Ok(answer.trim_end().to_owned())
+    line(&stream).map_err(broken)
 }

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
         mpsc,
     },
     thread,
@@ -19,23 +19,33 @@ use std::{
 };
 
 use anyhow::Context;
+use luarm_link::statement;
+use luarm_recorder::{Answered, Asker, Question};
+use luarm_schema::Word;
 use luarm_sensor::{clock, proc};
-use rustix::{net::sockopt::socket_peercred, param::page_size, process::geteuid};
+use rustix::{
+    net::{UCred, sockopt::socket_peercred},
+    param::page_size,
+    process::geteuid,
+};
 
-use super::{LinkVitals, Vitals};
+use super::{Asked, Ended, LinkVitals, Vitals};
 use crate::{
     canary,
     data_dir::{self, DataDir},
-    pipeline::{Ask, Point, Probe, Wanted},
+    pipeline::{Ask, Heard, Point, Probe, Wanted},
 };
 
 const MOST_CONNECTIONS: usize = 16;
-const LONGEST_QUESTION: u64 = 64;
+/// Questions to the store that have no end yet.
+const MOST_QUESTIONS: usize = 64;
+/// A statement may be told by six bytes for each of its own.
+pub(super) const LONGEST_LINE: u64 = 6 * statement::MOST as u64 + (16 << 10);
 /// For the question to arrive, and for the answer to be taken.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_SYNC: Duration = Duration::from_secs(86_400);
 /// How often a sensor is asked to deliver, while it has not.
-const AGAIN: Duration = Duration::from_millis(50);
+pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
 /// A running recorder, for those who ask how it is.
 pub(crate) struct Instance {
@@ -63,6 +73,13 @@ pub(crate) struct Server {
     path: PathBuf,
 }
 
+impl Server {
+    /// Of a socket there.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // Left behind it does no harm: whoever connects is refused, and the next recorder replaces it.
@@ -73,6 +90,8 @@ impl Drop for Server {
 struct Room {
     instance: Arc<Instance>,
     connections: AtomicUsize,
+    questions: AtomicUsize,
+    tickets: AtomicU64,
 }
 
 /// Opens the socket in the data directory and answers there until the process ends.
@@ -85,7 +104,12 @@ pub(crate) fn serve(dir: &DataDir, instance: Arc<Instance>) -> anyhow::Result<Se
     }
     let listener = UnixListener::bind(&path).with_context(cannot)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).with_context(cannot)?;
-    let room = Arc::new(Room { instance, connections: AtomicUsize::new(0) });
+    let room = Arc::new(Room {
+        instance,
+        connections: AtomicUsize::new(0),
+        questions: AtomicUsize::new(0),
+        tickets: AtomicU64::new(0),
+    });
     thread::Builder::new()
         .name("control".to_owned())
         .spawn(move || accept(&listener, &room))
@@ -117,7 +141,7 @@ fn accept(listener: &UnixListener, room: &Arc<Room>) {
     }
 }
 
-fn answer(mut stream: &UnixStream, reply: &str) {
+pub(super) fn answer(mut stream: &UnixStream, reply: &str) {
     // Whoever asked may be gone.
     let _ = stream
         .set_write_timeout(Some(PATIENCE))
@@ -126,11 +150,14 @@ fn answer(mut stream: &UnixStream, reply: &str) {
 
 fn converse(stream: &UnixStream, room: &Room) -> io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
+    let peer = socket_peercred(stream)?;
+    may_ask(&peer)?;
+    let mut reader = BufReader::new(stream);
     let mut question = String::new();
-    BufReader::new(stream.take(LONGEST_QUESTION)).read_line(&mut question)?;
-    let peer = socket_peercred(stream)?.uid;
-    if !peer.is_root() && peer != geteuid() {
-        return Err(io::Error::other("only root and the recorder's own user may ask"));
+    (&mut reader).take(LONGEST_LINE).read_line(&mut question)?;
+    if let Some(asked) = question.strip_prefix("question ") {
+        let asked = serde_json::from_str(asked)?;
+        return attend(reader, room, asker(&peer), asked);
     }
     let mut words = question.split_whitespace();
     match (words.next(), words.next(), words.next()) {
@@ -142,6 +169,107 @@ fn converse(stream: &UnixStream, room: &Room) -> io::Result<String> {
         }
         _ => Err(io::Error::other("write: sync MILLISECONDS, or status")),
     }
+}
+
+/// Whether whoever is at the other end may ask at all.
+pub(super) fn may_ask(peer: &UCred) -> io::Result<()> {
+    if peer.uid.is_root() || peer.uid == geteuid() {
+        return Ok(());
+    }
+    Err(io::Error::other("only root and the recorder's own user may ask"))
+}
+
+/// Who is at the other end, as the kernel tells it: the process that connected.
+pub(super) fn asker(peer: &UCred) -> Asker {
+    let pid = peer.pid.as_raw_nonzero().get().unsigned_abs();
+    let process = proc::Reader::open(Path::new("/")).ok().and_then(|reader| reader.process(pid));
+    let stat = process.as_ref().and_then(proc::Process::stat);
+    Asker {
+        pid,
+        start: stat.as_ref().map(|stat| stat.start),
+        uid: peer.uid.as_raw(),
+        auid: process.as_ref().and_then(proc::Process::auid),
+        session: process.as_ref().and_then(proc::Process::login_session),
+        comm: stat.map(|stat| stat.comm),
+    }
+}
+
+/// Tells the recorder of a question, and of its end.
+fn attend(mut reader: BufReader<&UnixStream>, room: &Room, asker: Asker, asked: Asked) -> io::Result<String> {
+    let Instance { probe, identity, .. } = &*room.instance;
+    if !is_same(&asked.store, &identity.store) {
+        return Err(io::Error::other(format!("this recorder writes {}", identity.store)));
+    }
+    if room.questions.fetch_add(1, Relaxed) >= MOST_QUESTIONS {
+        room.questions.fetch_sub(1, Relaxed);
+        return Err(io::Error::other("too many questions at once"));
+    }
+    let ticket = room.tickets.fetch_add(1, Relaxed);
+    let question = Question {
+        at: clock::now(),
+        asker,
+        kind: word(&asked.kind),
+        limitedto: asked.host,
+        statement: asked.statement,
+        bytes: asked.bytes,
+        sha256: asked.sha256.filter(|digest| digest.len() == 64),
+    };
+    let answered = take(probe, ticket, question).and_then(|()| {
+        // A question may take its time: meanwhile others may ask how the recorder is.
+        room.connections.fetch_sub(1, Relaxed);
+        let answered = ending(&mut reader);
+        room.connections.fetch_add(1, Relaxed);
+        answered
+    });
+    room.questions.fetch_sub(1, Relaxed);
+    let gone = || Answered { at: 0, ended: "gone".into(), rows: None, error: None };
+    let told = answered.is_ok();
+    let answered = Answered { at: clock::now(), ..answered.unwrap_or_else(|_| gone()) };
+    probe.hear(Heard::Answered(ticket, answered));
+    if told { Ok("ok".to_owned()) } else { Err(io::ErrorKind::ConnectionAborted.into()) }
+}
+
+/// Waits until the recorder has taken the question.
+fn take(probe: &Probe, ticket: u64, question: Question) -> io::Result<()> {
+    let (taken, told) = mpsc::channel();
+    let until = Instant::now() + PATIENCE;
+    if !probe.hear(Heard::Asked { ticket, question, taken }) {
+        return Err(io::Error::other("the recorder is stopping"));
+    }
+    loop {
+        // It sleeps until the sensor has something to tell.
+        probe.drain();
+        match told.recv_timeout(AGAIN) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < until => {}
+            Err(_) => return Err(io::Error::other("the recorder does not take it in time")),
+        }
+    }
+}
+
+/// Says that the question is the recorder's, and waits for how it ended.
+pub(super) fn ending(reader: &mut BufReader<&UnixStream>) -> io::Result<Answered> {
+    answer(reader.get_ref(), "ok");
+    reader.get_ref().set_read_timeout(None)?;
+    let mut line = String::new();
+    reader.take(LONGEST_LINE).read_line(&mut line)?;
+    let Some(ended) = line.strip_prefix("ended ") else {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    };
+    let Ended { how, rows, error } = serde_json::from_str(ended)?;
+    let error = error.as_deref().map(statement::error);
+    Ok(Answered { at: clock::now(), ended: how.word().into(), rows, error })
+}
+
+/// A kind of question that is known here.
+pub(super) fn word(kind: &str) -> Word {
+    Word::Borrowed(if kind == "status" { "status" } else { "sql" })
+}
+
+/// Whether both are the same store. A file's path may be spelled in several ways.
+pub(super) fn is_same(asked: &str, own: &str) -> bool {
+    let file = |url: &str| url.strip_prefix("sqlite:").and_then(|path| fs::canonicalize(path).ok());
+    asked == own || file(asked).is_some_and(|asked| file(own) == Some(asked))
 }
 
 /// Waits until everything that happened before now is stored; false when the time is up.

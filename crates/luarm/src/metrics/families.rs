@@ -132,9 +132,11 @@ families! {
     HOSTS: Gauge "luarm_server_hosts" [] SERVERS
         "Hosts that are enrolled and not revoked. Absent until the store has answered.";
     OVERDUE: Gauge "luarm_server_hosts_overdue" [] SERVERS
-        "Of these, the ones that this server has stored nothing of for three minutes; an agent sends a sign of life each minute.";
+        "Of these, the ones that nothing was stored of for three minutes (`--overdue`), and that did not say that their recorder stops; an agent sends a sign of life each minute.";
+    STOPPED: Gauge "luarm_server_hosts_stopped" [] SERVERS
+        "Of these, the ones whose recorder said that it stops. It is seen within half a minute.";
     SILENT: Gauge "luarm_server_host_silent_seconds" ["host"] SERVERS
-        "Seconds since this server stored a batch of the host, or since the server's start. Where several servers share a store, take the least. At most 1000 hosts, in the order of their names.";
+        "Seconds since something of the host was stored, here or by another server of the same store, as far as it was seen; since the server's start where nothing ever was. At most 1000 hosts, in the order of their names.";
 }
 
 #[cfg(test)]

@@ -1,14 +1,11 @@
 //! What a server tells of itself.
 
-use std::time::Duration;
-
 use luarm_link::server::Monitor;
+use luarm_store::State;
 
 use super::{Figures, Monitored, families as f};
 use crate::control;
 
-/// A host that nothing was stored of for so long is overdue: an agent sends a sign of life each minute.
-const OVERDUE: Duration = Duration::from_secs(180);
 /// Hosts that have a figure of their own.
 const MOST_HOSTS: usize = 1000;
 
@@ -33,10 +30,11 @@ impl Monitored for Monitor {
         }
         if let Some(hosts) = vitals.hosts {
             figures.one(&f::HOSTS, hosts.len() as f64);
-            let overdue = hosts.iter().filter(|(_, silent)| *silent >= OVERDUE).count();
-            figures.one(&f::OVERDUE, overdue as f64);
-            for (host, silent) in hosts.iter().take(MOST_HOSTS) {
-                figures.add(&f::SILENT, &[host], silent.as_secs_f64().round());
+            let count = |state| hosts.iter().filter(|host| host.state == state).count() as f64;
+            figures.one(&f::OVERDUE, count(State::Overdue));
+            figures.one(&f::STOPPED, count(State::Stopped));
+            for host in hosts.iter().take(MOST_HOSTS) {
+                figures.add(&f::SILENT, &[&host.name], host.silent.as_secs_f64().round());
             }
         }
         figures

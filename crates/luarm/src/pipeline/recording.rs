@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use luarm_recorder::{Recorder, Worth};
+use luarm_recorder::{Answered, Question, Recorder, Worth};
 use luarm_schema::{Batch, Time};
 use luarm_sensor::{
     BootNs, Observation, clock,
@@ -18,7 +18,7 @@ use super::{
     backlog::{Backlog, Point},
     meters::Meters,
 };
-use crate::{canary::Reported, size::Size};
+use crate::{canary::Reported, own::RoomLeft, size::Size};
 
 /// A batch is made when this many rows wait,
 const BATCH_ROWS: usize = 4096;
@@ -34,6 +34,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// Between two looks at something that was not ready.
 const RETRY: Duration = Duration::from_millis(10);
+/// A question becomes a row after so long whatever the sensor has told.
+const UNSETTLED: Duration = Duration::from_secs(2);
 /// The longest sleep.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -61,6 +63,21 @@ pub(crate) enum Wanted {
     Inventory(BootNs),
 }
 
+/// What a console says of its questions to the store.
+pub(crate) enum Heard {
+    /// It asks one.
+    Asked {
+        /// The number that stands for it.
+        ticket: u64,
+        /// The question.
+        question: Question,
+        /// Told once it is the recorder's.
+        taken: mpsc::Sender<()>,
+    },
+    /// It has its answer.
+    Answered(u64, Answered),
+}
+
 /// The loop's state.
 pub(super) struct Recording {
     pub recorder: Recorder,
@@ -76,6 +93,10 @@ pub(super) struct Recording {
     pub delivered: Arc<Mutex<Vec<(i64, Time)>>>,
     /// What is said of canaries, as long as they can do their rounds.
     pub tested: Coverage,
+    /// Questions that are asked of what is recorded, and their ends.
+    pub heard: mpsc::Receiver<Heard>,
+    /// The file system of what is kept.
+    pub room_left: RoomLeft,
     /// Bytes of rows that may wait, here and in the queue to the store.
     pub memory_limit: usize,
     /// Number of the last batch that was made.
@@ -83,11 +104,27 @@ pub(super) struct Recording {
     pub progress: Progress,
 }
 
+/// A question that waits for what the sensor has to tell of whoever asks.
+struct Unsettled {
+    ticket: u64,
+    question: Question,
+    answered: Option<Answered>,
+    until: Instant,
+}
+
+/// Whether questions wait for the sensor.
+#[derive(Clone, Copy)]
+enum Wait {
+    Settled,
+    No,
+}
+
 /// How far the sensor has got, and what waits for it.
 #[derive(Default)]
 pub(super) struct Progress {
     reached: BootNs,
     asks: Vec<Ask>,
+    questions: Vec<Unsettled>,
     /// Since when rows wait.
     pending: Option<Instant>,
     /// When the recorder was asked for a batch last.
@@ -107,8 +144,16 @@ impl Recording {
             }
             if second.elapsed() >= SECOND {
                 second = Instant::now();
-                self.recorder.set_clock(clock::offset());
+                self.recorder.set_clocks(clock::read());
                 self.tell_refused();
+                if let Some(left) = self.room_left.look() {
+                    self.recorder.is_short_of_room(
+                        clock::now(),
+                        &self.room_left.path(),
+                        left,
+                        self.room_left.bound,
+                    );
+                }
                 self.meters.sample();
             }
             self.recorder.tick(clock::now());
@@ -120,6 +165,7 @@ impl Recording {
         if (self.room)() == Room::None {
             self.shed(0);
         }
+        self.collect_questions(Wait::No);
         self.recorder.finish(clock::now());
         self.push_parts();
         let bytes = self.recorder.pending_bytes();
@@ -133,7 +179,7 @@ impl Recording {
         let progress = &self.progress;
         let due = progress.pending.map_or(IDLE, |since| BATCH_AGE.saturating_sub(since.elapsed()));
         // Whatever is overdue waits for room in the backlog, whoever asks waits for the sensor: neither is worth a busy loop.
-        if progress.asks.is_empty() { due.max(RETRY) } else { RETRY }
+        if progress.asks.is_empty() && progress.questions.is_empty() { due.max(RETRY) } else { RETRY }
     }
 
     fn observe(&mut self, chunk: Vec<Observation>) {
@@ -162,6 +208,38 @@ impl Recording {
         self.progress.asks.extend(self.asks.try_iter());
     }
 
+    /// Takes what consoles say. A question becomes a row once the sensor has told what happened before it, the start of whoever asks above all.
+    fn collect_questions(&mut self, wait: Wait) {
+        let now = Instant::now();
+        for heard in self.heard.try_iter() {
+            match heard {
+                Heard::Asked { ticket, question, taken } => {
+                    let until = now + UNSETTLED;
+                    self.progress.questions.push(Unsettled { ticket, question, answered: None, until });
+                    // Whoever asked may be gone.
+                    let _ = taken.send(());
+                }
+                Heard::Answered(ticket, answered) => {
+                    match self.progress.questions.iter_mut().find(|waiting| waiting.ticket == ticket) {
+                        Some(waiting) => waiting.answered = Some(answered),
+                        None => self.recorder.answered(ticket, answered),
+                    }
+                }
+            }
+        }
+        for waiting in std::mem::take(&mut self.progress.questions) {
+            let settled = self.is_settled(Wanted::Before(waiting.question.at));
+            if !settled && now < waiting.until && matches!(wait, Wait::Settled) {
+                self.progress.questions.push(waiting);
+                continue;
+            }
+            self.recorder.asked(waiting.ticket, &waiting.question);
+            if let Some(answered) = waiting.answered {
+                self.recorder.answered(waiting.ticket, answered);
+            }
+        }
+    }
+
     fn is_settled(&self, wanted: Wanted) -> bool {
         match wanted {
             Wanted::Before(instant) => self.progress.reached >= instant && !self.recorder.unsettled(instant),
@@ -171,6 +249,7 @@ impl Recording {
 
     /// Makes a batch if one is due and the store has room for it; without room, holds on to the rows as long as memory allows.
     fn deliver(&mut self) {
+        self.collect_questions(Wait::Settled);
         if self.recorder.pending_rows() > 0 {
             self.progress.pending.get_or_insert_with(Instant::now);
         }

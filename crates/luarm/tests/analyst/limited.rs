@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Accounts of the engine: one for each host.
-fn accounts(url: &str) {
+pub(crate) fn accounts(url: &str) {
     let mut owner = Owner::open(&StoreUrl::parse(url).unwrap()).unwrap();
     owner.make_views().unwrap();
     for host in ["panoitpsl", "other"] {

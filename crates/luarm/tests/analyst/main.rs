@@ -8,6 +8,7 @@ mod support;
 mod answers;
 mod endings;
 mod limited;
+mod recorded;
 mod scene;
 mod streams;
 mod sync;

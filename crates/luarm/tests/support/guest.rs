@@ -264,6 +264,12 @@ impl Guest {
 
     /// Runs a script of the guest's shell to its end; gives its status and its output, errors included.
     pub fn try_sh(&mut self, script: &str) -> (i32, String) {
+        self.send(script);
+        self.answered()
+    }
+
+    /// Has the guest's shell begin with a script; [`Guest::answered`] has to come next.
+    pub fn send(&mut self, script: &str) {
         let mut line = String::new();
         for byte in script.bytes() {
             write!(line, "{byte:02x}").unwrap();
@@ -272,6 +278,10 @@ impl Guest {
         assert!(line.len() < 4000, "put long scripts into a file");
         line.push('\n');
         self.talk.get_mut().write_all(line.as_bytes()).unwrap();
+    }
+
+    /// Waits for the end of the script; gives its status and its output, errors included.
+    pub fn answered(&mut self) -> (i32, String) {
         let answer = self.line();
         let (status, output) = answer.split_once(' ').unwrap_or((&answer, ""));
         let bytes: Vec<u8> = output
@@ -307,7 +317,10 @@ impl Guest {
     /// The rows that a query answers, of everything that happened before.
     pub fn sql(&mut self, query: &str) -> Vec<Row> {
         assert!(!query.contains('"'));
-        let answer = self.sh(&format!("luarm sync --timeout 120 && luarm sql --format jsonl -e \"{query}\""));
+        // What is said beside an answer is not part of it.
+        let ask =
+            format!("luarm sync --timeout 120 && luarm sql --format jsonl -e \"{query}\" 2>/tmp/remarks");
+        let answer = self.sh(&format!("{{ {ask}; }} || {{ cat /tmp/remarks; exit 1; }}"));
         answer
             .lines()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))

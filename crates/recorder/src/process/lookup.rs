@@ -29,6 +29,12 @@ impl Processes {
         self.live.get(&pid).map(|p| p.psentity)
     }
 
+    /// Device and inode of the file that an image runs, as long as its process lives and runs it.
+    pub(crate) fn image_file(&self, image: ImageId) -> Option<(u32, u64)> {
+        let process = self.live.get(&image.pid).filter(|p| same_process(p.image, image))?;
+        process.program.file.map(|file| (file.dev, file.inode))
+    }
+
     /// The task name of a process that lives.
     pub(crate) fn application(&self, image: ImageId) -> Option<String> {
         self.live.get(&image.pid).filter(|p| same_process(p.image, image)).map(|p| escape(&p.task.comm))

@@ -59,7 +59,8 @@ impl Processes {
         privinfo(ctx, psentity, &actor, &act);
     }
 
-    pub(crate) fn privilege(&mut self, ctx: &mut Context, privilege: &Privilege) {
+    /// Gives the numbers of the row and of the image that did it.
+    pub(crate) fn privilege(&mut self, ctx: &mut Context, privilege: &Privilege) -> (i64, i64) {
         let Privilege { at, actor, credentials, operation, result, target, detail } = privilege;
         let psentity = self.actor(ctx, actor, *at, true);
         // The target may have ended, and be forgotten already.
@@ -68,7 +69,7 @@ impl Processes {
         let changes = *result == 0 && ["setns", "unshare"].contains(operation);
         let old = if changes { self.take_on(actor, *credentials) } else { *credentials };
         let act = Act { at: *at, operation, result: *result, detail, old, new: *credentials, target };
-        privinfo(ctx, psentity, actor, &act);
+        (privinfo(ctx, psentity, actor, &act), psentity)
     }
 
     /// The process has these credentials from now on; gives those before.
@@ -80,15 +81,17 @@ impl Processes {
     }
 }
 
-fn privinfo(ctx: &mut Context, psentity: i64, actor: &Actor, act: &Act<'_>) {
+/// Gives the row's number.
+fn privinfo(ctx: &mut Context, psentity: i64, actor: &Actor, act: &Act<'_>) -> i64 {
     let created = ctx.clock.time(act.at);
+    let privid = ctx.numbers.next(created);
     let Act { old, new, .. } = *act;
     let set = |of: Credentials, which: fn(Capabilities) -> u64| {
         of.capabilities.map(|all| format!("{:016x}", which(all)))
     };
     let target = act.target.map(|(_, target)| target);
     let row = PrivInfo {
-        privid: ctx.numbers.next(created),
+        privid,
         psentity,
         username: ctx.username(new.euid),
         loginname: ctx.loginname(actor.auid),
@@ -125,4 +128,5 @@ fn privinfo(ctx: &mut Context, psentity: i64, actor: &Actor, act: &Act<'_>) {
         end: None,
     };
     ctx.draft.push(row);
+    privid
 }

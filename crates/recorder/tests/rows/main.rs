@@ -4,10 +4,12 @@
 mod accounts;
 mod anything;
 mod canary;
+mod clocks;
 mod conditions;
 mod digests;
 mod endpoints;
 mod names;
+mod oversight;
 mod privileges;
 mod processes;
 mod restart;

@@ -214,6 +214,8 @@ tables! {
     userinfo: UserInfo;
     groupinfo: GroupInfo;
     sessioninfo: SessionInfo;
+    queryinfo: QueryInfo;
+    alertinfo: AlertInfo;
 }
 
 /// Keeps batches as a store does, and panics at what a store would refuse.
@@ -258,6 +260,8 @@ impl Memory {
                 Row::PrivInfo(row) => Some(row.psentity),
                 Row::NameInfo(row) => row.psentity,
                 Row::SessionInfo(row) => row.psentity,
+                Row::QueryInfo(row) => row.psentity,
+                Row::AlertInfo(row) => row.psentity,
                 _ => None,
             };
             let target = if let Row::PrivInfo(row) = row { row.targetentity } else { None };
@@ -313,6 +317,7 @@ impl Memory {
                 .collect(),
             conditions: self.conditions(),
             files: Vec::new(),
+            queries: self.queryinfo().iter().filter(|row| row.end.is_none()).map(|row| row.queryid).collect(),
             coverage: self
                 .coverage()
                 .iter()

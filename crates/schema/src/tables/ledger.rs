@@ -9,11 +9,13 @@ table! {
     begin {
         /// Number of the row, ordered by time.
         coverageid: i64,
-        /// Class of events: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`, `interfaces`, `routes`, `host`, `file`, `hardware`…; `all` for a gap of the whole recorder;
+        /// Class of events: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`, `interfaces`, `routes`, `host`, `file`, `hardware`…; `all` for a gap of the whole recorder, a sleep of the host and a step of its clock;
         /// `canary`, whether the others are put to the test (see `canaryinfo`).
         class: Word,
-        /// `watched`, every event; `sampled`, what was there when the sensor looked; `unwatched`, nothing; `gap`, the recorder was down, or the canary did not come back: since
-        /// the last one that did.
+        /// `watched`, every event; `sampled`, what was there when the sensor looked; `unwatched`, nothing; `gap`, the recorder was down, or, since the last one that did, the canary did
+        /// not come back; `asleep`, the
+        /// host was suspended, and nothing ran on it; `step`, the wall clock was set: forward, and these instants never were, or back, and they
+        /// were twice.
         state: Word,
         /// `ebpf`; `poll`; `netlink`; `proc`; `files`, which tell of their changes; `recorder`, for its canary; or `none`.
         sensor: Word,
@@ -28,11 +30,12 @@ table! {
         /// Until when.
         destroyed: Time,
         /// Why no longer: `stop`, the recorder was stopped; `killed`, it ended without saying so, and `destroyed` is the last sign of it;
-        /// `start`, the recorder is back; `canary`, a canary did not come back, or does again.
+        /// `start`, the recorder is back; `awake`, the host is; `forward` and `back`, which way the clock was set; `canary`, a canary did not come back, or does
+        /// again.
         ended: Word,
     }
     derived {}
-    index {}
+    index { (class) }
 }
 
 table! {
@@ -56,7 +59,7 @@ table! {
     }
     end {}
     derived {}
-    index {}
+    index { (class, until) }
 }
 
 table! {

@@ -241,7 +241,7 @@ table! {
 table! {
     /// Acts of privilege, done or refused: changes of credentials and capabilities (by setuid and its family, by capset, by executing a
     /// file that grants them), code loaded into the kernel, memory and descriptors of other processes, namespaces made and entered, signals to
-    /// processes of other users.
+    /// processes of other users, and all that are sent to the recorder.
     privinfo: PrivInfo, PrivInfoEnd, key privid;
     begin {
         /// Number of the act, ordered by time.
@@ -258,7 +258,7 @@ table! {
         application: String,
         /// What was done: mostly the system call (`setuid`, `setresgid`, `setgroups`, `capset`, `init_module`, `finit_module`, `delete_module`, `kexec_load`,
         /// `kexec_file_load`, `ptrace`, `process_vm_readv`, `process_vm_writev`, `pidfd_getfd`, `setns`, `unshare`, `clone`); `exec`, credentials
-        /// changed by it; `bpf-load`, `bpf-attach`, a BPF program; `signal`, by whichever call; `observed`, the polling sensor found other
+        /// changed by it; `bpf-load`, `bpf-attach`, a BPF program; `bpf-open`, somebody else got hold of a program, table or link of the recorder's own; `signal`, by whichever call; `observed`, the polling sensor found other
         /// credentials than before.
         operation: Word,
         /// The kernel's error number (1 EPERM, 13 EACCES…); 0 where it was done.

@@ -752,6 +752,7 @@ CREATE TABLE coverageinfo (
     dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
     PRIMARY KEY (host, coverageid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX coverageinfo_class ON coverageinfo (class(64));
 CREATE INDEX coverageinfo_open ON coverageinfo (host, destroyed);
 
 CREATE TABLE lossinfo (
@@ -773,6 +774,7 @@ CREATE TABLE lossinfo (
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, lossid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX lossinfo_class_until ON lossinfo (class(64), until);
 
 CREATE TABLE canaryinfo (
     host int NOT NULL,
@@ -805,6 +807,10 @@ CREATE TABLE batchinfo (
     firstevent datetime(6) NOT NULL,
     lastevent datetime(6) NOT NULL,
     created datetime(6) NOT NULL,
+    publickey mediumtext,
+    nextkey mediumtext,
+    digest mediumtext,
+    signature mediumtext,
     md5sum mediumtext NOT NULL,
     batch bigint NOT NULL,
     cyear smallint GENERATED ALWAYS AS (year(created)) VIRTUAL,
@@ -827,6 +833,8 @@ CREATE TABLE retentioninfo (
     firstbatch bigint NOT NULL,
     lastbatch bigint NOT NULL,
     created datetime(6) NOT NULL,
+    signer mediumtext,
+    signature mediumtext,
     md5sum mediumtext NOT NULL,
     batch bigint NOT NULL,
     cyear smallint GENERATED ALWAYS AS (year(created)) VIRTUAL,
@@ -837,4 +845,74 @@ CREATE TABLE retentioninfo (
     csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
     PRIMARY KEY (host, retentionid)
 ) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+
+CREATE TABLE queryinfo (
+    host int NOT NULL,
+    queryid bigint NOT NULL,
+    door mediumtext NOT NULL,
+    kind mediumtext NOT NULL,
+    username mediumtext NOT NULL,
+    uid bigint,
+    loginname mediumtext,
+    auid bigint,
+    session bigint,
+    psentity bigint,
+    pid bigint,
+    application mediumtext,
+    address mediumtext,
+    certificate mediumtext,
+    limitedto mediumtext,
+    statement mediumtext NOT NULL,
+    statementbytes bigint NOT NULL,
+    statementsha256 mediumtext,
+    created datetime(6) NOT NULL,
+    destroyed datetime(6),
+    ended mediumtext,
+    answerrows bigint,
+    error mediumtext,
+    md5sum mediumtext NOT NULL,
+    batch bigint NOT NULL,
+    dbatch bigint,
+    cyear smallint GENERATED ALWAYS AS (year(created)) VIRTUAL,
+    cmonth smallint GENERATED ALWAYS AS (month(created)) VIRTUAL,
+    cday smallint GENERATED ALWAYS AS (day(created)) VIRTUAL,
+    chour smallint GENERATED ALWAYS AS (hour(created)) VIRTUAL,
+    cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
+    csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
+    dyear smallint GENERATED ALWAYS AS (year(destroyed)) VIRTUAL,
+    dmonth smallint GENERATED ALWAYS AS (month(destroyed)) VIRTUAL,
+    dday smallint GENERATED ALWAYS AS (day(destroyed)) VIRTUAL,
+    dhour smallint GENERATED ALWAYS AS (hour(destroyed)) VIRTUAL,
+    dmin smallint GENERATED ALWAYS AS (minute(destroyed)) VIRTUAL,
+    dsec smallint GENERATED ALWAYS AS (second(destroyed)) VIRTUAL,
+    PRIMARY KEY (host, queryid)
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX queryinfo_open ON queryinfo (host, destroyed);
+
+CREATE TABLE alertinfo (
+    host int NOT NULL,
+    alertid bigint NOT NULL,
+    detector mediumtext NOT NULL,
+    kind mediumtext NOT NULL,
+    severity mediumtext NOT NULL,
+    summary mediumtext NOT NULL,
+    tablename mediumtext,
+    rowkey bigint,
+    psentity bigint,
+    username mediumtext,
+    loginname mediumtext,
+    pid bigint,
+    application mediumtext,
+    created datetime(6) NOT NULL,
+    md5sum mediumtext NOT NULL,
+    batch bigint NOT NULL,
+    cyear smallint GENERATED ALWAYS AS (year(created)) VIRTUAL,
+    cmonth smallint GENERATED ALWAYS AS (month(created)) VIRTUAL,
+    cday smallint GENERATED ALWAYS AS (day(created)) VIRTUAL,
+    chour smallint GENERATED ALWAYS AS (hour(created)) VIRTUAL,
+    cmin smallint GENERATED ALWAYS AS (minute(created)) VIRTUAL,
+    csec smallint GENERATED ALWAYS AS (second(created)) VIRTUAL,
+    PRIMARY KEY (host, alertid)
+) CHARACTER SET utf8mb4 COLLATE /*M!100500 utf8mb4_nopad_bin */ /*!80017 utf8mb4_0900_bin */;
+CREATE INDEX alertinfo_psentity ON alertinfo (psentity);
 

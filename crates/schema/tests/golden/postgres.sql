@@ -1201,6 +1201,7 @@ CREATE TABLE coverageinfo_stored (
     dbatch bigint,
     PRIMARY KEY (host, coverageid)
 );
+CREATE INDEX coverageinfo_class ON coverageinfo_stored (class);
 CREATE INDEX coverageinfo_open ON coverageinfo_stored (host, coverageid) WHERE destroyed IS NULL;
 CREATE VIEW coverageinfo AS SELECT
     host,
@@ -1243,6 +1244,7 @@ CREATE TABLE lossinfo_stored (
     batch bigint NOT NULL,
     PRIMARY KEY (host, lossid)
 );
+CREATE INDEX lossinfo_class_until ON lossinfo_stored (class, until);
 CREATE VIEW lossinfo AS SELECT
     host,
     lossid,
@@ -1307,6 +1309,10 @@ CREATE TABLE batchinfo_stored (
     firstevent timestamp(6) NOT NULL,
     lastevent timestamp(6) NOT NULL,
     created timestamp(6) NOT NULL,
+    publickey text COLLATE "C",
+    nextkey text COLLATE "C",
+    digest text COLLATE "C",
+    signature text COLLATE "C",
     md5sum text COLLATE "C" NOT NULL,
     batch bigint NOT NULL,
     PRIMARY KEY (host, batchid)
@@ -1320,6 +1326,10 @@ CREATE VIEW batchinfo AS SELECT
     firstevent,
     lastevent,
     created,
+    publickey,
+    nextkey,
+    digest,
+    signature,
     md5sum,
     batch,
     CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
@@ -1341,6 +1351,8 @@ CREATE TABLE retentioninfo_stored (
     firstbatch bigint NOT NULL,
     lastbatch bigint NOT NULL,
     created timestamp(6) NOT NULL,
+    signer text COLLATE "C",
+    signature text COLLATE "C",
     md5sum text COLLATE "C" NOT NULL,
     batch bigint NOT NULL,
     PRIMARY KEY (host, retentionid)
@@ -1356,6 +1368,8 @@ CREATE VIEW retentioninfo AS SELECT
     firstbatch,
     lastbatch,
     created,
+    signer,
+    signature,
     md5sum,
     batch,
     CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
@@ -1365,4 +1379,120 @@ CREATE VIEW retentioninfo AS SELECT
     CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
     CAST(floor(extract(second FROM created)) AS smallint) AS csec
 FROM retentioninfo_stored;
+
+CREATE TABLE queryinfo_stored (
+    host integer NOT NULL,
+    queryid bigint NOT NULL,
+    door text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    username text COLLATE "C" NOT NULL,
+    uid bigint,
+    loginname text COLLATE "C",
+    auid bigint,
+    session bigint,
+    psentity bigint,
+    pid bigint,
+    application text COLLATE "C",
+    address text COLLATE "C",
+    certificate text COLLATE "C",
+    limitedto text COLLATE "C",
+    statement text COLLATE "C" NOT NULL,
+    statementbytes bigint NOT NULL,
+    statementsha256 text COLLATE "C",
+    created timestamp(6) NOT NULL,
+    destroyed timestamp(6),
+    ended text COLLATE "C",
+    answerrows bigint,
+    error text COLLATE "C",
+    md5sum text COLLATE "C" NOT NULL,
+    batch bigint NOT NULL,
+    dbatch bigint,
+    PRIMARY KEY (host, queryid)
+);
+CREATE INDEX queryinfo_open ON queryinfo_stored (host, queryid) WHERE destroyed IS NULL;
+CREATE VIEW queryinfo AS SELECT
+    host,
+    queryid,
+    door,
+    kind,
+    username,
+    uid,
+    loginname,
+    auid,
+    session,
+    psentity,
+    pid,
+    application,
+    address,
+    certificate,
+    limitedto,
+    statement,
+    statementbytes,
+    statementsha256,
+    created,
+    destroyed,
+    ended,
+    answerrows,
+    error,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
+    CAST(floor(extract(month FROM created)) AS smallint) AS cmonth,
+    CAST(floor(extract(day FROM created)) AS smallint) AS cday,
+    CAST(floor(extract(hour FROM created)) AS smallint) AS chour,
+    CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
+    CAST(floor(extract(second FROM created)) AS smallint) AS csec,
+    CAST(floor(extract(year FROM destroyed)) AS smallint) AS dyear,
+    CAST(floor(extract(month FROM destroyed)) AS smallint) AS dmonth,
+    CAST(floor(extract(day FROM destroyed)) AS smallint) AS dday,
+    CAST(floor(extract(hour FROM destroyed)) AS smallint) AS dhour,
+    CAST(floor(extract(minute FROM destroyed)) AS smallint) AS dmin,
+    CAST(floor(extract(second FROM destroyed)) AS smallint) AS dsec
+FROM queryinfo_stored;
+
+CREATE TABLE alertinfo_stored (
+    host integer NOT NULL,
+    alertid bigint NOT NULL,
+    detector text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    severity text COLLATE "C" NOT NULL,
+    summary text COLLATE "C" NOT NULL,
+    tablename text COLLATE "C",
+    rowkey bigint,
+    psentity bigint,
+    username text COLLATE "C",
+    loginname text COLLATE "C",
+    pid bigint,
+    application text COLLATE "C",
+    created timestamp(6) NOT NULL,
+    md5sum text COLLATE "C" NOT NULL,
+    batch bigint NOT NULL,
+    PRIMARY KEY (host, alertid)
+);
+CREATE INDEX alertinfo_psentity ON alertinfo_stored (psentity);
+CREATE VIEW alertinfo AS SELECT
+    host,
+    alertid,
+    detector,
+    kind,
+    severity,
+    summary,
+    tablename,
+    rowkey,
+    psentity,
+    username,
+    loginname,
+    pid,
+    application,
+    created,
+    md5sum,
+    batch,
+    CAST(floor(extract(year FROM created)) AS smallint) AS cyear,
+    CAST(floor(extract(month FROM created)) AS smallint) AS cmonth,
+    CAST(floor(extract(day FROM created)) AS smallint) AS cday,
+    CAST(floor(extract(hour FROM created)) AS smallint) AS chour,
+    CAST(floor(extract(minute FROM created)) AS smallint) AS cmin,
+    CAST(floor(extract(second FROM created)) AS smallint) AS csec
+FROM alertinfo_stored;
 

@@ -1187,6 +1187,7 @@ CREATE TABLE coverageinfo_stored (
     dbatch INTEGER,
     PRIMARY KEY (host, coverageid)
 ) STRICT;
+CREATE INDEX coverageinfo_class ON coverageinfo_stored (class);
 CREATE INDEX coverageinfo_open ON coverageinfo_stored (host, coverageid) WHERE destroyed IS NULL;
 CREATE VIEW coverageinfo AS SELECT
     host,
@@ -1229,6 +1230,7 @@ CREATE TABLE lossinfo_stored (
     batch INTEGER NOT NULL,
     PRIMARY KEY (host, lossid)
 ) STRICT;
+CREATE INDEX lossinfo_class_until ON lossinfo_stored (class, until);
 CREATE VIEW lossinfo AS SELECT
     host,
     lossid,
@@ -1293,6 +1295,10 @@ CREATE TABLE batchinfo_stored (
     firstevent TEXT NOT NULL,
     lastevent TEXT NOT NULL,
     created TEXT NOT NULL,
+    publickey TEXT,
+    nextkey TEXT,
+    digest TEXT,
+    signature TEXT,
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     PRIMARY KEY (host, batchid)
@@ -1306,6 +1312,10 @@ CREATE VIEW batchinfo AS SELECT
     firstevent,
     lastevent,
     created,
+    publickey,
+    nextkey,
+    digest,
+    signature,
     md5sum,
     batch,
     CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
@@ -1327,6 +1337,8 @@ CREATE TABLE retentioninfo_stored (
     firstbatch INTEGER NOT NULL,
     lastbatch INTEGER NOT NULL,
     created TEXT NOT NULL,
+    signer TEXT,
+    signature TEXT,
     md5sum TEXT NOT NULL,
     batch INTEGER NOT NULL,
     PRIMARY KEY (host, retentionid)
@@ -1342,6 +1354,8 @@ CREATE VIEW retentioninfo AS SELECT
     firstbatch,
     lastbatch,
     created,
+    signer,
+    signature,
     md5sum,
     batch,
     CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
@@ -1351,4 +1365,120 @@ CREATE VIEW retentioninfo AS SELECT
     CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
     CAST(substr(created, 18, 2) AS INTEGER) AS csec
 FROM retentioninfo_stored;
+
+CREATE TABLE queryinfo_stored (
+    host INTEGER NOT NULL,
+    queryid INTEGER NOT NULL,
+    door TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    username TEXT NOT NULL,
+    uid INTEGER,
+    loginname TEXT,
+    auid INTEGER,
+    session INTEGER,
+    psentity INTEGER,
+    pid INTEGER,
+    application TEXT,
+    address TEXT,
+    certificate TEXT,
+    limitedto TEXT,
+    statement TEXT NOT NULL,
+    statementbytes INTEGER NOT NULL,
+    statementsha256 TEXT,
+    created TEXT NOT NULL,
+    destroyed TEXT,
+    ended TEXT,
+    answerrows INTEGER,
+    error TEXT,
+    md5sum TEXT NOT NULL,
+    batch INTEGER NOT NULL,
+    dbatch INTEGER,
+    PRIMARY KEY (host, queryid)
+) STRICT;
+CREATE INDEX queryinfo_open ON queryinfo_stored (host, queryid) WHERE destroyed IS NULL;
+CREATE VIEW queryinfo AS SELECT
+    host,
+    queryid,
+    door,
+    kind,
+    username,
+    uid,
+    loginname,
+    auid,
+    session,
+    psentity,
+    pid,
+    application,
+    address,
+    certificate,
+    limitedto,
+    statement,
+    statementbytes,
+    statementsha256,
+    created,
+    destroyed,
+    ended,
+    answerrows,
+    error,
+    md5sum,
+    batch,
+    dbatch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec,
+    CAST(substr(destroyed, 1, 4) AS INTEGER) AS dyear,
+    CAST(substr(destroyed, 6, 2) AS INTEGER) AS dmonth,
+    CAST(substr(destroyed, 9, 2) AS INTEGER) AS dday,
+    CAST(substr(destroyed, 12, 2) AS INTEGER) AS dhour,
+    CAST(substr(destroyed, 15, 2) AS INTEGER) AS dmin,
+    CAST(substr(destroyed, 18, 2) AS INTEGER) AS dsec
+FROM queryinfo_stored;
+
+CREATE TABLE alertinfo_stored (
+    host INTEGER NOT NULL,
+    alertid INTEGER NOT NULL,
+    detector TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    summary TEXT NOT NULL,
+    tablename TEXT,
+    rowkey INTEGER,
+    psentity INTEGER,
+    username TEXT,
+    loginname TEXT,
+    pid INTEGER,
+    application TEXT,
+    created TEXT NOT NULL,
+    md5sum TEXT NOT NULL,
+    batch INTEGER NOT NULL,
+    PRIMARY KEY (host, alertid)
+) STRICT;
+CREATE INDEX alertinfo_psentity ON alertinfo_stored (psentity);
+CREATE VIEW alertinfo AS SELECT
+    host,
+    alertid,
+    detector,
+    kind,
+    severity,
+    summary,
+    tablename,
+    rowkey,
+    psentity,
+    username,
+    loginname,
+    pid,
+    application,
+    created,
+    md5sum,
+    batch,
+    CAST(substr(created, 1, 4) AS INTEGER) AS cyear,
+    CAST(substr(created, 6, 2) AS INTEGER) AS cmonth,
+    CAST(substr(created, 9, 2) AS INTEGER) AS cday,
+    CAST(substr(created, 12, 2) AS INTEGER) AS chour,
+    CAST(substr(created, 15, 2) AS INTEGER) AS cmin,
+    CAST(substr(created, 18, 2) AS INTEGER) AS csec
+FROM alertinfo_stored;
 

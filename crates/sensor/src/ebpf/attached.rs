@@ -5,7 +5,7 @@ use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet, HashMap},
     io::{self, Read},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     sync::{Mutex, PoisonError},
 };
 
@@ -18,7 +18,7 @@ use super::{
     hooks::{self, Attach, CLASSES, Class, DISPATCHERS, ESSENTIAL, FILES, Hook},
     kernel::Kernel,
     mounts::{Tracepoints, cgroup_root},
-    names,
+    names, own,
     places::Places,
     quiet::Quiet,
     syscalls,
@@ -67,6 +67,9 @@ impl Attached {
             table
                 .update(&0u32.to_ne_bytes(), &flag.to_ne_bytes(), MapFlags::ANY)
                 .map_err(|e| EbpfError::Refused(format!("cannot set a flag for the programs: {e:#}")))?;
+        }
+        if let Err(error) = own::tell(&attached.map("own_objects")?, &attached.object, &attached.links) {
+            tracing::warn!("who reaches for the recorder's own programs will not be told: {error:#}");
         }
         let quiet =
             Quiet::new(attached.program("be_quiet").map_err(EbpfError::Refused)?.as_fd(), &config.quiet)
@@ -293,22 +296,21 @@ impl Attached {
     pub(super) fn skipped(&self) -> u64 {
         let mut sum = 0;
         for program in self.object.progs().filter(|p| !names::notes(&p.name().to_string_lossy())) {
-            let mut info = libbpf_sys::bpf_prog_info::default();
-            let mut len = size_of_val(&info) as u32;
-            // SAFETY: the kernel writes at most `len` bytes into `info`, which is plain data.
-            let failed = unsafe {
-                libbpf_sys::bpf_obj_get_info_by_fd(
-                    program.as_fd().as_raw_fd(),
-                    (&raw mut info).cast(),
-                    &raw mut len,
-                )
-            };
-            if failed == 0 {
-                sum += info.recursion_misses;
-            }
+            sum += info_of(program.as_fd()).map_or(0, |info| info.recursion_misses);
         }
         sum
     }
+}
+
+/// What the kernel says of a program.
+pub(super) fn info_of(program: BorrowedFd<'_>) -> Option<libbpf_sys::bpf_prog_info> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut len = size_of_val(&info) as u32;
+    // SAFETY: the kernel writes at most `len` bytes into `info`, which is plain data.
+    let failed = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(program.as_raw_fd(), (&raw mut info).cast(), &raw mut len)
+    };
+    (failed == 0).then_some(info)
 }
 
 /// What is digested of files, if those are watched at all.
@@ -372,6 +374,12 @@ fn open(
                 *can_cast
                     .ok_or_else(|| EbpfError::Refused("the object says nothing of casts".to_owned()))? =
                     kernel.can_cast.into();
+                continue;
+            }
+            Some(".rodata.own") => {
+                if let Some(value) = map.initial_value_mut().and_then(|value| value.first_chunk_mut()) {
+                    *value = own::process().to_ne_bytes();
+                }
                 continue;
             }
             _ => continue,

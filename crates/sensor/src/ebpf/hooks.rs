@@ -200,7 +200,9 @@ pub(super) const CLASSES: &[Class] = &[
             exit("on_tgkill", &["tgkill", "rt_tgsigqueueinfo"]),
             exit("on_pidfd_send_signal", &["pidfd_send_signal"]),
         ],
-        limits: Some("signals between processes of one user, and signal 0, by policy"),
+        limits: Some(
+            "signals between processes of one user, but for those to the recorder, and signal 0, by policy",
+        ),
     },
     Class { name: "tcp", hooks: &[trace("on_state")], limits: None },
     Class {

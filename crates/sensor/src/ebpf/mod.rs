@@ -19,6 +19,7 @@ mod hooks;
 mod kernel;
 mod mounts;
 mod names;
+mod own;
 mod places;
 mod privilege;
 mod quiet;

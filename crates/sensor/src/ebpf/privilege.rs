@@ -2,6 +2,7 @@
 
 use super::{
     decode::{actor, credentials, name},
+    own,
     record::{self, OPERATIONS, split},
 };
 use crate::observation::{Observation, Privilege};
@@ -122,6 +123,11 @@ fn detail(operation: &str, r: &record::Privilege) -> Vec<u8> {
         "kexec_load" if first == 0 => b"unload".to_vec(),
         "bpf-attach" if first == 0 && text.is_empty() => text,
         "bpf-load" | "bpf-attach" => program(first, second, text),
+        "bpf-open" => match u32::try_from(first) {
+            Ok(own::PROGRAM) => format!("program id {second}").into(),
+            Ok(own::TABLE) => format!("table id {second}").into(),
+            _ => format!("link id {second}").into(),
+        },
         "ptrace" => request(first).into(),
         "process_vm_readv" | "process_vm_writev" if first > 0 => format!("{first} bytes").into(),
         "pidfd_getfd" => format!("descriptor {}", id(first)).into(),

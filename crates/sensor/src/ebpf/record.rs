@@ -65,7 +65,7 @@ pub(super) const LOST: [(&str, &str); 17] = [
 ];
 
 /// The names of `enum operation`: system calls, where it is not one of several that do the same.
-pub(super) const OPERATIONS: [&str; 26] = [
+pub(super) const OPERATIONS: [&str; 27] = [
     "setuid",
     "setgid",
     "setreuid",
@@ -92,6 +92,7 @@ pub(super) const OPERATIONS: [&str; 26] = [
     "signal",
     "setgroups",
     "io_uring_setup",
+    "bpf-open",
 ];
 
 /// `FILE.operation`.

@@ -80,6 +80,8 @@ pub(super) fn coverage(sight: &Sight, sockets: Option<&str>) -> Vec<Coverage> {
         None => sampled(class, "sock_diag", sight.socket_reason()),
         Some(error) => unwatched(class, error),
     }));
+    all.push(unwatched("io-uring", "polling sees no files"));
+    all.push(unwatched("tcp-denied", "a connection that is refused leaves no trace in /proc"));
     all.push(unwatched("exec-denied", "an exec that fails leaves no trace in /proc"));
     all.push(unwatched("tcp-accept", "sockets are seen, not the calls that make them"));
     all.push(unwatched("names", "polling reads no packets"));

@@ -12,10 +12,10 @@ use tokio::runtime::Builder;
 use super::{
     Class, Connection, Failure, Keeping, Session, StreamError, TOO_LONG,
     guard::{self, Found, Syntax},
-    places,
+    noting, places,
     registry::{self, Known},
 };
-use crate::{Host, QueryError, RowSink, StoreError, StoreUrl, error::Trouble};
+use crate::{Host, Note, NoteEnd, QueryError, RowSink, StoreError, StoreUrl, error::Trouble};
 
 /// How long a question of luarm's own may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -180,6 +180,21 @@ impl<S: Session> Asker<S> {
             }
             Ok(counts)
         })
+    }
+
+    /// Writes down a question of this account's own; see [`crate::Source::note`].
+    pub(crate) fn note(&mut self, note: &Note<'_>) -> Result<i64, QueryError> {
+        self.own(async |session: &mut S| noting::begin(session, note).await)
+    }
+
+    /// Writes down how it ended.
+    pub(crate) fn noted(
+        &mut self,
+        number: i64,
+        host: Option<&str>,
+        end: &NoteEnd<'_>,
+    ) -> Result<(), QueryError> {
+        self.own(async |session: &mut S| noting::end(session, number, host, end).await)
     }
 
     /// From now on the tables hold only what this host recorded; named by its name or machine id.

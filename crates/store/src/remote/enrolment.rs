@@ -74,6 +74,12 @@ fn spelled<'a>(sql: &str, parameters: &[Parameter<'a>]) -> (String, Vec<&'a str>
                 match parameter {
                     Parameter::Null => out.push_str("NULL"),
                     Parameter::Int(n) => out.push_str(&n.to_string()),
+                    // Of digits and signs only.
+                    Parameter::Time(time) => {
+                        out.push('\'');
+                        out.push_str(&time.to_string());
+                        out.push('\'');
+                    }
                     Parameter::Text(text) => {
                         out.push('?');
                         texts.push(*text);

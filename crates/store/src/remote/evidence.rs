@@ -61,7 +61,8 @@ impl<S: Session> Evidence<S> {
     fn numbers(&mut self, table: &str) -> Result<Vec<i64>, Trouble> {
         let (mut all, mut last) = (Vec::new(), i64::from(i32::MIN) - 1);
         loop {
-            let rows = self.ask(&format!("SELECT host FROM {table} WHERE host > {last} ORDER BY host LIMIT 1"))?;
+            let rows =
+                self.ask(&format!("SELECT host FROM {table} WHERE host > {last} ORDER BY host LIMIT 1"))?;
             let Some(next) = rows.first().and_then(|row| row.first()).and_then(Datum::int) else {
                 return Ok(all);
             };
@@ -90,11 +91,15 @@ impl<S: Session> History for Evidence<S> {
         let mut all = Vec::with_capacity(numbers.len());
         for number in numbers {
             let registered = known.iter().find(|known| known.host == number);
-            let mut machine_ids: Vec<String> = registered.map(|known| known.machine_id.clone()).into_iter().collect();
+            let mut machine_ids: Vec<String> =
+                registered.map(|known| known.machine_id.clone()).into_iter().collect();
             let name = registered.map_or_else(|| number.to_string(), |known| known.name.clone());
-            let sql = format!("SELECT DISTINCT machineid FROM {} WHERE host = {number}", HostInfo::TABLE.name);
+            let sql =
+                format!("SELECT DISTINCT machineid FROM {} WHERE host = {number}", HostInfo::TABLE.name);
             for row in self.ask(&sql)? {
-                if let Some(id) = row.first().and_then(Datum::text).filter(|id| machine_ids.iter().all(|m| m != id)) {
+                if let Some(id) =
+                    row.first().and_then(Datum::text).filter(|id| machine_ids.iter().all(|m| m != id))
+                {
                     machine_ids.push(id.to_owned());
                 }
             }
@@ -107,7 +112,8 @@ impl<S: Session> History for Evidence<S> {
         let mut rows = Vec::new();
         let filter = format!("host = {host}{} ORDER BY batchid LIMIT {PAGE}", above("batchid", after));
         self.stored(BatchInfo::TABLE, &filter, &mut |values| rows.extend(LedgerRow::read(values)))?;
-        let [root, refused, receipt, signer] = ["root", "refused", "receipt", "signer"].map(Self::hexadecimal);
+        let [root, refused, receipt, signer] =
+            ["root", "refused", "receipt", "signer"].map(Self::hexadecimal);
         let sql = format!(
             "SELECT batch, CASE WHEN manifest IS NULL THEN 0 ELSE 1 END, {root}, {refused}, received, {receipt}, {signer} FROM luarmproof \
              WHERE host = {host}{} ORDER BY batch LIMIT {PAGE}",
@@ -132,7 +138,8 @@ impl<S: Session> History for Evidence<S> {
     }
 
     fn last_batch(&mut self, host: i64) -> Result<i64, Trouble> {
-        let rows = self.ask(&format!("SELECT max(batchid) FROM {} WHERE host = {host}", BatchInfo::TABLE.name))?;
+        let rows =
+            self.ask(&format!("SELECT max(batchid) FROM {} WHERE host = {host}", BatchInfo::TABLE.name))?;
         Ok(rows.first().and_then(|row| row.first()).and_then(Datum::int).unwrap_or(0))
     }
 
@@ -180,7 +187,8 @@ impl<S: Session> History for Evidence<S> {
         let mut after = portion.from.saturating_sub(1);
         loop {
             let after_it = above(key, after);
-            let filter = format!("host = {host}{after_it} AND {key} <= {} ORDER BY {key} LIMIT {ROWS}", portion.to);
+            let filter =
+                format!("host = {host}{after_it} AND {key} <= {} ORDER BY {key} LIMIT {ROWS}", portion.to);
             match self.stored(table, &filter, each)? {
                 (ROWS, Some(last)) if last < portion.to => after = last,
                 _ => return Ok(()),

@@ -3,13 +3,13 @@
 //! - The *server's* account adds rows and sets the ends of rows that have not ended. It cannot delete, cannot change what a row began with, and
 //!   cannot change an end that is set: column grants keep it from the one, triggers on the tables from the other. It may call the routine that makes the views
 //!   of a host (`placing`), which does so with the owner's rights, and nothing else with them.
-//! - An *analyst's* account selects: from all hosts, those to come included, or from one.
+//! - An *analyst's* account selects: from all hosts, those to come included, or from one. One of all hosts may call the routines that write down what it asks (`noting`).
 
 use luarm_schema::{Dialect, Role, STORE_MADE, TABLES, TableDef};
 use postgres_protocol::password::scram_sha_256;
 
 use super::{
-    Datum, Failure, Session, places, placing,
+    Datum, Failure, Session, noting, places, placing,
     registry::{self, Known},
 };
 use crate::{Account, error::Trouble, proof, registry::RIGHTS};
@@ -137,6 +137,7 @@ fn mysql(
         // Not the tables of who may deliver.
         let tables = TABLES.iter().map(|t| t.name).chain(["luarmversion", "luarmhost", proof::TABLE]);
         out.extend(tables.map(|table| format!("GRANT SELECT ON {}.{table} TO {account}", quoted(store))));
+        out.extend(noting::grants(Dialect::Mysql, &quoted(store), &account));
     }
     out.extend(places.iter().map(|p| format!("GRANT SELECT, SHOW VIEW ON {}.* TO {account}", pattern(p))));
     out
@@ -188,6 +189,7 @@ fn postgres(
         // Not the tables of who may deliver.
         let tables = TABLES.iter().map(|t| t.name).chain(["luarmversion", "luarmhost", proof::TABLE]);
         out.extend(tables.map(|table| format!("GRANT SELECT ON luarm.{table} TO {account}")));
+        out.extend(noting::grants(Dialect::Postgres, "luarm", &account));
     }
     for place in places {
         let place = quoted(place);

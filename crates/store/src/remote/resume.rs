@@ -39,11 +39,14 @@ pub(crate) async fn resume<S: Session>(session: &mut S, host: i64) -> Result<Res
     })
     .await?;
     let coverage = all(session, &open("coverageid", "coverageinfo", "coverageid"), number).await?;
+    // Those that a server answered are its own.
+    let sql = open("queryid", "queryinfo", "queryid").replace(" ORDER", " AND batch > 0 ORDER");
+    let queries = all(session, &sql, number).await?;
     let mut conditions = Vec::new();
     for table in CONDITIONS {
         conditions.extend(open_rows(session, host, table).await?);
     }
-    Ok(Resume { last_batch, digest, boot, processes, endpoints, files, coverage, conditions })
+    Ok(Resume { last_batch, digest, boot, processes, endpoints, files, coverage, queries, conditions })
 }
 
 /// The last batch that is stored, 0 for none.

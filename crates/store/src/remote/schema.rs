@@ -2,7 +2,7 @@
 
 use luarm_schema::{Dialect, SCHEMA_VERSION, TABLES, TableDef};
 
-use super::{Class, Datum, Failure, Session, enrolment, lease, places, placing, registry};
+use super::{Class, Datum, Failure, Session, enrolment, lease, noting, places, placing, registry};
 use crate::{error::Trouble, proof};
 
 /// The version of the tables; `None` where there are none, or not all yet.
@@ -79,19 +79,18 @@ async fn create_locked<S: Session>(session: &mut S) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Makes the routine that makes the places of hosts, where there is none.
+/// Makes the routines that make the places of hosts and write down questions, where there are none.
 pub(crate) async fn make_routine<S: Session>(session: &mut S) -> Result<(), Failure> {
-    let known = match S::DIALECT {
-        Dialect::Mysql => {
-            "SELECT count(*) FROM information_schema.routines WHERE routine_schema = database() AND routine_name = 'make_place'"
+    if !is_routine(session, noting::ROUTINES[1]).await? {
+        if S::DIALECT == Dialect::Mysql {
+            // One that was left half done.
+            session.run(&format!("DROP PROCEDURE IF EXISTS {}", noting::ROUTINES[0])).await?;
         }
-        _ => {
-            "SELECT count(*) FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
-             WHERE n.nspname = 'luarm' AND p.proname = 'make_place'"
+        for statement in noting::create(S::DIALECT) {
+            session.run(&statement).await?;
         }
-    };
-    let found = session.ask(known, &[]).await?;
-    if found.first().and_then(|row| row.first()).and_then(Datum::int) != Some(0) {
+    }
+    if is_routine(session, "make_place").await? {
         return Ok(());
     }
     if S::DIALECT == Dialect::Mysql {
@@ -102,6 +101,20 @@ pub(crate) async fn make_routine<S: Session>(session: &mut S) -> Result<(), Fail
         session.run(&statement).await?;
     }
     Ok(())
+}
+
+async fn is_routine<S: Session>(session: &mut S, name: &str) -> Result<bool, Failure> {
+    let known = match S::DIALECT {
+        Dialect::Mysql => {
+            "SELECT count(*) FROM information_schema.routines WHERE routine_schema = database() AND routine_name = ?"
+        }
+        _ => {
+            "SELECT count(*) FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+             WHERE n.nspname = 'luarm' AND p.proname = ?"
+        }
+    };
+    let found = session.ask(known, &[name]).await?;
+    Ok(found.first().and_then(|row| row.first()).and_then(Datum::int) != Some(0))
 }
 
 /// What keeps an end from being set twice, or taken back, by an account that may set ends.

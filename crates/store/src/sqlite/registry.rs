@@ -40,6 +40,7 @@ impl ToSql for Parameter<'_> {
         Ok(match self {
             Parameter::Null => rusqlite::types::Null.into(),
             Parameter::Int(n) => (*n).into(),
+            Parameter::Time(time) => time.to_string().into(),
             Parameter::Text(text) => (*text).into(),
         })
     }

@@ -91,11 +91,18 @@ pub(super) fn resume(conn: &Connection, host: i64) -> rusqlite::Result<Resume> {
         "SELECT coverageid FROM coverageinfo WHERE host = ? AND destroyed IS NULL ORDER BY coverageid",
         |r| r.get(0),
     )?;
+    // Those that a server answered are its own.
+    let queries = all(
+        conn,
+        host,
+        "SELECT queryid FROM queryinfo WHERE host = ? AND destroyed IS NULL AND batch > 0 ORDER BY queryid",
+        |r| r.get(0),
+    )?;
     let mut conditions = Vec::new();
     for table in CONDITIONS {
         conditions.extend(open_rows(conn, host, table)?);
     }
-    Ok(Resume { last_batch, digest, boot, processes, endpoints, files, coverage, conditions })
+    Ok(Resume { last_batch, digest, boot, processes, endpoints, files, coverage, queries, conditions })
 }
 
 /// The rows of a table that have not ended. One that cannot be read is passed over: its end will not be set.

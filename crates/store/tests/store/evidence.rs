@@ -83,7 +83,12 @@ fn undo(tampering: &Tampering, dialect: Dialect) -> Vec<String> {
 }
 
 /// Fills a store, makes so many changes one after the other, and looks whether each is found at its place.
-fn whatever_is_changed_shows(url: &StoreUrl, dialect: Dialect, changes: usize, run: &mut dyn FnMut(&[String])) {
+fn whatever_is_changed_shows(
+    url: &StoreUrl,
+    dialect: Dialect,
+    changes: usize,
+    run: &mut dyn FnMut(&[String]),
+) {
     let seed = seed();
     let key = populate(url, seed);
     let mut options = Options { keys: vec![key], threads: 2, ..Options::default() };
@@ -94,7 +99,10 @@ fn whatever_is_changed_shows(url: &StoreUrl, dialect: Dialect, changes: usize, r
     let sealed = rows.iter().filter(|row| row.table.name != "batchinfo").count();
     assert_eq!((report.rows, report.hosts.len()), (sealed as u64, HOSTS as usize));
     for host in &report.hosts {
-        assert_eq!((host.batches, host.signatures, host.receipts), (BATCHES as u64, BATCHES as u64, BATCHES as u64));
+        assert_eq!(
+            (host.batches, host.signatures, host.receipts),
+            (BATCHES as u64, BATCHES as u64, BATCHES as u64)
+        );
     }
     // What was there is kept elsewhere, and is what it was.
     let heads: Vec<Witness> = report
@@ -129,7 +137,12 @@ fn whatever_is_changed_shows(url: &StoreUrl, dialect: Dialect, changes: usize, r
         }
         assert!(!report.is_intact());
         let count = report.findings.len();
-        assert!(count <= tampering.most, "change {n}: {}: {count} findings: {:#?}", tampering.what, report.findings);
+        assert!(
+            count <= tampering.most,
+            "change {n}: {}: {count} findings: {:#?}",
+            tampering.what,
+            report.findings
+        );
         run(&undo(&tampering, dialect));
     }
     options.witnesses = heads;

@@ -62,8 +62,8 @@ fn a_newer_store_is_left_alone() {
         assert!(matches!(error, StoreError::Version { .. }), "{error}");
         let message = error.to_string();
         assert!(
-            message.contains("version 42")
-                && message.contains("version 1")
+            message.contains(&format!("version {}", SCHEMA_VERSION + 41))
+                && message.contains(&format!("version {SCHEMA_VERSION}:"))
                 && message.contains("newer luarm"),
             "{message}"
         );

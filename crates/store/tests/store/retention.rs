@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use luarm_chain::{
     KeyFile, Sealer, SigningKey, stub,
-    verify::{Options, Progress, verify},
+    verify::{Change, Finding, Options, Progress, verify},
 };
 use luarm_schema::{
     Batch, End, Role, Row, Time, Word, first_number,
@@ -219,7 +219,12 @@ fn check(url: &StoreUrl, parts: &dyn Fn() -> Vec<String>, half: &dyn Fn(u32)) {
     assert_eq!(said(count), ["1|61|40".to_owned(), format!("{b}|2|0")]);
     assert_eq!(Writer::open(url, MACHINE).unwrap().1.endpoints.len(), 21);
     assert_eq!(said(manifests), [""; 0]);
-    // A week later the rows that stayed of the first days have ended, all but those of batch 5.
+    // Again on the same day: nothing is left to drop.
+    let again = owner.retain_at(Time(noon(1).0 + 1), keep(4)).unwrap();
+    assert_eq!(again, []);
+    assert_eq!(said(count), ["1|61|40".to_owned(), format!("{b}|2|0")]);
+    assert_eq!(said(manifests), [""; 0]);
+    // Later the rows that stayed of the first days have ended, all but those of batch 5.
     let late: Vec<(i64, End)> = (-9..=-3)
         .filter(|day| *day != -5)
         .flat_map(|day| [number(day, 0), number(day, 1)])
@@ -228,11 +233,6 @@ fn check(url: &StoreUrl, parts: &dyn Fn() -> Vec<String>, half: &dyn Fn(u32)) {
     alpha.append(&sealed(batch(13, Vec::new(), late))).unwrap();
     assert_eq!(alpha.appended().unmatched, 1);
     let roots = said("SELECT count(*), count(root) FROM luarmproof WHERE host = 1");
-    // Again on the same day: nothing is left to drop.
-    let again = owner.retain_at(Time(noon(1).0 + 1), keep(4)).unwrap();
-    assert_eq!(again, []);
-    assert_eq!(said(count), ["1|61|51".to_owned(), format!("{b}|2|0")]);
-    assert_eq!(said(manifests), [""; 0]);
     // With the next day they go, and the manifests of the batches that they were the last of. Batch 1 told what the host is, which stays.
     owner.retain_at(noon(2), keep(4)).unwrap();
     assert_eq!(said(manifests), ["2", "3", "4", "6", "7"]);
@@ -240,7 +240,9 @@ fn check(url: &StoreUrl, parts: &dyn Fn() -> Vec<String>, half: &dyn Fn(u32)) {
     // What is left verifies: every root that was kept is the one that was signed.
     let options = Options { keys: vec![notary.verifying_key()], threads: 2, ..Options::default() };
     let report = verify(&|| Ok(Evidence::open(url)?), &options, &Progress::default()).unwrap();
-    let alphas: Vec<_> = report.findings.iter().filter(|f| f.host == "alpha" && !f.is_note).collect();
+    // There is no server that could have signed what arrived.
+    let is_wrong = |finding: &&Finding| finding.change != Change::ReceiptMissing && !finding.is_note;
+    let alphas: Vec<_> = report.findings.iter().filter(|f| f.host == "alpha").filter(is_wrong).collect();
     assert!(alphas.is_empty(), "{alphas:?}");
 }
 

@@ -21,7 +21,8 @@ pub(super) fn read(directory: &Path) -> anyhow::Result<Vec<Witness>> {
         .with_context(|| format!("cannot read the directory {}", directory.display()))?;
     let mut paths: Vec<PathBuf> = Vec::new();
     for entry in listed {
-        let path = entry.with_context(|| format!("cannot read the directory {}", directory.display()))?.path();
+        let path =
+            entry.with_context(|| format!("cannot read the directory {}", directory.display()))?.path();
         if path.extension().is_some_and(|extension| extension == "json") {
             paths.push(path);
         }

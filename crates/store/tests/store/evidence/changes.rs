@@ -107,8 +107,11 @@ impl Tamperer<'_> {
     /// A row of any table, each as likely as the others.
     fn row(&mut self, fits: impl Fn(&Known) -> bool) -> Known {
         let fitting: Vec<&Known> = self.rows.iter().filter(|row| fits(row)).collect();
-        let tables: Vec<&TableDef> =
-            TABLES.iter().copied().filter(|table| fitting.iter().any(|row| row.table.name == table.name)).collect();
+        let tables: Vec<&TableDef> = TABLES
+            .iter()
+            .copied()
+            .filter(|table| fitting.iter().any(|row| row.table.name == table.name))
+            .collect();
         let table = *self.dice.one(&tables);
         let of: Vec<&Known> = fitting.into_iter().filter(|row| row.table.name == table.name).collect();
         (*self.dice.one(&of)).clone()
@@ -145,7 +148,9 @@ impl Tamperer<'_> {
                     let byte = self.dice.roll(200) as u8;
                     Own::Text(luarm_chain::encode(&[byte; 32]))
                 }
-                _ if column.name == "signature" => Own::Text(luarm_chain::encode(&[self.dice.roll(100) as u8; 64])),
+                _ if column.name == "signature" => {
+                    Own::Text(luarm_chain::encode(&[self.dice.roll(100) as u8; 64]))
+                }
                 _ => Own::any(&mut self.dice, column.kind),
             };
             if value != *now {
@@ -184,7 +189,9 @@ impl Tamperer<'_> {
         }
         let kinds = match column.role {
             _ if row.is_ledger() => vec![Change::LedgerChanged, Change::SignatureWrong, Change::NotSealed],
-            Role::Begin if resummed && row.dbatch() == Some(row.batch()) => vec![Change::RowChanged, Change::EndChanged],
+            Role::Begin if resummed && row.dbatch() == Some(row.batch()) => {
+                vec![Change::RowChanged, Change::EndChanged]
+            }
             Role::Begin | Role::Md5 => vec![Change::RowChanged],
             Role::End | Role::EndBatch => vec![Change::EndChanged, Change::EndAdded, Change::EndRemoved],
             Role::Batch => vec![Change::RowMoved],
@@ -193,7 +200,14 @@ impl Tamperer<'_> {
         };
         let place = Place { table: row.table.name, keys: vec![row.key()], batches, kinds };
         Tampering {
-            what: format!("{}.{} of {} from {:?} to {}, {resummed}", row.table.name, column.name, row.key(), row.values[at], other.sql()),
+            what: format!(
+                "{}.{} of {} from {:?} to {}, {resummed}",
+                row.table.name,
+                column.name,
+                row.key(),
+                row.values[at],
+                other.sql()
+            ),
             sql: vec![self.update(&row, &set)],
             touched: Some(touched),
             places: vec![place],
@@ -212,7 +226,12 @@ impl Tamperer<'_> {
             sql: vec![self.update(&row, &format!("{} = {other}", row.table.key))],
             touched: Some(vec![self.touch(&row, row.key()), self.touch(&row, other)]),
             places: [row.key(), other]
-                .map(|key| Place { table: row.table.name, keys: vec![key], batches: batches.clone(), kinds: kinds.clone() })
+                .map(|key| Place {
+                    table: row.table.name,
+                    keys: vec![key],
+                    batches: batches.clone(),
+                    kinds: kinds.clone(),
+                })
                 .into(),
             most: 4,
         }
@@ -274,7 +293,8 @@ impl Tamperer<'_> {
 
     fn swap_batches(&mut self) -> Tampering {
         let one = self.row(|row| !row.is_ledger());
-        let other = self.row(|row| !row.is_ledger() && row.host() == one.host() && row.batch() != one.batch());
+        let other =
+            self.row(|row| !row.is_ledger() && row.host() == one.host() && row.batch() != one.batch());
         let place = |row: &Known| Place {
             table: row.table.name,
             keys: vec![row.key()],
@@ -282,7 +302,13 @@ impl Tamperer<'_> {
             kinds: vec![Change::RowMoved],
         };
         Tampering {
-            what: format!("swapped batches of {} {} and {} {}", one.table.name, one.key(), other.table.name, other.key()),
+            what: format!(
+                "swapped batches of {} {} and {} {}",
+                one.table.name,
+                one.key(),
+                other.table.name,
+                other.key()
+            ),
             sql: vec![
                 self.update(&one, &format!("batch = {}", other.batch())),
                 self.update(&other, &format!("batch = {}", one.batch())),
@@ -320,8 +346,10 @@ impl Tamperer<'_> {
         let (host, batch) = self.batch();
         let at = format!("WHERE host = {host} AND batch = {batch}");
         let mut touched = vec![("luarmproof".to_owned(), "batch", host, batch)];
-        let noise = |dice: &mut Dice, length: usize| (0..length).map(|_| dice.roll(256) as u8).collect::<Vec<u8>>();
-        let columns: [(&str, usize); 5] = [("manifest", 90), ("root", 32), ("refused", 2), ("receipt", 64), ("signer", 32)];
+        let noise =
+            |dice: &mut Dice, length: usize| (0..length).map(|_| dice.roll(256) as u8).collect::<Vec<u8>>();
+        let columns: [(&str, usize); 5] =
+            [("manifest", 90), ("root", 32), ("refused", 2), ("receipt", 64), ("signer", 32)];
         let change = match self.dice.roll(10) {
             n @ 0..=4 => {
                 let (column, length) = columns[n];
@@ -339,7 +367,8 @@ impl Tamperer<'_> {
             }
             _ => format!("DELETE FROM luarmproof {at}"),
         };
-        let kinds = vec![Change::ProofChanged, Change::ProofMissing, Change::ReceiptWrong, Change::ReceiptMissing];
+        let kinds =
+            vec![Change::ProofChanged, Change::ProofMissing, Change::ReceiptWrong, Change::ReceiptMissing];
         Tampering {
             what: format!("host {host}: {change}"),
             sql: vec![change],
@@ -392,7 +421,9 @@ impl Tamperer<'_> {
     fn cut(&mut self) -> Tampering {
         let (host, batch) = self.batch();
         let is_tail = batch > 1 && self.dice.roll(2) == 0;
-        let which = |column: &str| if is_tail { format!("{column} >= {batch}") } else { format!("{column} = {batch}") };
+        let which = |column: &str| {
+            if is_tail { format!("{column} >= {batch}") } else { format!("{column} = {batch}") }
+        };
         let mut sql = vec![format!("DELETE FROM luarmproof WHERE host = {host} AND {}", which("batch"))];
         for table in TABLES {
             let stored = self.stored(table);

@@ -2,7 +2,7 @@
 
 use luarm_chain::{Head, KeyFile, Notary, Sealer, SigningKey, VerifyingKey};
 use luarm_schema::{
-    Batch, End, Kind, Role, Row, STORE_MADE, Sink, Source, TABLES, TableDef, Time, Value,
+    Batch, End, Kind, Role, Row, STORE_MADE, Source, TABLES, TableDef, Time, Value,
     tables::{BatchInfo, HostInfo},
 };
 use luarm_store::{HostIdentity, Ledger, StoreUrl};
@@ -80,7 +80,12 @@ impl Own {
             Kind::Real => Own::Real(dice.roll(1_000_000) as f64 / 7.0),
             Kind::Text | Kind::Name => {
                 let length = 1 + dice.roll(30);
-                Own::Text((0..length).map(|_| *dice.one(&['a', 'é', '/', ' ', '\'', '1', '漢', '"'])).collect::<String>() + "x")
+                Own::Text(
+                    (0..length)
+                        .map(|_| *dice.one(&['a', 'é', '/', ' ', '\'', '1', '漢', '"']))
+                        .collect::<String>()
+                        + "x",
+                )
             }
             Kind::Time => Own::Time(at(dice.roll(1_000_000_000) as i64 * 1_000 + 7)),
         }
@@ -96,22 +101,14 @@ impl Source for Owned<'_> {
     }
 }
 
-#[derive(Default)]
-pub(super) struct Collected(pub(super) Vec<Own>);
-
-impl Sink for Collected {
-    fn put(&mut self, value: Value<'_>) {
-        self.0.push(Own::of(value));
-    }
-}
-
 pub(super) fn machine(host: i64) -> String {
     format!("{host:032x}")
 }
 
 fn values(dice: &mut Dice, table: &TableDef, role: Role) -> Vec<Own> {
     let columns = table.columns.iter().filter(|column| column.role == role);
-    let value = |column: &luarm_schema::Column| match column.null && role == Role::Begin && dice.roll(3) == 0 {
+    let value = |column: &luarm_schema::Column| match column.null && role == Role::Begin && dice.roll(3) == 0
+    {
         true => Own::Null,
         false => Own::any(dice, column.kind),
     };
@@ -127,7 +124,8 @@ fn row(dice: &mut Dice, table: &'static TableDef, host: i64, key: i64) -> Row {
     let begins: Vec<_> = table.columns.iter().filter(|column| column.role == Role::Begin).collect();
     let at = begins.iter().position(|column| column.name == table.key).unwrap();
     values[at] = Own::Int(key);
-    Row::read(table, &mut Owned(values.iter())).unwrap_or_else(|| panic!("no row of {}: {values:?}", table.name))
+    Row::read(table, &mut Owned(values.iter()))
+        .unwrap_or_else(|| panic!("no row of {}: {values:?}", table.name))
 }
 
 fn end(dice: &mut Dice, table: &'static TableDef) -> End {
@@ -141,7 +139,9 @@ fn batches(dice: &mut Dice, host: i64) -> Vec<Batch> {
     let tables: Vec<&'static TableDef> = TABLES
         .iter()
         .copied()
-        .filter(|table| table.name != BatchInfo::TABLE.name && STORE_MADE.iter().all(|made| made.name != table.name))
+        .filter(|table| {
+            table.name != BatchInfo::TABLE.name && STORE_MADE.iter().all(|made| made.name != table.name)
+        })
         .collect();
     let mut lasting: Vec<(&'static TableDef, i64)> = Vec::new();
     let mut next = 1_000_000 * host;
