@@ -14,6 +14,7 @@ mod keys;
 pub mod link;
 mod manifest;
 mod notary;
+pub mod proven;
 mod receipt;
 mod sealer;
 pub mod stub;

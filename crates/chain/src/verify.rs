@@ -35,6 +35,7 @@ pub use self::{
     history::{Entry, History, HostFacts, LedgerRow, Portion, Proof, StoredManifest, Trouble},
     report::{Report, Verified},
 };
+pub(crate) use self::{ledger::receipt, rows::is_sealed};
 use crate::{Head, Manifest, Part, Refusals, Sha256};
 
 /// Findings that are told; what is more is counted.
@@ -313,7 +314,7 @@ impl<H: History + Send> Verification<'_, H> {
     }
 
     fn divide(&mut self) -> Result<(), Trouble> {
-        let tables: Vec<usize> = (0..TABLES.len()).filter(|table| rows::is_sealed(TABLES[*table])).collect();
+        let tables: Vec<usize> = (0..TABLES.len()).filter(|table| is_sealed(TABLES[*table])).collect();
         let each = |history: &mut H, table: &usize, all: &mut Vec<Portioned>| {
             let portions = history.portions(TABLES[*table], self.only)?;
             all.extend(portions.into_iter().map(|portion| (*table, portion)));

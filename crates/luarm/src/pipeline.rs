@@ -266,9 +266,9 @@ pub(crate) fn start(
         hosts_file: Some("/etc/hosts".into()),
         own: every.map(|_| std::process::id()),
     });
+    recorder.protect(plan.own.protected());
     let tested = tested(every, obstacle);
     recorder.observe(Observation::Coverage(tested.clone()));
-    recorder.protect(plan.own.protected());
     let (choice, ring, policy) = (plan.choice, plan.ring, plan.policy.clone());
     let sensor::Started { sensor, surroundings, consumer, name } =
         launcher.launch(move || sensor::start(choice, ring, &policy))??;
@@ -276,8 +276,8 @@ pub(crate) fn start(
     let meters = Arc::new(Meters::default());
     meters.cover(&tested);
     let (asks, asked) = mpsc::channel();
-    let (judged, reports) = mpsc::channel();
     let (hearing, heard) = mpsc::channel();
+    let (judged, reports) = mpsc::channel();
     let recording = Recording {
         recorder,
         consumer,
@@ -285,11 +285,11 @@ pub(crate) fn start(
         room,
         meters: Arc::clone(&meters),
         asks: asked,
+        heard,
+        room_left: plan.own.room(),
         reports,
         delivered: Arc::default(),
         tested,
-        heard,
-        room_left: plan.own.room(),
         memory_limit: plan.memory_limit,
         last,
         progress: Progress::default(),

@@ -151,7 +151,7 @@ pub(super) fn position(name: &str) -> Option<usize> {
 }
 
 /// Whether rows of the table are in manifests.
-pub(super) fn is_sealed(table: &TableDef) -> bool {
+pub(crate) fn is_sealed(table: &TableDef) -> bool {
     table.name != BatchInfo::TABLE.name && STORE_MADE.iter().all(|made| made.name != table.name)
 }
 

@@ -68,13 +68,13 @@ pub(crate) struct Watch {
     /// Largest file or image that is digested [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
     digest_limit: Option<DigestLimit>,
+    /// Tell (alertinfo, and the log) when less room than this is left where the recorder keeps its data; 0 for never [default: 512MiB]
+    #[arg(long, value_name = "SIZE")]
+    disk_reserve: Option<Size>,
     /// How often to run a process that does something known in each class of events, and to expect its own rows back (1s to 1d); off for never. What does not come
     /// back is a gap in coverageinfo [default: 60s]
     #[arg(long, value_name = "TIME")]
     canary: Option<Every>,
-    /// Tell (alertinfo, and the log) when less room than this is left where the recorder keeps its data; 0 for never [default: 512MiB]
-    #[arg(long, value_name = "SIZE")]
-    disk_reserve: Option<Size>,
     /// Serve figures for Prometheus (GET /metrics) and whether all is well (GET /health) over HTTP at this address and port, or socket: 127.0.0.1:7468 or
     /// unix:/PATH. Whoever reaches it can read them [default: not at all]
     #[arg(long, value_name = "ADDRESS")]

@@ -1,7 +1,10 @@
 //! `luarm sql`: asks the store, or a server that reads it, in SQL.
 
+mod prove;
+
 use std::{
     io::{self, BufWriter, IsTerminal},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -30,11 +33,28 @@ pub(crate) struct Options {
     /// table, vertical, csv, json or jsonl [default: table]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
+    /// Write the answer of the one statement into this file with what proves its rows, for `luarm verify FILE` on another machine. The answer has to have the key of a
+    /// table, such as psentity, and where the store has several hosts, `host`
+    #[arg(long, value_name = "FILE", requires = "execute")]
+    prove: Option<PathBuf>,
+    /// The time of which the proof tells what was observed, from the first to the last instant, in UTC [default: that of the answer's `created`]
+    #[arg(long, value_names = ["FROM", "TO"], num_args = 2, requires = "prove")]
+    span: Vec<String>,
 }
 
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
-    let source = options.asked.locate(config).open()?;
+    let answering = options.asked.locate(config);
     let format = options.format.or(config.format).unwrap_or_default();
+    if let Some(file) = &options.prove {
+        let asked = prove::Asked {
+            answering: &answering,
+            statements: &options.execute,
+            host: options.host.as_deref().or(config.host.as_deref()),
+            span: &options.span,
+        };
+        return prove::run(&asked, file, format);
+    }
+    let source = answering.open()?;
     let stdout = io::stdout();
     let terminal = stdout.is_terminal();
     let mut console =

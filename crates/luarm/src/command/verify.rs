@@ -1,5 +1,6 @@
 //! `luarm verify`: is the recorded history what the hosts sealed?
 
+mod answer;
 mod heads;
 mod summary;
 
@@ -37,6 +38,12 @@ const UNCHECKED: u8 = 2;
 /// kept. Exit code 0: intact; 1: not; 2: it could not be checked.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
+    /// Check an answer that `luarm sql --prove FILE` wrote, and nothing else: no store is needed
+    #[arg(value_name = "FILE", conflicts_with_all = ["data", "store", "host", "export", "against"])]
+    file: Option<PathBuf>,
+    /// First public key of a host for which no server has signed, as `luarm verify` shows it there; repeat it for more. For an answer in a file
+    #[arg(long, value_name = "KEY", requires = "file")]
+    host_key: Vec<String>,
     #[command(flatten)]
     place: Place,
     /// Check only this host, by name or machine id [default: all hosts in the store]
@@ -67,7 +74,12 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
 }
 
 fn check(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
-    let Options { place, host, server_key, export, against, format } = options;
+    let Options { file, host_key, place, host, server_key, export, against, format } = options;
+    if let Some(file) = file {
+        let files =
+            if server_key.is_empty() { config.server_key.clone().unwrap_or_default() } else { server_key };
+        return answer::check(&file, &keys(None, &files)?, &host_key);
+    }
     let format = format.or(config.format).unwrap_or_default();
     let is_own = place.store.is_none() || place.data.is_some();
     let located = place.locate(config);

@@ -87,16 +87,16 @@ pub(super) struct Recording {
     pub room: Box<dyn Fn() -> Room + Send>,
     pub meters: Arc<Meters>,
     pub asks: mpsc::Receiver<Ask>,
+    /// Questions that are asked of what is recorded, and their ends.
+    pub heard: mpsc::Receiver<Heard>,
+    /// The file system of what is kept.
+    pub room_left: RoomLeft,
     /// Of canaries, whose rows are all in batches.
     pub reports: mpsc::Receiver<Reported>,
     /// When batches with rows of a canary could be queried.
     pub delivered: Arc<Mutex<Vec<(i64, Time)>>>,
     /// What is said of canaries, as long as they can do their rounds.
     pub tested: Coverage,
-    /// Questions that are asked of what is recorded, and their ends.
-    pub heard: mpsc::Receiver<Heard>,
-    /// The file system of what is kept.
-    pub room_left: RoomLeft,
     /// Bytes of rows that may wait, here and in the queue to the store.
     pub memory_limit: usize,
     /// Number of the last batch that was made.

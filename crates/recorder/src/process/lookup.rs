@@ -24,15 +24,15 @@ impl Processes {
         self.live.get(&pid).map(|p| p.image)
     }
 
-    /// The row of the image that the process of that pid runs now.
-    pub(crate) fn psentity_of(&self, pid: u32) -> Option<i64> {
-        self.live.get(&pid).map(|p| p.psentity)
-    }
-
     /// Device and inode of the file that an image runs, as long as its process lives and runs it.
     pub(crate) fn image_file(&self, image: ImageId) -> Option<(u32, u64)> {
         let process = self.live.get(&image.pid).filter(|p| same_process(p.image, image))?;
         process.program.file.map(|file| (file.dev, file.inode))
+    }
+
+    /// The row of the image that the process of that pid runs now.
+    pub(crate) fn psentity_of(&self, pid: u32) -> Option<i64> {
+        self.live.get(&pid).map(|p| p.psentity)
     }
 
     /// The task name of a process that lives.

@@ -12,9 +12,8 @@ table! {
         /// Class of events: `process`, `exec-denied`, `rename`, `credentials`, `tcp`, `tcp-accept`, `udp`, `names`, `interfaces`, `routes`, `host`, `file`, `hardware`…; `all` for a gap of the whole recorder, a sleep of the host and a step of its clock;
         /// `canary`, whether the others are put to the test (see `canaryinfo`).
         class: Word,
-        /// `watched`, every event; `sampled`, what was there when the sensor looked; `unwatched`, nothing; `gap`, the recorder was down, or, since the last one that did, the canary did
-        /// not come back; `asleep`, the
-        /// host was suspended, and nothing ran on it; `step`, the wall clock was set: forward, and these instants never were, or back, and they
+        /// `watched`, every event; `sampled`, what was there when the sensor looked; `unwatched`, nothing; `gap`, the recorder was down, or the canary did not come back: since
+        /// the last one that did; `asleep`, the host was suspended, and nothing ran on it; `step`, the wall clock was set: forward, and these instants never were, or back, and they
         /// were twice.
         state: Word,
         /// `ebpf`; `poll`; `netlink`; `proc`; `files`, which tell of their changes; `recorder`, for its canary; or `none`.
@@ -30,8 +29,7 @@ table! {
         /// Until when.
         destroyed: Time,
         /// Why no longer: `stop`, the recorder was stopped; `killed`, it ended without saying so, and `destroyed` is the last sign of it;
-        /// `start`, the recorder is back; `awake`, the host is; `forward` and `back`, which way the clock was set; `canary`, a canary did not come back, or does
-        /// again.
+        /// `start`, the recorder is back; `awake`, the host is; `forward` and `back`, which way the clock was set; `canary`, a canary did not come back, or does again.
         ended: Word,
     }
     derived {}
