@@ -5,8 +5,11 @@ pub(crate) mod acts;
 use std::{
     fs::{self, DirBuilder},
     io::{self, Read},
-    os::unix::{fs::DirBuilderExt, process::CommandExt},
-    path::{Path, PathBuf},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::{fs::DirBuilderExt, process::CommandExt},
+    },
+    path::Path,
     process::{Child, Command, Stdio},
     str::FromStr,
     sync::{
@@ -23,7 +26,7 @@ use luarm_schema::Time;
 use luarm_sensor::capability::Duty;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{OFlags, fcntl_setfl},
+    fs::{Mode, OFlags, fcntl_setfl},
 };
 
 use crate::{
@@ -121,12 +124,16 @@ impl Canary {
         {
             return Err(error).with_context(|| format!("cannot make {} for the canary", place.display()));
         }
+        // By the directory itself: its process need not be able to come there by name.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let place = rustix::fs::open(&place, flags, Mode::empty())
+            .with_context(|| format!("cannot use {} for the canary", place.display()))?;
         let (stop, rounds) = mpsc::channel();
         let thread = launcher.launch(move || {
             thread::Builder::new().name("canary".to_owned()).spawn(move || {
                 Duty::Canary.settle();
                 let Ok(begun) = rounds.recv() else { return };
-                Keeper { rounds: begun, ended: rounds, every, place, round: 0 }.run();
+                Keeper { rounds: begun, ended: rounds, every, place, round: 0, trouble: None }.run();
             })
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread.context("cannot start the canary's thread")?) })
@@ -143,9 +150,11 @@ struct Keeper {
     /// Closed when it is over.
     ended: Receiver<Rounds>,
     every: Duration,
-    place: PathBuf,
+    place: OwnedFd,
     /// Of the round that is to come: 0 for one that does everything.
     round: u64,
+    /// What was said of the last round.
+    trouble: Option<String>,
 }
 
 impl Keeper {
@@ -209,11 +218,12 @@ impl Keeper {
         }
     }
 
-    fn tell(&self, verdict: &Verdict) {
+    fn tell(&mut self, verdict: &Verdict) {
         self.rounds.probe.meters.judged(verdict);
-        if let Some(trouble) = &verdict.trouble {
+        if let Some(trouble) = verdict.trouble.as_ref().filter(|_| verdict.trouble != self.trouble) {
             tracing::warn!("the canary could not do its round: {trouble}");
         }
+        self.trouble.clone_from(&verdict.trouble);
         for (class, reason) in verdict.missing.iter().filter(|(class, _)| verdict.lost.contains(class)) {
             tracing::warn!("the class {class} is not watched: {reason}");
         }
@@ -254,7 +264,7 @@ impl Keeper {
         if self.rounds.sampled {
             command.arg("--sampled");
         }
-        let place = self.place.clone();
+        let place = format!("/proc/self/fd/{}", self.place.as_raw_fd());
         command
             .env_clear()
             .current_dir(place)
