@@ -2,13 +2,14 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
+use luarm_schema::TABLES;
+
 use super::{
     Change, History, Trouble,
     exact::{MOST, Odd},
     rows::{Adder, Reading, Said, is_servers},
 };
 use crate::Part;
-use luarm_schema::TABLES;
 
 /// What a thread has noticed about rows.
 #[derive(Default)]
