@@ -216,8 +216,9 @@ impl Marks {
 
     /// Looks at a row that a server made itself: it is in no batch of the host that it is about, nor is its end.
     fn take_servers(&mut self, reading: &Reading, said: Said) {
-        let at = (said.host, reading.table, said.key, said.batch);
-        let mut wrong = |change| push(&mut self.wrong, (at.0, at.1, at.2, at.3, change), &mut self.untold);
+        let mut wrong = |change| {
+            push(&mut self.wrong, (said.host, reading.table, said.key, said.batch, change), &mut self.untold);
+        };
         if !said.is_summed {
             wrong(Change::RowChanged);
         }
