@@ -12,7 +12,7 @@ fn statements_may_span_lines_and_the_last_needs_no_end() {
     let (mut console, _dir) = console(Format::Csv, false);
     let input = "-- a comment; with an end\nselect 1 as a,\n  'x;\ny' as b;\nuse panoitpsl\nshow tables\nselect 2 as c";
     let out = answers(&mut console, input).unwrap();
-    assert!(out.starts_with("a,b\n1,\"x;\ny\"\nTables_in_panoitpsl\nbatchinfo\n"), "{out}");
+    assert!(out.starts_with("a,b\n1,\"x;\ny\"\nTables_in_panoitpsl\nalertinfo\nbatchinfo\n"), "{out}");
     assert!(out.ends_with("userinfo\nc\n2\n"), "{out}");
 }
 

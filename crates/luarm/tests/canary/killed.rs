@@ -14,10 +14,6 @@ use super::{
 
 /// Which act misses which program (the kernel cuts its name to 15 bytes), where it is found by the number of a system call.
 const CALLS: &[(&str, &str)] = &[
-    // Before what opens the files.
-    ("on_close", "close of a file"),
-    ("on_dup", "dup2"),
-    ("on_close_range", "close_range"),
     ("on_execve_exit", "execve"),
     ("on_execveat_exi", "execveat"),
     ("on_setuid", "setuid"),
@@ -79,8 +75,11 @@ const CALLS: &[(&str, &str)] = &[
     ("on_io_uring_set", "io_uring_setup"),
 ];
 
-/// The same for those that others go on to.
+/// The same for those that others rest on: each is put back at once.
 const NEXT: &[(&str, &str)] = &[
+    ("on_close", "close of a file"),
+    ("on_dup", "dup2"),
+    ("on_close_range", "close_range"),
     ("next_exec_refus", "execve"),
     ("next_name", "unlinkat"),
     ("next_file", "fchmod"),

@@ -40,7 +40,7 @@ const DIRECTORIES: [&CStr; 2] = [c"canary.mkdir", c"canary.mkdirat"];
 /// Everything that is done with files in the working directory. Nothing of it stays.
 pub(super) fn act(stage: &mut Stage) {
     clean();
-    let opened = rustix::fs::open(c"canary", NEW, OWN).map_err(io::Error::from);
+    let opened = rustix::fs::openat(CWD, c"canary", NEW, OWN).map_err(io::Error::from);
     let Some(file) = stage.done("openat", opened) else { return };
     // A full disk is no reason not to be told of.
     let _ = rustix::io::write(&file, b"tweet\n");
