@@ -73,7 +73,7 @@ fn sealing(rows: i64) {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let keys = KeyFile::open(&dir.path().join("chain.key")).unwrap();
         let (mut sealer, _) = Sealer::open(keys, "bench", 0, None).unwrap();
-        let mut open = |name: &str| {
+        let open = |name: &str| {
             let url = StoreUrl::parse(&format!("sqlite:{}", dir.path().join(name).display())).unwrap();
             Writer::open(&url, "bench").unwrap().0
         };
