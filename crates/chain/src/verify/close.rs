@@ -40,7 +40,7 @@ impl<H: History + Send> Verification<'_, H> {
             exact::missing(&group, &self.books, &mut |m| push(&mut missing, m, &mut marks.untold));
         }
         marks.untold += rest.len() as u64;
-        self.conclude(history, &mut marks, odds, missing)?;
+        self.conclude(history, &marks, &odds, missing)?;
         self.report.untold += marks.untold;
         Ok(())
     }
@@ -90,13 +90,13 @@ impl<H: History + Send> Verification<'_, H> {
     fn conclude(
         &mut self,
         history: &mut H,
-        marks: &mut Marks,
-        odds: Vec<Odd>,
+        marks: &Marks,
+        odds: &[Odd],
         missing: Vec<Missing>,
     ) -> Result<(), Trouble> {
         let mut found = Found::new();
         let mut readings: Vec<Reading> = (0..TABLES.len()).map(Reading::new).collect();
-        let all: Vec<Odd> = [&odds[..], &marks.strays, &marks.newer].concat();
+        let all: Vec<Odd> = [odds, &marks.strays, &marks.newer].concat();
         explain::missing(history, &mut readings, missing, &all, &mut found)?;
         odds.iter().for_each(|odd| explain::odd(odd, "no batch of the host knows it", &mut found));
         marks.newer.iter().for_each(|odd| {

@@ -200,7 +200,7 @@ impl<'a> Walk<'a> {
         if let Some(proof) = entry.proof.as_ref().filter(|proof| proof.receipt.is_none()) {
             match Refusals::decode(proof.refused.as_deref().unwrap_or_default()) {
                 None => {
-                    self.find(number, PROOF, Change::ProofChanged, "`refused` is not what a store writes")
+                    self.find(number, PROOF, Change::ProofChanged, "`refused` is not what a store writes");
                 }
                 Some(refused) if refused.is_empty() => {}
                 Some(_) => {

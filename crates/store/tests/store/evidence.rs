@@ -158,7 +158,7 @@ fn whatever_is_changed_in_sqlite_shows() {
         let own = own.get_or_insert_with(|| rusqlite::Connection::open(&path).unwrap());
         own.execute_batch(&format!("BEGIN; {}; COMMIT", sql.join("; "))).unwrap();
     };
-    whatever_is_changed_shows(&url(&path), Dialect::Sqlite, 400, &mut run);
+    whatever_is_changed_shows(&url(&path), Dialect::Sqlite, 600, &mut run);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn whatever_is_changed_in_mariadb_shows() {
         }
         server.ask(&(script + "BEGIN; " + &sql.join("; ") + "; COMMIT;"));
     };
-    whatever_is_changed_shows(&store, Dialect::Mysql, 300, &mut run);
+    whatever_is_changed_shows(&store, Dialect::Mysql, 250, &mut run);
 }
 
 #[test]
@@ -190,5 +190,5 @@ fn whatever_is_changed_in_postgres_shows() {
         let script = "SET search_path = luarm; SET session_replication_role = replica; BEGIN; ".to_owned();
         server.ask("tampered", &(script + &sql.join("; ") + "; COMMIT;"));
     };
-    whatever_is_changed_shows(&store, Dialect::Postgres, 300, &mut run);
+    whatever_is_changed_shows(&store, Dialect::Postgres, 150, &mut run);
 }

@@ -161,7 +161,7 @@ fn batches(dice: &mut Dice, host: i64) -> Vec<Batch> {
             }
         }
         for table in &tables {
-            if table.name == HostInfo::TABLE.name && id > 1 || id > 1 && dice.roll(3) == 0 {
+            if id > 1 && (table.name == HostInfo::TABLE.name || dice.roll(3) == 0) {
                 continue;
             }
             let key_of_lasting = key();
