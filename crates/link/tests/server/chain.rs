@@ -24,6 +24,9 @@ async fn refused(scene: &Scene, host: &Host, batch: &Batch) -> tonic::Status {
     status
 }
 
+/// How a batch is made wrong.
+type Change = fn(&mut Batch);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_sealed_or_sealed_wrongly_is_refused_and_counted() {
     let scene = Scene::new();
@@ -35,7 +38,7 @@ async fn what_is_not_sealed_or_sealed_wrongly_is_refused_and_counted() {
         "{status}"
     );
     let sealed = host.seals.seal(&first);
-    let changes: [(&str, fn(&mut Batch)); 6] = [
+    let changes: [(&str, Change); 6] = [
         ("digest", |batch| batch.rows[1] = rename(7)),
         ("digest", |batch| info(batch).created.0 += 1),
         ("digest", |batch| info(batch).digest = Some(encode(&[1; 32]))),
