@@ -155,10 +155,10 @@ fn an_act_that_was_not_done_again_is_still_missing() {
     let mut memory = Memory::default();
     // The copy comes, the report speaks of something that left no row.
     round(&mut recorder, &mut memory, 10 * SECOND, false, |report| {
-        report.done.retain(|name| name == "prctl")
+        report.done.retain(|name| name == "prctl");
     });
     let verdict = round(&mut recorder, &mut memory, 20 * SECOND, true, |report| {
-        report.done.retain(|name| name != "prctl")
+        report.done.retain(|name| name != "prctl");
     });
     assert_eq!((verdict.missing.len(), verdict.regained), (0, vec![]));
     memory.append(recorder.stop(30 * SECOND));
