@@ -216,6 +216,8 @@ impl Server {
             }
         });
         self.runtime.shutdown_timeout(DRAIN);
+        // Others may hold on to it.
+        self.backend.finish();
     }
 }
 
