@@ -92,8 +92,8 @@ pub fn check(machine_id: &str, before: Option<&Tip>, root: &Sha256, info: &Batch
     let fits = |previous: &Sha256| digest(machine_id, previous, root, info) == stated;
     let follows = fits(&before.map_or(NOTHING, |tip| tip.digest));
     // Who lost all that he knew knows no digest before his first one.
-    let begins = restarts && fits(&NOTHING);
-    if !follows && !begins {
+    let begins_anew = restarts && fits(&NOTHING);
+    if !(follows || begins_anew) {
         return Checked { tip, flaw: Some(Flaw::Digest) };
     }
     let signer = if restarts { key(&info.publickey) } else { before.map(|tip| tip.key) };
