@@ -1,6 +1,6 @@
 //! Checking what proves an answer, without the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::VerifyingKey;
 use luarm_schema::{
@@ -23,6 +23,8 @@ pub struct Checked {
     pub flaws: Vec<String>,
     /// What could not be led back to a key that is believed.
     pub unanchored: Vec<String>,
+    /// Whose rows they are.
+    pub hosts: Vec<String>,
     /// Rows of the answer whose rows in tables are proven.
     pub answers: u64,
     /// Rows in tables that are proven.
@@ -111,8 +113,15 @@ impl Proven {
     pub fn check(&self, keys: &[VerifyingKey], host_keys: &[VerifyingKey]) -> Checked {
         let mut checked = Checked::default();
         let mut manifests: BTreeMap<(i64, i64), Manifest> = BTreeMap::new();
+        let mut numbers = BTreeSet::new();
         for host in &self.hosts {
+            if !numbers.insert(host.number) {
+                checked.flaws.push(format!("host number {} stands for two computers", host.number));
+            }
             host.check(keys, host_keys, &mut manifests, &mut checked);
+            let HostPart { number, machineid, name, .. } = host;
+            // Digests are of a machine id; what it is called in a store, nobody signs.
+            checked.hosts.push(format!("host number {number}: machine id {machineid}, called {name}"));
         }
         let mut known: BTreeMap<(i64, &str, i64), &RowPart> = BTreeMap::new();
         for row in &self.rows {

@@ -44,6 +44,9 @@ pub(super) fn check(file: &Path, keys: &[VerifyingKey], host_keys: &[String]) ->
 /// Whatever the file says may hold anything.
 fn print(proven: &Proven, checked: &Checked) {
     println!("asked at {}: {}", proven.asked.escape_debug(), proven.statement.escape_debug());
+    for host in &checked.hosts {
+        println!("{}", host.escape_debug());
+    }
     let columns = |names: &[String]| names.join(", ").escape_debug().to_string();
     println!(
         "{} of {} rows of the answer, by {} rows of the tables: {}",
