@@ -22,7 +22,7 @@ const ROUND: Duration = Duration::from_secs(1);
 /// Dropped, it writes what is left.
 pub struct Heads {
     shared: Arc<Shared>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -52,7 +52,7 @@ impl Heads {
         let (theirs, directory) = (Arc::clone(&shared), directory.to_owned());
         let writer =
             thread::Builder::new().name("heads".to_owned()).spawn(move || write(&theirs, &directory))?;
-        Ok(Heads { shared, writer: Mutex::new(Some(writer)) })
+        Ok(Heads { shared, writer: Some(writer) })
     }
 
     /// That is the newest head of its host.
@@ -65,21 +65,15 @@ impl Heads {
             self.shared.changed.notify_all();
         }
     }
-
-    /// Writes what is left. Heads that are noted later are not kept.
-    pub fn finish(&self) {
-        self.shared.lock().over = true;
-        self.shared.changed.notify_all();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer {
-            let _ = writer.join();
-        }
-    }
 }
 
 impl Drop for Heads {
     fn drop(&mut self) {
-        self.finish();
+        self.shared.lock().over = true;
+        self.shared.changed.notify_all();
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
     }
 }
 

@@ -30,7 +30,7 @@ mod service;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -102,19 +102,23 @@ pub struct Server {
     backend: Arc<Backend>,
 }
 
-/// Writes down questions to a server's store. Both calls block.
+/// Writes down questions to a server's store, as long as the server serves. Both calls block.
 #[derive(Clone)]
-pub struct Scribe(Arc<Backend>);
+pub struct Scribe(Weak<Backend>);
 
 impl Scribe {
     /// Writes a question down before it is answered; `host` is the one that is asked about. An error says why it cannot be.
     pub fn begin(&self, host: Option<&str>, question: QueryInfo) -> Result<Asked, String> {
-        self.0.ask(host, question).map_err(|refusal| refusal.inside.unwrap_or(refusal.message))
+        self.backend()?.ask(host, question).map_err(|refusal| refusal.inside.unwrap_or(refusal.message))
     }
 
     /// Writes down how it ended.
     pub fn end(&self, asked: Asked, end: &QueryInfoEnd) -> Result<(), String> {
-        self.0.answered(asked, end).map_err(|refusal| refusal.inside.unwrap_or(refusal.message))
+        self.backend()?.answered(asked, end).map_err(|refusal| refusal.inside.unwrap_or(refusal.message))
+    }
+
+    fn backend(&self) -> Result<Arc<Backend>, String> {
+        self.0.upgrade().ok_or_else(|| "the server is stopping".to_owned())
     }
 }
 
@@ -186,7 +190,7 @@ impl Server {
 
     /// What writes down questions to its store that come by another way.
     pub fn scribe(&self) -> Scribe {
-        Scribe(Arc::clone(&self.backend))
+        Scribe(Arc::downgrade(&self.backend))
     }
 
     /// What it refused.
@@ -216,8 +220,6 @@ impl Server {
             }
         });
         self.runtime.shutdown_timeout(DRAIN);
-        // Others may hold on to it.
-        self.backend.finish();
     }
 }
 

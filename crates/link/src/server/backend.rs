@@ -220,11 +220,6 @@ impl Backend {
         Ok(Receipt { stored: batch.id, refused: tables, sync: 0 })
     }
 
-    /// Writes what waits to be written beside the store.
-    pub(super) fn finish(&self) {
-        self.heads.finish();
-    }
-
     /// Notes that this is the last batch of the host.
     fn note_head(&self, host: &Certified, batch: &Batch, stored: &Stored) {
         let Some(Row::BatchInfo(info)) = batch.rows.last() else { return };
