@@ -67,7 +67,7 @@ fn fill(url: &StoreUrl, dir: &Path, rows: i64) {
     let (mut writer, _) = Writer::open(url, "bench").unwrap();
     let mut lasting: Vec<(&'static TableDef, i64)> = Vec::new();
     let mut number = 0;
-    for id in 1..=rows.div_ceil(BATCH) {
+    for id in 1..=(rows + BATCH - 1) / BATCH {
         let mut all = Vec::new();
         if id == 1 {
             all.push(row(HostInfo::TABLE, 1));
