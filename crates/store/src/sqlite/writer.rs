@@ -79,6 +79,14 @@ pub(super) struct Appender {
     buffer: Canonical,
 }
 
+impl Drop for Appender {
+    /// While somebody else has the file open, closing it leaves the newest batches in the log beside it, and a copy of the file alone would lack them.
+    fn drop(&mut self) {
+        // Whoever reads at this moment is not waited for.
+        let _ = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+    }
+}
+
 impl Appender {
     /// Opens the file, and makes it where there is none.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
