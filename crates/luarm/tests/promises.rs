@@ -7,19 +7,18 @@ use std::{fs, path::Path};
 /// Where tests are that a promise may name by their file.
 const TESTS: [&str; 3] = ["luarm/tests", "store/tests/store", "link/tests/server"];
 
-/// The source of the test files of that name, or of all files of the test directories of that name.
+/// The source of the test files of that name, and of all files of the test directories of that name.
 fn source(name: &str) -> String {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let of = |tests: &str| {
         let directory = crates.join(tests).join(name);
+        let mut source = fs::read_to_string(directory.with_extension("rs")).unwrap_or_default();
         if directory.is_dir() {
             let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-            return files
-                .filter(|path| path.is_file())
-                .map(|path| fs::read_to_string(path).unwrap())
-                .collect();
+            let texts = files.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap());
+            source.extend(texts);
         }
-        fs::read_to_string(directory.with_extension("rs")).unwrap_or_default()
+        source
     };
     TESTS.map(of).concat()
 }
