@@ -39,6 +39,7 @@ struct {
 /* What was there when the file was opened; by the address of the kernel's file, which lives for as long as someone has it open. */
 struct opened {
 	struct access_key key;
+	u64 inode;		/* its address: that of a file is given to another as soon as it is free */
 	u64 size;
 	u64 mtime;
 };
@@ -345,6 +346,7 @@ static __always_inline void forget_access(u64 address)
 	struct ending e = { .size = o->size };
 
 	r->h = header(KIND_FILE_END);
+	r->h.pad = END_UNSEEN;
 	r->key = o->key;
 	bpf_map_delete_elem(&opened, &address);
 	tell_end(r, bpf_map_lookup_elem(&accesses, &r->key), &e);
@@ -361,12 +363,17 @@ __attribute__((noinline)) int finish_access(u64 address, u64 of, u32 exits)
 		return 0;
 	if (!r)
 		return 0;
-	r->h = header(KIND_FILE_END);
-	r->h.pad = exits;
-	r->key = o->key;
 	struct inode *inode = READ(file, f_inode);
+
+	if ((u64)inode != o->inode) {
+		forget_access(address);
+		return 0;
+	}
 	struct ending e = { .size = READ(inode, i_size), .position = READ(file, f_pos) };
 
+	r->h = header(KIND_FILE_END);
+	r->h.pad = exits ? END_EXIT : 0;
+	r->key = o->key;
 	e.mtime = mtime(inode);
 	e.ctime = ctime(inode);
 	e.modified = r->key.access & ACCESS_WRITE &&
@@ -446,6 +453,7 @@ static __always_inline bool begins(struct call *c, struct file *file, struct ino
 		      (u32)((u64)inode >> 6);
 	/* A file that was made or emptied is not the same access as one that is only opened again. */
 	o.key.access = c->access | (c->flags & (FILE_CREATED | FILE_TRUNCATED)) << 8;
+	o.inode = (u64)inode;
 	o.size = mode & FMODE_CREATED ? 0 : READ(inode, i_size);
 	o.mtime = mtime(inode);
 	/* Something else had this address, and its end was not seen. */

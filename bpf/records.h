@@ -321,8 +321,14 @@ struct answer_record {
 	u32 pad;
 };
 
+/* How an access ended: it was closed, or... */
+enum {
+	END_EXIT = 1,		/* its process ends */
+	END_UNSEEN = 2,		/* some time before: what there was of it is gone */
+};
+
 struct file_end_record {
-	struct header h;	/* pad: the process ends */
+	struct header h;	/* pad: how */
 	struct access_key key;
 	struct access access;
 };

@@ -11,7 +11,8 @@ use luarm_schema::{
 use luarm_sensor::{
     BootNs,
     observation::{
-        AccessEnd, AccessId, ContentDigest, FileAccess, FileOperation, FileVersion, FoundContent, PathOrigin,
+        AccessEnd, AccessId, ContentDigest, EndedBy, FileAccess, FileOperation, FileVersion, FoundContent,
+        PathOrigin,
     },
 };
 
@@ -87,7 +88,7 @@ impl Files {
         let ended = is_instant(access.operation).then(|| {
             row.end = Some(end(ctx, access.at, "done", None));
             let content = Some(FileVersion::unseen(id.inode));
-            (access.at, AccessEnd { exit: false, exec: false, opens: 1, closed: None, content })
+            (access.at, AccessEnd { by: EndedBy::Close, opens: 1, closed: None, content })
         });
         if self.open.len() >= LIMIT {
             self.evicted += u64::from(ended.is_none());
@@ -204,11 +205,11 @@ fn give(ctx: &mut Context, row: FileInfo, contents: Vec<ContentInfo>) {
 
 /// Ends an access, whether its row was given or not.
 fn conclude(ctx: &mut Context, open: Open, (at, how): (BootNs, AccessEnd)) {
-    let word = match how {
-        AccessEnd { exit: true, .. } => "exit",
-        AccessEnd { exec: true, .. } => "exec",
-        AccessEnd { closed: Some(_), .. } => "close",
-        _ => "unseen",
+    let word = match how.by {
+        EndedBy::Close => "close",
+        EndedBy::Exit => "exit",
+        EndedBy::Exec => "exec",
+        EndedBy::Unseen => "unseen",
     };
     let digest = open.digest.filter(|(content, _)| how.content == Some(*content));
     let sha256 = digest.and_then(|(_, sha256)| sha256);

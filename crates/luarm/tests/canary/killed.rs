@@ -149,6 +149,11 @@ impl Scene {
         // The first rounds do everything, and all of it is seen.
         recording.wait_for_row("select count(*) from canaryinfo where class = 'io-uring' and seen = 1");
         assert_eq!(recording.sql("select class, reason from canaryinfo where seen = 0"), []);
+        for class in CALLS.iter().chain(NEXT).map(|(_, act)| class_of(act)).collect::<BTreeSet<_>>() {
+            let most = recording.count(&format!("select max(acts) from canaryinfo where class = '{class}'"));
+            let all = luarm_recorder::canary::ACTS.iter().filter(|act| act.class == class).count();
+            assert_eq!(most, i64::try_from(all).unwrap(), "{class}: not all was done");
+        }
         Some(Self { unplug, recording, _dir: dir })
     }
 

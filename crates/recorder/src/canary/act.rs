@@ -121,7 +121,7 @@ pub const ACTS: &[Act] = &[
     detailed("namespaces", "clone of a user namespace", "clone", "user "),
     detailed("signals", "signal", "signal", "SIGWINCH"),
     detailed("signals", "kill", "signal", "SIGURG"),
-    detailed("signals", "tkill", "signal", "SIGCONT"),
+    detailed("signals", "tkill", "signal", "SIGSTKFLT"),
     detailed("signals", "tgkill", "signal", "SIGCHLD"),
     detailed("signals", "pidfd_send_signal", "signal", "SIGIO"),
     lasting("tcp", "connect", Trace::Endpoint("tcp", "out", 4)),

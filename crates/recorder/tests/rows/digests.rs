@@ -94,7 +94,7 @@ fn opened(at: u64) -> (AccessId, Observation) {
 
 fn closed(at: u64, id: AccessId, content: Option<FileVersion>) -> Observation {
     let closed = Some(Closed { size: 3, position: 3, modified: true });
-    let end = AccessEnd { exit: false, exec: false, opens: 1, closed, content };
+    let end = AccessEnd { by: EndedBy::Close, opens: 1, closed, content };
     Observation::FileEnd { at, id, end }
 }
 

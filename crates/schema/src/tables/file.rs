@@ -81,7 +81,7 @@ table! {
         /// When it was closed; for an operation the same as `created`.
         destroyed: Time,
         /// How it ended: `done`, it took an instant; `close`; `exit`, its process ended; `exec`, the process went on with another image and the file was to be closed then;
-        /// `unseen`, while nothing watched; `boot`.
+        /// `unseen`, while nothing watched or in a way that nobody sees, at the latest at `destroyed`; `boot`.
         ended: Word,
         /// How often it was opened.
         opens: i64,

@@ -132,6 +132,10 @@ pub(super) const FILE_UNREAD: u32 = 16;
 pub(super) const FILE_ASKED: u32 = 32;
 pub(super) const FILE_SILENT: u32 = 64;
 
+/// How an access ended otherwise than by a close that was seen.
+pub(super) const END_EXIT: u32 = 1;
+pub(super) const END_UNSEEN: u32 = 2;
+
 /// `TASK.flags` of a kernel thread.
 pub(super) const PF_KTHREAD: u32 = 0x0020_0000;
 

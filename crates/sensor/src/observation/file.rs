@@ -121,13 +121,24 @@ pub struct FileAccess {
     pub mntns: u32,
 }
 
+/// What an access ended by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy {
+    /// The file was closed.
+    Close,
+    /// Its process ended.
+    Exit,
+    /// The process runs another image now, and the file was to be closed then.
+    Exec,
+    /// Nobody saw it; it was over at the latest when it was told.
+    Unseen,
+}
+
 /// How an access ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccessEnd {
-    /// Its process ended, rather than closed it.
-    pub exit: bool,
-    /// The process runs another image now, and the file was to be closed then.
-    pub exec: bool,
+    /// By what.
+    pub by: EndedBy,
     /// How often it was opened, folded into this one access.
     pub opens: u32,
     /// What the last close found; `None` where it was not seen.

@@ -105,13 +105,13 @@ fn memory(stage: &mut Stage) {
     }
 }
 
-/// Signals to the first process, which the kernel does not send.
+/// Signals to the first process, which the kernel does not send. Not SIGCONT: whoever is in its session may send that.
 fn signals(stage: &mut Stage) {
     // SAFETY: numbers.
     unsafe {
         stage.refused("kill", call(libc::SYS_kill, &[1, libc::SIGURG as usize]));
         if stage.does(Group::Others) {
-            stage.refused("tkill", call(libc::SYS_tkill, &[1, libc::SIGCONT as usize]));
+            stage.refused("tkill", call(libc::SYS_tkill, &[1, libc::SIGSTKFLT as usize]));
             stage.refused("tgkill", call(libc::SYS_tgkill, &[1, 1, libc::SIGCHLD as usize]));
         }
     }

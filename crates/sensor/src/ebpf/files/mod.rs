@@ -24,7 +24,7 @@ use super::{
 use crate::{
     digest::{Content, Digests},
     observation::{
-        AccessEnd, AccessId, BootNs, Closed, FileAccess, FileOperation, FileVersion, ImageId, Loss,
+        AccessEnd, AccessId, BootNs, Closed, EndedBy, FileAccess, FileOperation, FileVersion, ImageId, Loss,
         Observation,
     },
 };
@@ -77,8 +77,8 @@ struct Known {
     opens: u32,
     /// The last close that is known.
     closed: Option<(BootNs, Closed)>,
-    /// That close was the process's exit.
-    exit: bool,
+    /// What that close was.
+    by: EndedBy,
     /// The kernel may have folded more since: its table knows.
     again: bool,
     cloexec: bool,
@@ -127,13 +127,14 @@ impl Known {
         self.closed.is_none()
     }
 
-    fn end(&self, at: BootNs, (exit, exec): (bool, bool)) -> Observation {
-        let (at, closed) = self.closed.map_or((at, None), |(last, closed)| (last, Some(closed)));
+    /// `by` is what it ends by if nothing is known of a close.
+    fn end(&self, at: BootNs, by: EndedBy) -> Observation {
+        let (at, by, closed) =
+            self.closed.map_or((at, by, None), |(last, closed)| (last, self.by, Some(closed)));
         let end = AccessEnd {
-            exit: if closed.is_some() { self.exit } else { exit },
-            exec: exec && closed.is_none(),
+            by,
             opens: self.before.saturating_add(self.opens.max(1)),
-            closed,
+            closed: closed.filter(|_| by != EndedBy::Unseen),
             content: self.left.as_ref().filter(|left| left.asked).map(|left| left.content.version),
         };
         Observation::FileEnd { at: at.max(self.id.at), id: self.id, end }
@@ -199,7 +200,7 @@ impl Files {
             which: r.which,
         };
         // The kernel takes it for another access: the one before is over.
-        self.finish(key, r.h.at, (false, false), out);
+        self.finish(key, r.h.at, EndedBy::Unseen, out);
         if self.known.len() >= LIMIT {
             self.give_up(r.h.at, out);
         }
@@ -221,7 +222,7 @@ impl Files {
                 before: 0,
                 opens: 1,
                 closed: None,
-                exit: false,
+                by: EndedBy::Close,
                 again: false,
                 cloexec: r.flags & record::FILE_CLOEXEC != 0,
                 lasting: false,
@@ -248,7 +249,11 @@ impl Files {
         let Some(known) = self.known.get_mut(&key) else { return };
         known.note(&r.access);
         known.again = false;
-        known.exit = r.h.pad != 0;
+        known.by = match r.h.pad {
+            record::END_EXIT => EndedBy::Exit,
+            record::END_UNSEEN => EndedBy::Unseen,
+            _ => EndedBy::Close,
+        };
         self.due.push_back((r.h.at.saturating_add(AGAIN), key, known.id.at));
     }
 
@@ -339,7 +344,7 @@ impl Files {
         let Some(keys) = self.of_process.get(&(image.pid, image.start)) else { return };
         let closed = |key: &Key| self.known.get(key).is_some_and(|known| known.cloexec);
         for key in keys.iter().copied().filter(closed).collect::<Vec<_>>() {
-            self.finish_with(key, at, (false, true), table, out);
+            self.finish_with(key, at, EndedBy::Exec, table, out);
         }
     }
 
@@ -356,7 +361,7 @@ impl Files {
         let ripe = |at: BootNs| all || at.saturating_add(FAREWELL) <= now;
         while let Some((at, image)) = self.exits.pop_front_if(|(at, _)| ripe(*at)) {
             for key in self.of_process.get(&(image.pid, image.start)).cloned().unwrap_or_default() {
-                self.finish_with(key, at, (true, false), table, out);
+                self.finish_with(key, at, EndedBy::Exit, table, out);
             }
         }
         while let Some((_, key, began)) = self.due.pop_front_if(|(due, ..)| *due <= now) {
@@ -387,7 +392,7 @@ impl Files {
             Some((last, _)) if last.saturating_add(AGAIN) > now => {
                 self.due.push_back((last.saturating_add(AGAIN), key, began));
             }
-            Some(_) if !open => self.finish(key, now, (false, false), out),
+            Some(_) if !open => self.finish(key, now, EndedBy::Unseen, out),
             _ if !known.lasting => {
                 known.lasting = true;
                 out.push(Observation::FileLasts(known.id));
@@ -417,7 +422,7 @@ impl Files {
             }
         }
         for key in over {
-            self.finish(key, now, (false, false), out);
+            self.finish(key, now, EndedBy::Unseen, out);
         }
     }
 
@@ -425,17 +430,17 @@ impl Files {
         &mut self,
         key: Key,
         at: BootNs,
-        how: (bool, bool),
+        by: EndedBy,
         table: &impl MapCore,
         out: &mut Vec<Observation>,
     ) {
         if let Some(known) = self.known.get_mut(&key).filter(|known| known.again) {
             known.look(key, table);
         }
-        self.finish(key, at, how, out);
+        self.finish(key, at, by, out);
     }
 
-    fn finish(&mut self, key: Key, at: BootNs, how: (bool, bool), out: &mut Vec<Observation>) {
+    fn finish(&mut self, key: Key, at: BootNs, by: EndedBy, out: &mut Vec<Observation>) {
         let Some(mut known) = self.known.remove(&key) else { return };
         if let Some(left) = known.left.as_mut().filter(|left| !left.asked) {
             let mut digests = self.digests.borrow_mut();
@@ -444,7 +449,7 @@ impl Files {
                 digests.miss("file-digest", "queue-full");
             }
         }
-        out.push(known.end(at, how));
+        out.push(known.end(at, by));
         if let Some(keys) = self.of_process.get_mut(&key.process()) {
             if let Some(place) = keys.iter().position(|other| *other == key) {
                 keys.swap_remove(place);
@@ -460,7 +465,7 @@ impl Files {
         let waiting = self.due.pop_front().map(|(_, key, _)| key).filter(|key| self.known.contains_key(key));
         if let Some(key) = waiting.or_else(|| self.known.keys().next().copied()) {
             self.given_up += u64::from(self.known.get(&key).is_some_and(|known| known.closed.is_none()));
-            self.finish(key, now, (false, false), out);
+            self.finish(key, now, EndedBy::Unseen, out);
         }
     }
 }
