@@ -572,7 +572,7 @@ fn a_stop_and_a_kill_leave_no_digest_behind_that_was_told() {
         fs::write(scene.watched.join(format!("synced{n}")), format!("synced {n}")).unwrap();
     }
     recording.sync();
-    recording.wait_for_row(&format!("{} having n = 50", with_digest("synced")));
+    recording.wait_for_row(&format!("select n = 50 as n from ({}) as digested", with_digest("synced")));
     for n in 0..200 {
         fs::write(scene.watched.join(format!("killed{n}")), format!("killed {n}")).unwrap();
     }
