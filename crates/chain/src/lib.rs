@@ -17,6 +17,7 @@ mod notary;
 pub mod proven;
 mod receipt;
 mod sealer;
+mod server;
 pub mod stub;
 pub mod verify;
 
@@ -30,6 +31,7 @@ pub use self::{
     notary::Notary,
     receipt::{Receipt, Refusals},
     sealer::{Chain, Sealer},
+    server::{AHEAD, is_server, server_id},
 };
 
 /// A SHA-256.

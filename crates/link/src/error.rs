@@ -7,6 +7,23 @@ use luarm_store::StoreError;
 /// Something about enrolment, certificates or the connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
+    /// What a server writes down cannot be sealed.
+    #[error("what the server writes down itself cannot be sealed: {detail}")]
+    Unsealed {
+        /// Why not.
+        detail: String,
+    },
+    /// The key that seals a server's own rows cannot be used.
+    #[error(transparent)]
+    Key(#[from] luarm_chain::KeyError),
+    /// Too many servers run in one data directory.
+    #[error("{most} servers run in {} already, each with a key of its own: give this one a data directory of its own", directory.display())]
+    Crowded {
+        /// The directory of the server.
+        directory: PathBuf,
+        /// As many may.
+        most: u32,
+    },
     /// The operating system refused a file or directory.
     #[error("cannot {action} {}: {source}", path.display())]
     File {

@@ -8,20 +8,24 @@
 //!                                   few at once  a thread each
 //! ```
 //!
-//! It has no state but what is in the store: several servers may share one. Nothing that one peer does holds up another: handshakes, strangers and the
+//! It has no state but what is in the store, and its keys: several servers may share one store. What it is asked it writes down as a host of its own kind, in a chain that it seals
+//! itself (`journal`). Nothing that one peer does holds up another: handshakes, strangers and the
 //! connections of one host have places of their own, and who comes when all are taken takes the place of the oldest.
 
 mod accept;
 mod answer;
 mod backend;
+mod chain;
 mod connection;
 mod deliver;
 mod desk;
 mod examine;
 mod hosts;
 mod inquiry;
+mod journal;
 mod monitor;
 mod note;
+mod open;
 mod pending;
 mod places;
 mod refusal;
@@ -107,9 +111,9 @@ pub struct Server {
 pub struct Scribe(Weak<Backend>);
 
 impl Scribe {
-    /// Writes a question down before it is answered; `host` is the one that is asked about. An error says why it cannot be.
-    pub fn begin(&self, host: Option<&str>, question: QueryInfo) -> Result<Asked, String> {
-        self.backend()?.ask(host, question).map_err(|refusal| refusal.inside.unwrap_or(refusal.message))
+    /// Writes a question down before it is answered. An error says why it cannot be.
+    pub fn begin(&self, question: QueryInfo) -> Result<Asked, String> {
+        self.backend()?.ask(question).map_err(|refusal| refusal.inside.unwrap_or(refusal.message))
     }
 
     /// Writes down how it ended.
@@ -220,6 +224,7 @@ impl Server {
             }
         });
         self.runtime.shutdown_timeout(DRAIN);
+        self.backend.close();
     }
 }
 

@@ -61,8 +61,8 @@ pub const ACTIVITIES: &[&crate::TableDef] = &[
 /// The tables whose rows only the store itself makes: a host that delivers one is not believed.
 pub const STORE_MADE: &[&crate::TableDef] = &[RetentionInfo::TABLE];
 
-/// The tables of which a server makes rows itself, beside those that hosts deliver: rows whose `batch` is 0. They are in no batch, and nothing but their
-/// `md5sum` vouches for them.
+/// The tables of which a server makes rows itself, beside those that hosts deliver: rows in batches of its own. Rows of these whose `batch` is 0 came by an
+/// account of the database: they are in no batch, and nothing but their `md5sum` vouches for them.
 pub const SERVER_MADE: &[&crate::TableDef] = &[QueryInfo::TABLE];
 
 /// The tables of conditions: what is true of a host for a time. A recorder gets their open rows back whole when it starts.

@@ -60,6 +60,14 @@ pub enum StoreError {
         /// The table.
         table: &'static str,
     },
+    /// What a server wrote down cannot be read again, to be sealed.
+    #[error("cannot read what was written down in {table}: {detail}")]
+    Unread {
+        /// The table.
+        table: &'static str,
+        /// Why not.
+        detail: String,
+    },
     /// The engine cannot do this.
     #[error("{url}: {what} needs a MariaDB, MySQL or PostgreSQL store")]
     OnlyServers {

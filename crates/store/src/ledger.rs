@@ -51,6 +51,33 @@ impl Ledger {
         }
     }
 
+    /// The number of a host or server in this store; `None` if the store does not know it.
+    pub fn find(&mut self, host: &HostIdentity) -> Result<Option<i64>, StoreError> {
+        match &mut self.engine {
+            Engine::Sqlite(ledger) => ledger.find(&host.machine_id),
+            Engine::Mysql(ledger) => ledger.find(host),
+            Engine::Postgres(ledger) => ledger.find(host),
+        }
+    }
+
+    /// The number of a server in this store; it gets one if it has none. It has no row in `hostinfo`, because it is no audited computer.
+    pub fn enter(&mut self, server: &HostIdentity) -> Result<i64, StoreError> {
+        match &mut self.engine {
+            Engine::Sqlite(ledger) => ledger.enter(server),
+            Engine::Mysql(ledger) => ledger.enter(server),
+            Engine::Postgres(ledger) => ledger.enter(server),
+        }
+    }
+
+    /// Number and digest of the last batch of the host of that number; 0 and `None` if it has none.
+    pub fn tip(&mut self, number: i64) -> Result<(i64, Option<String>), StoreError> {
+        match &mut self.engine {
+            Engine::Sqlite(ledger) => ledger.tip(number),
+            Engine::Mysql(ledger) => ledger.tip(number),
+            Engine::Postgres(ledger) => ledger.tip(number),
+        }
+    }
+
     /// Stores a batch of a host, wholly and durably, or on an error not at all; see [`Writer::append`](crate::Writer::append). A batch that
     /// leaves a gap is [`StoreError::Gap`], another one under a number that is taken [`StoreError::Conflict`].
     pub fn append(&mut self, host: &HostIdentity, batch: &Batch) -> Result<Stored, StoreError> {

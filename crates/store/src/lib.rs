@@ -35,7 +35,7 @@ pub use ledger::Ledger;
 pub use owner::{Account, Dropped, Owner};
 pub use presence::{OVERDUE, Presence, State};
 pub use query::{Cell, Host, Note, NoteEnd, RowSink};
-pub use questions::{Asked, Questions};
+pub use questions::{Asked, Questions, Written};
 pub use reader::{Interrupt, Reader};
 pub use registry::{Certified, Claim, Registry, Scope, Token, analyst_id};
 pub use source::Source;

@@ -8,6 +8,7 @@ mod open;
 mod reader;
 mod registry;
 mod resume;
+mod servers;
 mod spool;
 mod writer;
 

@@ -1,6 +1,9 @@
 //! The second half of a verification: what did not come to nothing is looked at closely, and explained.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    sync::atomic::Ordering,
+};
 
 use luarm_schema::{TABLES, TableDef};
 
@@ -11,10 +14,10 @@ use super::{
     ledger::PROOF,
     marks::{Marks, push},
     retention,
-    rows::Reading,
+    rows::{Reading, is_servers},
     spread::spread,
 };
-use crate::{Manifest, Refusals};
+use crate::{AHEAD, Manifest, Refusals, is_server};
 
 impl<H: History + Send> Verification<'_, H> {
     /// Looks closely at what did not come to nothing, and says what it is.
@@ -98,8 +101,13 @@ impl<H: History + Send> Verification<'_, H> {
         let mut readings: Vec<Reading> = (0..TABLES.len()).map(Reading::new).collect();
         let all: Vec<Odd> = [odds, &marks.strays, &marks.newer].concat();
         explain::missing(history, &mut readings, missing, &all, &mut found)?;
+        let (ahead, newer) = self.ahead(history, &marks.newer)?;
+        self.report.unsealed =
+            ahead.iter().filter(|odd| !found.contains_key(&(odd.said.host, odd.table, odd.said.key))).count()
+                as u64;
+        self.report.unsigned = marks.unsigned;
         odds.iter().for_each(|odd| explain::odd(odd, "no batch of the host knows it", &mut found));
-        marks.newer.iter().for_each(|odd| {
+        newer.iter().for_each(|odd| {
             let why = format!("it names batch {}, which there is not", odd.batch);
             explain::odd(odd, &why, &mut found);
         });
@@ -133,6 +141,26 @@ impl<H: History + Send> Verification<'_, H> {
         self.report.orphans(&orphans);
         self.report.found(found);
         Ok(())
+    }
+
+    /// Takes out of these what servers have written down and are about to seal, and gives both.
+    fn ahead(&self, history: &mut H, newer: &[Odd]) -> Result<(Vec<Odd>, Vec<Odd>), Trouble> {
+        let mut last: HashMap<i64, i64> = HashMap::new();
+        let (mut ahead, mut others) = (Vec::new(), Vec::new());
+        for odd in newer {
+            let host = odd.said.host;
+            let of_server = self.machine_ids.get(&host).is_some_and(|id| is_server(id));
+            if !of_server || !is_servers(TABLES[odd.table]) {
+                others.push(*odd);
+                continue;
+            }
+            let last = match last.entry(host) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(unknown) => *unknown.insert(history.last_batch(host)?),
+            };
+            if odd.batch <= last.saturating_add(AHEAD) { ahead.push(*odd) } else { others.push(*odd) }
+        }
+        Ok((ahead, others))
     }
 
     /// Rows below the bounds of retention have to be in the manifests of their batches, each by itself.

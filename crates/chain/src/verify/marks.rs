@@ -27,6 +27,8 @@ pub(super) struct Marks {
     /// What was too much to remember.
     pub(super) untold: u64,
     pub(super) rows: u64,
+    /// Rows that belong to no batch, and never will.
+    pub(super) unsigned: u64,
 }
 
 impl Marks {
@@ -40,12 +42,14 @@ impl Marks {
             sum.findings.extend(marks.findings);
             sum.untold += marks.untold;
             sum.rows += marks.rows;
+            sum.unsigned += marks.unsigned;
         }
         sum
     }
 
-    /// Looks at a row that a server made itself: it is in no batch of the host that it is about, nor is its end.
-    fn take_servers(&mut self, reading: &Reading, said: Said) {
+    /// Looks at a row that nobody could seal, because whoever asked wrote it down himself: it is in no batch, nor is its end.
+    fn take_unsigned(&mut self, reading: &Reading, said: Said) {
+        self.unsigned += 1;
         let at = (said.host, reading.table, said.key, said.batch);
         let mut wrong = |change| push(&mut self.wrong, (at.0, at.1, at.2, at.3, change), &mut self.untold);
         if !said.is_summed {
@@ -62,7 +66,7 @@ impl Marks {
     /// Looks at what can be seen of a row alone, and adds its parts.
     pub(super) fn take<'b>(&mut self, adder: &mut Adder<'b>, reading: &Reading, said: Said) {
         if said.batch == 0 && is_servers(TABLES[reading.table]) {
-            return self.take_servers(reading, said);
+            return self.take_unsigned(reading, said);
         }
         let Some(book) = adder.books().get(&said.host) else {
             let odd = Odd::new(reading, said, said.part(), said.batch);

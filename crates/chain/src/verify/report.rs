@@ -47,6 +47,10 @@ pub struct Report {
     pub untold: u64,
     /// Rows that were compared, of all tables but the ledger.
     pub rows: u64,
+    /// Rows of those, and their ends, that a server has written down and not sealed yet. It does so within a second; one that was killed, when it starts again.
+    pub unsealed: u64,
+    /// Rows of those that are in no batch by their nature: questions that came with an account of the database, which nobody could sign for.
+    pub unsigned: u64,
     names: HashMap<i64, String>,
 }
 

@@ -13,12 +13,11 @@ use luarm_schema::{
     tables::{QueryInfo, QueryInfoEnd},
 };
 use luarm_store::{
-    Asked, Certified, Claim, HostIdentity, Ledger, Parcel, Questions, Registry, Scope, StoreError, StoreUrl,
-    Stored, analyst_id,
+    Asked, Certified, Claim, HostIdentity, Ledger, Parcel, Registry, Scope, StoreUrl, Stored, analyst_id,
 };
 use tonic::Code;
 
-use super::{Config, examine, monitor::Tally, pending, refusal::Refusal};
+use super::{Config, examine, journal::Journal, monitor::Tally, pending, refusal::Refusal};
 use crate::{
     LinkError,
     authority::{self, Authority, Signed},
@@ -38,13 +37,13 @@ const WRITERS: usize = 4;
 /// The store and the authority.
 pub(super) struct Backend {
     registry: Mutex<Registry>,
-    questions: Mutex<Questions>,
+    journal: Journal,
     ledgers: Vec<Mutex<Ledger>>,
     authority: Authority,
     data: PathBuf,
     lifetime: Duration,
     tally: Arc<Tally>,
-    heads: Heads,
+    heads: Arc<Heads>,
     signer: VerifyingKey,
 }
 
@@ -78,20 +77,20 @@ impl Backend {
             ledgers.push(Mutex::new(ledger));
         }
         let heads = authority::directory(&config.data).join("heads");
-        let heads = Heads::keep_in(&heads).map_err(|source| LinkError::File {
+        let heads = Arc::new(Heads::keep_in(&heads).map_err(|source| LinkError::File {
             action: "make",
             path: heads,
             source,
-        })?;
+        })?);
         let mut registry = Registry::open(&config.store)?;
         pending::import(&config.data, &mut registry)?;
-        let mut questions = Questions::open(&config.store)?;
+        let journal = Journal::open(&config.data, &config.store, notary, Arc::clone(&heads))?;
         let (now, most) = (Time::now(), config.answering.time.max(ABANDONED));
         let most = i64::try_from(most.as_micros()).unwrap_or(i64::MAX);
-        questions.abandon(Time(now.0.saturating_sub(most)), now)?;
+        journal.abandon(Time(now.0.saturating_sub(most)), now)?;
         Ok(Backend {
             registry: Mutex::new(registry),
-            questions: Mutex::new(questions),
+            journal,
             ledgers,
             authority,
             data: config.data.clone(),
@@ -106,24 +105,26 @@ impl Backend {
         &self.authority
     }
 
-    /// Writes a question down; `host` is the one that is asked about, by its name or machine id.
-    pub(super) fn ask(&self, host: Option<&str>, question: QueryInfo) -> Result<Asked, Refusal> {
-        let mut questions = lock(&self.questions);
-        let failed = |error: StoreError| Refusal {
+    /// Writes a question down.
+    pub(super) fn ask(&self, question: QueryInfo) -> Result<Asked, Refusal> {
+        self.journal.begin(question).map_err(|error| Refusal {
             inside: Some(format!("a question cannot be recorded: {error}")),
             ..Refusal::new(
                 "unrecorded",
                 Code::Unavailable,
                 "the server cannot record the question now, and does not answer it (luarm server --unrecorded answer would); its log says more",
             )
-        };
-        let number = host.map(|host| questions.host(host)).transpose().map_err(failed)?.flatten();
-        questions.begin(number.unwrap_or(0), question).map_err(failed)
+        })
     }
 
     /// Writes down how a question ended.
     pub(super) fn answered(&self, asked: Asked, end: &QueryInfoEnd) -> Result<(), Refusal> {
-        lock(&self.questions).end(asked, end).map_err(|e| Refusal::store(&e))
+        self.journal.end(asked, end).map_err(link)
+    }
+
+    /// Seals what it has written down itself; nothing is written down afterwards.
+    pub(super) fn close(&self) {
+        self.journal.close();
     }
 
     /// How many batches may be stored at the same time.

@@ -23,14 +23,7 @@ pub(super) async fn begin(
     place: &Place,
 ) -> Result<Option<Asked>, Refusal> {
     let row = row(asker, question);
-    let wanted = match (&question.what, &asker.scope) {
-        (Some(What::Use(name)), _) if !name.is_empty() => Some(name.clone()),
-        _ if !question.host.is_empty() => Some(question.host.clone()),
-        // He can see no other.
-        (_, Scope::Hosts(hosts)) if hosts.len() == 1 => hosts.first().cloned(),
-        _ => None,
-    };
-    match service.block(move |backend| backend.ask(wanted.as_deref(), row)).await {
+    match service.block(move |backend| backend.ask(row)).await {
         Ok(asked) => Ok(Some(asked)),
         Err(refusal) if service.desk.limits.unrecorded => {
             let why = refusal.inside.as_ref().unwrap_or(&refusal.message);
@@ -71,7 +64,11 @@ fn row(asker: &Asker, question: &Question) -> QueryInfo {
         Some(What::Sync(_)) | None => ("unknown", ""),
     };
     let Statement { text, bytes, sha256 } = Statement::of(sql);
-    let limited = Some(question.host.as_str()).filter(|host| !host.is_empty());
+    let limited = match (question.host.as_str(), &asker.scope) {
+        // He can see no other.
+        ("", Scope::Hosts(hosts)) if hosts.len() == 1 => hosts.first().map(String::as_str),
+        (host, _) => Some(host).filter(|host| !host.is_empty()),
+    };
     QueryInfo {
         queryid: 0,
         door: Word::Borrowed("server"),

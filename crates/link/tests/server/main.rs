@@ -7,5 +7,6 @@ mod deliveries;
 mod enrolment;
 mod inquiry;
 mod intruder;
+mod journal;
 mod scene;
 mod seals;

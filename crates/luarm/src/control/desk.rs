@@ -46,8 +46,7 @@ fn converse(stream: &UnixStream, desk: &Desk) -> io::Result<String> {
     if !is_same(&asked.store, &desk.store) {
         return Err(io::Error::other(format!("this server writes {}", desk.store)));
     }
-    let host = asked.host.clone();
-    let number = desk.scribe.begin(host.as_deref(), row(asked, &asker(&peer))).map_err(io::Error::other)?;
+    let number = desk.scribe.begin(row(asked, &asker(&peer))).map_err(io::Error::other)?;
     let ended = ending(&mut reader);
     let end = |ended: Word, rows: Option<u64>, error: Option<String>| QueryInfoEnd {
         destroyed: Time::now(),

@@ -6,8 +6,9 @@ use crate::{Time, Word};
 
 table! {
     /// Questions about what was recorded, by whichever of luarm's own doors they came: who asked what, and how it ended. Those that a recorder was told of
-    /// are rows of its host and in its batches like all others. Those that a server answered are the server's own (`batch` is 0): rows of the host that was
-    /// asked about, with `host` 0 where that was not one host alone. What somebody asks the database by another program is not here.
+    /// are rows of its host and in its batches like all others. Those that a server answered are in batches of the server's own, whose number is `host`: it has a
+    /// ledger as hosts have, and no row in `hostinfo`. Those that came by an account of the database are in no batch (`batch` is 0), because nobody could sign for
+    /// them: `host` is the host that was asked about, 0 where that was not one host alone. What somebody asks the database by another program is not here.
     queryinfo: QueryInfo, QueryInfoEnd, key queryid;
     begin {
         /// Number of the question, ordered by time.
@@ -37,7 +38,7 @@ table! {
         address: Option<String>,
         /// SHA-256 of the analyst's certificate.
         certificate: Option<String>,
-        /// The host that the tables were limited to, by its name or machine id; NULL for none.
+        /// The host that the tables were limited to, by its name or machine id, or the one host that the analyst may see; NULL for none.
         limitedto: Option<String>,
         /// The statement: its first 65536 bytes.
         statement: String,

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use luarm_chain::is_server;
 use luarm_schema::{Dialect, TABLES};
 use tokio::runtime::Builder;
 
@@ -135,7 +136,9 @@ impl<S: Session> Asker<S> {
     }
 
     fn known(&mut self) -> Result<Vec<Known>, QueryError> {
-        self.own(async |session: &mut S| registry::all(session).await)
+        let mut known = self.own(async |session: &mut S| registry::all(session).await)?;
+        known.retain(|known| !is_server(&known.machine_id));
+        Ok(known)
     }
 
     /// The audited computers in the store, in the order of their numbers.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use luarm_chain::Notary;
+use luarm_chain::{Notary, is_server};
 use luarm_schema::Batch;
 
 use super::{Connection, Keeping, Session, appender, places, registry, resume};
@@ -31,6 +31,25 @@ impl<S: Session> Deliveries<S> {
         let host = self.number(identity)?;
         let asked = async |session: &mut S| resume::last_batch(session, host).await;
         self.connection.with(Some(LIMIT), asked).map_err(|f| f.of("read", &self.connection.url))
+    }
+
+    /// See [`crate::Ledger::find`].
+    pub(crate) fn find(&mut self, identity: &HostIdentity) -> Result<Option<i64>, StoreError> {
+        let machine_id = identity.machine_id.as_str();
+        let found = async |session: &mut S| registry::of_machine(session, machine_id).await;
+        let found = self.connection.with(Some(LIMIT), found);
+        Ok(found.map_err(|f| f.of("find the host in", &self.connection.url))?.map(|known| known.host))
+    }
+
+    /// See [`crate::Ledger::enter`].
+    pub(crate) fn enter(&mut self, identity: &HostIdentity) -> Result<i64, StoreError> {
+        self.number(identity)
+    }
+
+    /// See [`crate::Ledger::tip`].
+    pub(crate) fn tip(&mut self, host: i64) -> Result<(i64, Option<String>), StoreError> {
+        let last = async |session: &mut S| resume::last(session, host).await;
+        self.connection.with(Some(LIMIT), last).map_err(|f| f.of("read", &self.connection.url))
     }
 
     /// See [`crate::Ledger::append`].
@@ -63,7 +82,8 @@ impl<S: Session> Deliveries<S> {
             }
         };
         let mut known = found.host(&url, identity)?;
-        if !known.placed {
+        // A server is no place to look at: what it was asked stands among the rows of all.
+        if !known.placed && !is_server(&known.machine_id) {
             let placed = async |session: &mut S| places::try_make(session, &mut known).await;
             self.connection.with(Some(LIMIT), placed).map_err(|f| f.of("make the host's views in", &url))?;
         }

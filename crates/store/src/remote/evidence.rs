@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use luarm_chain::verify::{Entry, History, HostFacts, LedgerRow, Portion, Proof, StoredManifest, Trouble};
+use luarm_chain::{
+    is_server,
+    verify::{Entry, History, HostFacts, LedgerRow, Portion, Proof, StoredManifest, Trouble},
+};
 use luarm_schema::{
     Dialect, Kind, TableDef, Value,
     tables::{BatchInfo, HostInfo},
@@ -88,11 +91,13 @@ impl<S: Session> History for Evidence<S> {
     fn hosts(&mut self) -> Result<Vec<HostFacts>, Trouble> {
         let mut numbers = self.numbers(BatchInfo::TABLE.name)?;
         numbers.extend(self.numbers("luarmproof")?);
-        numbers.sort_unstable();
-        numbers.dedup();
         let known = async |session: &mut S| registry::all(session).await;
         let known = self.connection.with(Some(LIMIT), known);
         let known = known.map_err(|failure| Trouble::from(failure.of("read", &self.connection.url)))?;
+        // One that has not sealed its first rows yet is known as well.
+        numbers.extend(known.iter().filter(|known| is_server(&known.machine_id)).map(|known| known.host));
+        numbers.sort_unstable();
+        numbers.dedup();
         let mut all = Vec::with_capacity(numbers.len());
         for number in numbers {
             let registered = known.iter().find(|known| known.host == number);

@@ -1,6 +1,7 @@
 //! A place for each host: a database (MariaDB/MySQL) or schema (PostgreSQL) named after it, in which the seed's eight tables are views that hold
 //! what this host recorded, and nothing else; and one beside it, with `_all` behind its name, with all tables.
 
+use luarm_chain::is_server;
 use luarm_schema::Dialect;
 
 pub(crate) use super::placing::ALL;
@@ -47,7 +48,7 @@ pub(crate) async fn try_make<S: Session>(session: &mut S, known: &mut Known) -> 
 pub(crate) async fn make_all<S: Session>(session: &mut S) -> Result<Vec<String>, Failure> {
     let mut places = Vec::new();
     for mut known in registry::all(session).await? {
-        if !known.placed {
+        if !known.placed && !is_server(&known.machine_id) {
             make(session, &mut known).await?;
         }
         places.extend(known.place);

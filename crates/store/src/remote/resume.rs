@@ -55,6 +55,14 @@ pub(crate) async fn last_batch<S: Session>(session: &mut S, host: i64) -> Result
     Ok(first(session, &sql, number).await?.unwrap_or(0))
 }
 
+/// Number and digest of the host's last batch; 0 and `None` if it has none.
+pub(crate) async fn last<S: Session>(session: &mut S, host: i64) -> Result<(i64, Option<String>), Failure> {
+    let sql =
+        format!("SELECT batchid, digest FROM batchinfo WHERE host = {host} ORDER BY batchid DESC LIMIT 1");
+    let last = first(session, &sql, |c| Some((c.int()?, c.text()))).await?;
+    Ok(last.unwrap_or((0, None)))
+}
+
 /// Where the chain of the host stands after that batch; `None` if it was not sealed.
 pub(crate) async fn tip<S: Session>(session: &mut S, host: i64, batch: i64) -> Result<Option<Tip>, Failure> {
     let sql = format!("SELECT digest, nextkey FROM batchinfo WHERE host = {host} AND batchid = {batch}");

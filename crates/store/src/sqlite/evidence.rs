@@ -9,7 +9,10 @@ use luarm_schema::{
 };
 use rusqlite::{Connection, OptionalExtension, Params, types::ValueRef};
 
-use super::reader::{open_for_reading, query_error};
+use super::{
+    reader::{open_for_reading, query_error},
+    servers,
+};
 use crate::{
     StoreError,
     evidence::{PAGE, columns, misfit},
@@ -115,9 +118,16 @@ impl History for Evidence {
         let facts = || {
             let mut numbers = self.numbers(&Dialect::Sqlite.stored_name(BatchInfo::TABLE))?;
             numbers.extend(self.numbers("luarmproof")?);
+            // One that has not sealed its first rows yet is known as well.
+            let servers = servers::all(&self.conn)?;
+            numbers.extend(servers.iter().map(|server| server.number));
             numbers.sort_unstable();
             numbers.dedup();
-            numbers.into_iter().map(|host| self.facts(host)).collect()
+            let facts = |host| match servers.iter().find(|server| server.number == host) {
+                Some(server) => Ok(server.clone()),
+                None => self.facts(host),
+            };
+            numbers.into_iter().map(facts).collect()
         };
         self.done(facts())
     }

@@ -6,7 +6,7 @@ use luarm_chain::Notary;
 use luarm_schema::Batch;
 
 use super::writer::Appender;
-use crate::{StoreError, Stored};
+use crate::{HostIdentity, StoreError, Stored};
 
 /// One connection for all hosts: a transaction holds the file while it looks up the host's last batch and appends the next one.
 pub(crate) struct Ledger {
@@ -22,6 +22,18 @@ impl Ledger {
 
     pub(crate) fn last_batch(&mut self, machine_id: &str) -> Result<i64, StoreError> {
         self.appender.last_batch(machine_id)
+    }
+
+    pub(crate) fn find(&self, machine_id: &str) -> Result<Option<i64>, StoreError> {
+        self.appender.find(machine_id)
+    }
+
+    pub(crate) fn enter(&self, server: &HostIdentity) -> Result<i64, StoreError> {
+        self.appender.enter(&server.machine_id, server.hostname.as_deref().unwrap_or_default())
+    }
+
+    pub(crate) fn tip(&self, host: i64) -> Result<(i64, Option<String>), StoreError> {
+        self.appender.tip(host)
     }
 
     pub(crate) fn append(

@@ -1,6 +1,6 @@
 //! What the store remembers of a host: what a recorder needs when it starts.
 
-use luarm_chain::link::Tip;
+use luarm_chain::{is_server, link::Tip};
 use luarm_schema::{
     CONDITIONS, OpenEndpoint, OpenFile, OpenProcess, Resume, Role, Source, TableDef, Time, Value,
 };
@@ -9,8 +9,13 @@ use rusqlite::{
     types::{Type, ValueRef},
 };
 
-/// The number of a computer, if the store knows it.
+use super::servers;
+
+/// The number of a computer or server, if the store knows it.
 pub(super) fn host_number(conn: &Connection, machine_id: &str) -> rusqlite::Result<Option<i64>> {
+    if is_server(machine_id) {
+        return servers::number(conn, machine_id);
+    }
     conn.prepare_cached("SELECT host FROM hostinfo WHERE machineid = ? LIMIT 1")?
         .query_row([machine_id], |r| r.get(0))
         .optional()
@@ -21,7 +26,7 @@ pub(super) fn next_host_number(conn: &Connection) -> rusqlite::Result<i64> {
     let highest = |sql| conn.query_row(sql, [], |r| r.get::<_, Option<i64>>(0));
     let hosts = highest("SELECT max(host) FROM hostinfo")?;
     let batches = highest("SELECT max(host) FROM batchinfo")?;
-    Ok(hosts.max(batches).unwrap_or(0) + 1)
+    Ok(hosts.max(batches).max(servers::highest(conn)?).unwrap_or(0) + 1)
 }
 
 /// The number of the host's last batch; 0 for none.
@@ -30,6 +35,15 @@ pub(super) fn last_batch(conn: &Connection, host: i64) -> rusqlite::Result<i64> 
         .prepare_cached("SELECT max(batchid) FROM batchinfo WHERE host = ?")?
         .query_row([host], |r| r.get(0))?;
     Ok(last.unwrap_or(0))
+}
+
+/// Number and digest of the host's last batch; 0 and `None` if it has none.
+pub(super) fn last(conn: &Connection, host: i64) -> rusqlite::Result<(i64, Option<String>)> {
+    let last = conn
+        .prepare_cached("SELECT batchid, digest FROM batchinfo WHERE host = ? ORDER BY batchid DESC LIMIT 1")?
+        .query_row([host], |r| Ok((r.get(0)?, r.get(1)?)))
+        .optional()?;
+    Ok(last.unwrap_or((0, None)))
 }
 
 /// Where the chain of the host stands after that batch; `None` if it was not sealed.

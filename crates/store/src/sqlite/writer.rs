@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::{
     append::{self, Statements},
-    open, resume,
+    open, resume, servers,
 };
 use crate::{Appended, Refused, StoreError, Stored, proof};
 
@@ -102,6 +102,25 @@ impl Appender {
             Some(host) => resume::last_batch(&self.conn, host).map_err(failed),
             None => Ok(0),
         }
+    }
+
+    /// The number of the host or server with that machine id.
+    pub(super) fn find(&self, machine_id: &str) -> Result<Option<i64>, StoreError> {
+        resume::host_number(&self.conn, machine_id).map_err(|e| StoreError::from_append(&self.path, e))
+    }
+
+    /// The number of a server; it gets one if it has none.
+    pub(super) fn enter(&self, machine_id: &str, name: &str) -> Result<i64, StoreError> {
+        let failed = |e| StoreError::from_append(&self.path, e);
+        let tx = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate).map_err(failed)?;
+        let number = servers::enter(&tx, machine_id, name).map_err(failed)?;
+        tx.commit().map_err(failed)?;
+        Ok(number)
+    }
+
+    /// Number and digest of the last batch of the host of that number.
+    pub(super) fn tip(&self, host: i64) -> Result<(i64, Option<String>), StoreError> {
+        resume::last(&self.conn, host).map_err(|e| StoreError::from_append(&self.path, e))
     }
 
     /// Stores a batch of the host with that machine id, and with that number if it is known. Gives the number and what was stored.
