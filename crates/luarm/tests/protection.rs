@@ -80,7 +80,7 @@ fn signals_to_the_recorder_are_alerts_whoever_sends_them() {
         told,
         [
             ("SIGSTOP", "critical", "root", Some(0)),
-            ("SIGCONT", "warning", "root", Some(0)),
+            ("SIGCONT", "notice", "root", Some(0)),
             ("SIGKILL", "notice", "nobody", Some(1)),
         ]
     );

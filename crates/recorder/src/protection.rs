@@ -180,7 +180,8 @@ impl Protection {
     fn is_asking(&self, processes: &Processes, access: &FileAccess) -> bool {
         let companion = [&b"-wal"[..], b"-shm"].iter().any(|tail| access.path.path.ends_with(tail));
         let program = self.own.places.iter().find(|place| place.role == Role::Program);
-        let file = program.and_then(|program| program.file);
+        // The kernel knows best which file it is: on overlayfs, for one, device and inode are others to a process.
+        let file = processes.file_of(self.own.process).or_else(|| program.and_then(|program| program.file));
         let plain =
             matches!(access.operation, FileOperation::Open | FileOperation::Create | FileOperation::Chown);
         companion && plain && file.is_some() && processes.image_file(access.actor.image) == file
@@ -300,11 +301,11 @@ fn raise(ctx: &mut Context, alert: Alert<'_>, is_said: bool) {
     ctx.draft.push(row);
 }
 
-/// How bad a signal is: those that an operator stops a service with are no surprise.
+/// How bad a signal is: those that an operator stops a service with are no surprise; systemd has SIGCONT follow each SIGTERM, and nobody is held up by it.
 fn signal(name: &[u8]) -> Severity {
     match name {
-        b"SIGTERM" | b"SIGINT" | b"SIGHUP" => Severity::Notice,
-        b"SIGCONT" | b"SIGWINCH" | b"SIGCHLD" | b"SIGURG" => Severity::Warning,
+        b"SIGTERM" | b"SIGINT" | b"SIGHUP" | b"SIGCONT" => Severity::Notice,
+        b"SIGWINCH" | b"SIGCHLD" | b"SIGURG" => Severity::Warning,
         _ => Severity::Critical,
     }
 }

@@ -4,6 +4,8 @@
 //! libraries that it is linked to. The first serial line is the kernel's console; on the second one a loop in the guest takes commands and answers
 //! each with its output and status, so that a test waits for answers and never for time. QMP plugs devices in and out.
 
+mod system;
+
 use std::{
     collections::{HashSet, VecDeque},
     fmt::Write as _,
@@ -34,16 +36,20 @@ mount -t tmpfs run /run
 mount -t tmpfs tmp /tmp
 ip link set lo up
 while read -r module; do insmod "$module" || echo "cannot load $module"; done </modules
-stty -F /dev/ttyS1 raw -echo
+sh /talk
+poweroff -f
+"#;
+
+/// Obeys what the second serial line says.
+const TALK: &str = r#"stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
 echo ready >&3
 while read -r command <&3; do
-    echo "$command" | xxd -r -p >/tmp/command
+    echo "$command" | busybox xxd -r -p >/tmp/command
     sh /tmp/command >/tmp/output 2>&1 3>&-
     status=$?
-    echo "$status $(od -An -v -tx1 /tmp/output | tr -d ' \n')" >&3
+    echo "$status $(busybox od -An -v -tx1 /tmp/output | tr -d ' \n')" >&3
 done
-poweroff -f
 "#;
 
 /// A kernel that was fetched.
@@ -151,6 +157,11 @@ impl Machine<'_> {
     pub fn boot(&self) -> Guest {
         let directory = tempfile::tempdir().unwrap();
         let initramfs = self.pack(directory.path());
+        self.start(directory, &initramfs, &[])
+    }
+
+    /// Starts QEMU with that initramfs, and more arguments; waits until the guest takes commands.
+    fn start(&self, directory: tempfile::TempDir, initramfs: &Path, more: &[String]) -> Guest {
         let socket = |name: &str| directory.path().join(name);
         let mut command = Command::new("qemu-system-x86_64");
         // KVM may be missing, or be there and not work: emulation is slow and always works.
@@ -164,7 +175,7 @@ impl Machine<'_> {
             .arg(format!("socket,id=talk,server=on,wait=off,path={}", socket("talk").display()));
         command.args(["-serial", "chardev:talk"]);
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", socket("qmp").display()));
-        command.args(self.arguments);
+        command.args(self.arguments).args(more);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let console = Arc::new(Mutex::new(Vec::new()));
@@ -192,10 +203,7 @@ impl Machine<'_> {
         }
         fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
         fs::write(root.join("etc/group"), "root:x:0:\n").unwrap();
-        fs::write(root.join("init"), INIT).unwrap();
-        run(Command::new("chmod").arg("755").arg(root.join("init")));
-        let busybox = run(Command::new("sh").args(["-c", "command -v busybox"]));
-        put(&root, Path::new(busybox.trim()), "/bin/busybox");
+        fs::write(root.join("talk"), TALK).unwrap();
         let luarm = directory.join("luarm");
         run(Command::new("strip").args(["--strip-debug", "-o"]).arg(&luarm).arg(program()));
         put(&root, &luarm, "/bin/luarm");
@@ -206,20 +214,29 @@ impl Machine<'_> {
         for (from, to) in self.files {
             put(&root, from, to);
         }
+        self.archive(directory, &root, INIT, &[])
+    }
+
+    /// Packs a directory, with busybox, what runs first, and modules: those of this machine and more.
+    fn archive(&self, directory: &Path, root: &Path, init: &str, more: &[&str]) -> PathBuf {
+        fs::write(root.join("init"), init).unwrap();
+        run(Command::new("chmod").arg("755").arg(root.join("init")));
+        let busybox = run(Command::new("sh").args(["-c", "command -v busybox"]));
+        put(root, Path::new(busybox.trim()), "/bin/busybox");
         let mut list = String::new();
-        for (position, file) in self.kernel.modules(self.modules).iter().enumerate() {
+        for (position, file) in self.kernel.modules(&[self.modules, more].concat()).iter().enumerate() {
             // busybox unpacks what is compressed when the name says so.
             let name = format!("/modules.d/{position:02}-{}", file.file_name().unwrap().to_str().unwrap());
-            put(&root, file, &name);
+            put(root, file, &name);
             writeln!(list, "{name}").unwrap();
         }
         fs::write(root.join("modules"), list).unwrap();
         let archive = directory.join("initramfs");
         run(Command::new("sh")
             .args(["-c", "cd \"$1\" && find . | busybox cpio -o -H newc >\"$2\"", "sh"])
-            .arg(&root)
+            .arg(root)
             .arg(&archive));
-        fs::remove_dir_all(&root).unwrap();
+        fs::remove_dir_all(root).unwrap();
         archive
     }
 }

@@ -6,6 +6,7 @@ pub mod guest;
 pub mod hosts;
 pub mod http;
 pub mod link;
+pub mod packaging;
 pub mod private;
 pub mod programs;
 pub mod sleeper;

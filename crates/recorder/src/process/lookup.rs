@@ -40,6 +40,11 @@ impl Processes {
         process.program.file.map(|file| (file.dev, file.inode))
     }
 
+    /// Device and inode of the file that the process of that pid runs now.
+    pub(crate) fn file_of(&self, pid: u32) -> Option<(u32, u64)> {
+        self.live.get(&pid)?.program.file.map(|file| (file.dev, file.inode))
+    }
+
     /// The row of the image that the process of that pid runs now.
     pub(crate) fn psentity_of(&self, pid: u32) -> Option<i64> {
         self.live.get(&pid).map(|p| p.psentity)
