@@ -137,9 +137,9 @@ impl<'a> Lane<'a> {
 fn compress(state: &mut [Words; 4], words: &[Words; 16]) {
     let [mut a, mut b, mut c, mut d] = *state;
     macro_rules! steps {
-        ($function:expr, $from:literal, $word:expr, $turns:expr) => {
+        ($function:expr, $from:literal, $every:literal, $first:literal, $turns:expr) => {
             for n in ($from..$from + 16).step_by(4) {
-                let word = |n: usize| &words[$word(n) % 16];
+                let word = |n: usize| taken(words, n, $every, $first);
                 step::<{ $turns[0] }>(&mut a, (&b, &c, &d), word(n), SINES[n], $function);
                 step::<{ $turns[1] }>(&mut d, (&a, &b, &c), word(n + 1), SINES[n + 1], $function);
                 step::<{ $turns[2] }>(&mut c, (&d, &a, &b), word(n + 2), SINES[n + 2], $function);
@@ -147,15 +147,21 @@ fn compress(state: &mut [Words; 4], words: &[Words; 16]) {
             }
         };
     }
-    steps!(|x: u32, y, z| z ^ (x & (y ^ z)), 0, |n| n, [7, 12, 17, 22]);
-    steps!(|x: u32, y, z| y ^ (z & (x ^ y)), 16, |n| 5 * n + 1, [5, 9, 14, 20]);
-    steps!(|x: u32, y, z| x ^ y ^ z, 32, |n| 3 * n + 5, [4, 11, 16, 23]);
-    steps!(|x: u32, y, z: u32| y ^ (x | !z), 48, |n| 7 * n, [6, 10, 15, 21]);
+    steps!(|x: u32, y, z| z ^ (x & (y ^ z)), 0, 1, 0, [7, 12, 17, 22]);
+    steps!(|x: u32, y, z| y ^ (z & (x ^ y)), 16, 5, 1, [5, 9, 14, 20]);
+    steps!(|x: u32, y, z| x ^ y ^ z, 32, 3, 5, [4, 11, 16, 23]);
+    steps!(|x: u32, y, z: u32| y ^ (x | !z), 48, 7, 0, [6, 10, 15, 21]);
     for (sum, word) in state.iter_mut().zip([a, b, c, d]) {
         for (sum, word) in sum.iter_mut().zip(word) {
             *sum = sum.wrapping_add(word);
         }
     }
+}
+
+/// The word that a step takes.
+#[inline(always)]
+fn taken(words: &[Words; 16], step: usize, every: usize, first: usize) -> &Words {
+    &words[(every * step + first) % 16]
 }
 
 #[inline(always)]
@@ -166,9 +172,9 @@ fn step<const TURN: u32>(
     sine: u32,
     function: impl Fn(u32, u32, u32) -> u32,
 ) {
-    for n in 0..LANES {
-        let sum = a[n].wrapping_add(function(b[n], c[n], d[n])).wrapping_add(word[n]).wrapping_add(sine);
-        a[n] = b[n].wrapping_add(sum.rotate_left(TURN));
+    for ((((a, b), c), d), word) in a.iter_mut().zip(b).zip(c).zip(d).zip(word) {
+        let sum = a.wrapping_add(function(*b, *c, *d)).wrapping_add(*word).wrapping_add(sine);
+        *a = b.wrapping_add(sum.rotate_left(TURN));
     }
 }
 
