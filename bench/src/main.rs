@@ -4,6 +4,7 @@ mod arrival;
 mod audit;
 mod cpu;
 mod disk;
+mod evidence;
 mod files;
 mod fleet;
 mod floor;
@@ -104,6 +105,8 @@ enum Part {
     Load,
     /// Rows that were recorded, of eight hosts at once, into SQLite, MariaDB and PostgreSQL
     Stores,
+    /// What sealing, verifying and keeping the chain of evidence cost
+    Evidence,
     /// From an event to its row in an answer, through agent, server and store
     Arrival,
     /// Many agents and one server
@@ -134,6 +137,7 @@ const EVERYTHING: &[Part] = &[
     Part::Connect,
     Part::Load,
     Part::Stores,
+    Part::Evidence,
     Part::Arrival,
     Part::Fleet,
     Part::Idle,
@@ -220,6 +224,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
             Part::Load => load::run(&bench, options.rows, &mut report)?,
             // Each of the hosts has as many.
             Part::Stores => stores::run(&bench, options.rows.div_ceil(10), &mut report)?,
+            Part::Evidence => evidence::run(&bench, options.execs, options.rows.div_ceil(10), &mut report)?,
             Part::Arrival => arrival::run(&bench, options.during, &mut report)?,
             Part::Fleet => fleet::run(&bench, options.agents, options.during, &mut report)?,
             Part::Idle => idle::run(&bench, options.seconds, &mut report)?,

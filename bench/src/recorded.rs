@@ -137,6 +137,20 @@ impl Recorded {
         self.of_host(host).map(|batch| packed::pack(&batch).context("cannot pack a batch")).collect()
     }
 
+    /// The batches of the first host, not sealed, as if none had held more than `most` rows beside its entry in the ledger.
+    pub(crate) fn in_parts(&self, most: usize) -> impl Iterator<Item = Batch> {
+        self.renamed(0).flat_map(move |batch| parts(&batch, most)).zip(1..).map(|(mut batch, id)| {
+            batch.id = id;
+            let (rows, ends) = (batch.rows.len() as i64 - 1, batch.ends.len() as i64);
+            if let Some(Row::BatchInfo(info)) = batch.rows.last_mut() {
+                (info.batchid, info.rowcount, info.endcount) = (id, rows, ends);
+                (info.publickey, info.nextkey) = (None, None);
+                (info.digest, info.signature) = (None, None);
+            }
+            batch
+        })
+    }
+
     /// Bytes that the batches have on the wire when none has more than `most` rows beside its entry in the ledger.
     pub(crate) fn wire_bytes(&self, most: usize) -> anyhow::Result<u64> {
         let mut bytes = 0;
@@ -246,5 +260,20 @@ mod tests {
             assert!(rows.into_iter().eq(&batch.rows[..batch.rows.len() - 1]), "{most}");
             assert!(parts.iter().flat_map(|p| &p.ends).eq(&batch.ends), "{most}");
         }
+    }
+
+    #[test]
+    fn small_batches_say_what_they_hold() {
+        let recorded = Recorded::of(crate::rows::sample(100), 1).unwrap();
+        let (mut rows, mut ends) = (0, 0);
+        for (batch, id) in recorded.in_parts(7).zip(1..) {
+            let Some(Row::BatchInfo(info)) = batch.rows.last() else { panic!("no entry") };
+            assert_eq!((batch.id, info.batchid), (id, id));
+            assert_eq!(info.rowcount, batch.rows.len() as i64 - 1);
+            assert_eq!(info.endcount, batch.ends.len() as i64);
+            rows += batch.rows.len() as u64 - 1;
+            ends += batch.ends.len() as u64;
+        }
+        assert_eq!((rows, ends), (recorded.rows() - recorded.batches() as u64, recorded.ends()));
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
@@ -19,6 +20,9 @@ use crate::{Bench, cpu::CpuClock, watcher::Stored};
 /// Long enough for a recorder that has a storm behind it.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The socket for monitoring, in its directory.
+const METRICS: &str = "metrics.sock";
+
 /// A running recorder with default settings; killed when it goes out of scope.
 pub(crate) struct Recorder {
     luarm: PathBuf,
@@ -31,14 +35,24 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Starts it with that sensor, and waits until it records.
     pub(crate) fn start(bench: &Bench, sensor: &str) -> anyhow::Result<Self> {
+        Self::launch(bench, sensor, false)
+    }
+
+    /// The same with [`figures`](Self::figures).
+    pub(crate) fn monitored(bench: &Bench, sensor: &str) -> anyhow::Result<Self> {
+        Self::launch(bench, sensor, true)
+    }
+
+    fn launch(bench: &Bench, sensor: &str, monitored: bool) -> anyhow::Result<Self> {
         let dir = bench.empty_dir()?;
         let config = dir.path().join("defaults.toml");
         fs::write(&config, "").context("cannot write an empty configuration")?;
-        let mut child = Command::new(&bench.luarm)
-            .arg("--config")
-            .arg(&config)
-            .args(["run", "--sensor", sensor, "--data"])
-            .arg(dir.path())
+        let mut command = Command::new(&bench.luarm);
+        command.arg("--config").arg(&config).args(["run", "--sensor", sensor, "--data"]).arg(dir.path());
+        if monitored {
+            command.args(["--metrics", &format!("unix:{}", dir.path().join(METRICS).display())]);
+        }
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -68,6 +82,18 @@ impl Recorder {
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it tells of itself to monitoring, in Prometheus' text format.
+    pub(crate) fn figures(&self) -> anyhow::Result<String> {
+        let mut socket = UnixStream::connect(self.dir.path().join(METRICS))
+            .context("cannot connect to luarm's socket for monitoring")?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: luarm\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        ensure!(answer.starts_with("HTTP/1.1 200 "), "luarm tells no figures: {answer}");
+        Ok(answer)
     }
 
     /// Waits until everything that happened before now is stored.

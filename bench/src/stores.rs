@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Hosts that deliver at the same time.
-const HOSTS: u64 = 8;
+pub(crate) const HOSTS: u64 = 8;
 /// Rows of a batch of a host that has little to do.
 const FEW: usize = 25;
 
@@ -142,9 +142,14 @@ impl Host {
     }
 }
 
+/// Who signs for what was delivered.
+pub(crate) fn notary() -> Notary {
+    Notary::new(SigningKey::from_bytes(&[7; 32]))
+}
+
 /// What a server does with what all hosts deliver.
-fn through_ledgers(url: &StoreUrl, recorded: &Recorded) -> anyhow::Result<Duration> {
-    let notary = Notary::new(SigningKey::from_bytes(&[7; 32]));
+pub(crate) fn through_ledgers(url: &StoreUrl, recorded: &Recorded) -> anyhow::Result<Duration> {
+    let notary = notary();
     let open = || {
         let mut ledger = Ledger::open(url)?;
         ledger.notarize(notary.clone());

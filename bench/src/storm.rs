@@ -39,7 +39,7 @@ impl Storm {
     }
 
     /// A fiftieth of it, at least a little.
-    fn warm_up(self) -> Self {
+    pub(crate) fn warm_up(self) -> Self {
         match self {
             Storm::Exec { programs } => Storm::Exec { programs: programs.div_ceil(50).max(200) },
             Storm::Connect { processes, per } => {
@@ -73,7 +73,7 @@ impl Storm {
     }
 
     /// Lets it happen, and returns how long it took, and to which port it connected.
-    fn rage(self, bench: &Bench, tag: &str) -> anyhow::Result<(Duration, Option<u16>)> {
+    pub(crate) fn rage(self, bench: &Bench, tag: &str) -> anyhow::Result<(Duration, Option<u16>)> {
         match self {
             Storm::Exec { programs } => Ok((bench.programs.exec(programs, tag)?, None)),
             Storm::Connect { processes, per } => {

@@ -1,7 +1,7 @@
 //! What a batch created and ended, row by row.
 
 use luarm_schema::{
-    Batch, End, Row, Sink, Value,
+    Batch, End, Row, Sink, TABLES, Value,
     canonical::{Canonical, md5sum},
 };
 use sha2::{Digest, Sha256 as Hasher};
@@ -16,6 +16,8 @@ const LEAF: usize = 16;
 const VERSION: u8 = 1;
 /// The longest name of a table, bytes.
 const LONGEST_NAME: usize = 64;
+/// The most bytes that stand before a row's values in what is digested of it.
+const HEAD: usize = 12 + 1 + LONGEST_NAME + 8 + 8;
 /// The most groups of a manifest: every table has three at most.
 const MOST_GROUPS: u64 = 768;
 
@@ -75,34 +77,30 @@ pub struct ManifestError(&'static str);
 impl Manifest {
     /// Of a batch.
     pub fn of(batch: &Batch) -> Self {
-        let mut manifest = Manifest::default();
+        // By the table's place and the part.
+        let mut entries: Vec<[Vec<(i64, Leaf)>; Part::ALL.len()]> =
+            TABLES.iter().map(|_| Default::default()).collect();
         let mut leaves = Leaves::default();
         for row in &batch.rows {
             if let Row::BatchInfo(_) = row {
                 continue;
             }
-            manifest.add(row.table().name, Part::of_row(row), row.key(), leaves.row(row));
+            entries[row.position()][Part::of_row(row) as usize].push((row.key(), leaves.row(row)));
         }
         for (key, end) in &batch.ends {
-            manifest.add(end.table().name, Part::End, *key, leaves.end(*key, end));
+            entries[end.position()][Part::End as usize].push((*key, leaves.end(*key, end)));
         }
-        manifest.sort();
-        manifest
-    }
-
-    fn add(&mut self, table: &str, part: Part, key: i64, leaf: Leaf) {
-        let same = |group: &&mut Group| group.part == part && group.table == table;
-        match self.groups.iter_mut().find(same) {
-            Some(group) => group.entries.push((key, leaf)),
-            None => self.groups.push(Group { table: table.to_owned(), part, entries: vec![(key, leaf)] }),
+        let mut groups = Vec::new();
+        for (table, parts) in TABLES.iter().zip(entries) {
+            for (part, mut entries) in
+                Part::ALL.into_iter().zip(parts).filter(|(_, entries)| !entries.is_empty())
+            {
+                entries.sort_unstable();
+                groups.push(Group { table: table.name.to_owned(), part, entries });
+            }
         }
-    }
-
-    fn sort(&mut self) {
-        self.groups.sort_by(|a, b| (&a.table, a.part).cmp(&(&b.table, b.part)));
-        for group in &mut self.groups {
-            group.entries.sort_unstable();
-        }
+        groups.sort_by(|a, b| (&a.table, a.part).cmp(&(&b.table, b.part)));
+        Manifest { groups }
     }
 
     /// Table, part, key and leaf of each entry, in order.
@@ -255,12 +253,33 @@ impl Leaves {
 /// The leaf of a row of that table and key, of the [`Trimmed`] bytes of its `Begin` columns (none, if only its end is meant) and of those of its `End` columns
 /// (none, if it has not ended).
 pub(crate) fn leaf(table: &str, key: i64, begin: &[u8], end: &[u8]) -> Leaf {
+    // What stands before the values goes in at once: many small pieces take as long as the values themselves.
+    let mut head = [0; HEAD];
+    let mut length = 0;
+    let pieces: [&[u8]; 5] = [
+        b"luarm row 1\0",
+        &[table.len() as u8],
+        table.as_bytes(),
+        &key.to_be_bytes(),
+        &(begin.len() as u64).to_be_bytes(),
+    ];
     let mut hasher = Hasher::new();
-    hasher.update(b"luarm row 1\0");
-    hasher.update([table.len() as u8]);
-    hasher.update(table);
-    hasher.update(key.to_be_bytes());
-    hasher.update((begin.len() as u64).to_be_bytes());
+    for piece in pieces {
+        let end = length + piece.len();
+        match head.get_mut(length..end) {
+            Some(place) => {
+                place.copy_from_slice(piece);
+                length = end;
+            }
+            // The name of no table is so long.
+            None => {
+                hasher.update(&head[..length]);
+                hasher.update(piece);
+                length = 0;
+            }
+        }
+    }
+    hasher.update(&head[..length]);
     hasher.update(begin);
     hasher.update(end);
     let mut leaf = Leaf::default();
@@ -288,12 +307,13 @@ impl Trimmed {
 
 impl Sink for Trimmed {
     fn put(&mut self, value: Value<'_>) {
-        if value == Value::Null {
+        if matches!(value, Value::Null) {
             self.nulls += 1;
             return;
         }
-        for _ in 0..std::mem::take(&mut self.nulls) {
-            self.bytes.put(Value::Null);
+        if self.nulls > 0 {
+            let length = self.bytes.0.len() + std::mem::take(&mut self.nulls);
+            self.bytes.0.resize(length, b'n');
         }
         self.bytes.put(value);
     }
@@ -365,6 +385,19 @@ impl Stored {
         let sum = md5sum(&bytes.0);
         bytes.0.truncate(length);
         sum
+    }
+
+    /// Bytes of the values that the row began with.
+    pub(crate) fn length(&self) -> usize {
+        self.0.begin.bytes().len()
+    }
+
+    /// Puts there what [`md5sum`](Self::md5sum) is of.
+    pub(crate) fn begun(&self, out: &mut Vec<u8>) {
+        let Trimmed { bytes, nulls } = &self.0.begin;
+        out.clear();
+        out.extend_from_slice(&bytes.0);
+        out.resize(bytes.0.len() + nulls, b'n');
     }
 
     /// Whether the row has ended: an end has a value that is not NULL.

@@ -71,18 +71,19 @@ impl Sealer {
     ///
     /// Batches are sealed in the order of their numbers, and one is sealed once: what is kept of it must be what was sealed.
     pub fn seal(&mut self, batch: &mut Batch) -> Result<(), KeyError> {
-        let manifest = Manifest::of(batch);
+        let manifest = Manifest::of(batch).encode();
         let Some(Row::BatchInfo(info)) = batch.rows.last_mut() else { return Ok(()) };
         let following = keys::fresh()?;
         info.publickey = self.unnamed.then(|| encode(self.next.key.verifying_key().as_bytes()));
         info.nextkey = Some(encode(following.verifying_key().as_bytes()));
-        let digest: Sha256 = link::digest(&self.machine_id, &self.next.previous, &manifest.root(), info);
+        let digest: Sha256 =
+            link::digest(&self.machine_id, &self.next.previous, &Manifest::root_of(&manifest), info);
         let following = Key { batch: batch.id.saturating_add(1), key: following, previous: digest };
         // Before the batch is anywhere: whoever has the batch but not the key could not go on.
         self.file.keep(&following)?;
         info.digest = Some(encode(&digest));
         info.signature = Some(encode(&self.next.key.sign(&link::message(&digest)).to_bytes()));
-        batch.manifest = manifest.encode();
+        batch.manifest = manifest;
         self.signer = Some(self.next.key.verifying_key().to_bytes());
         self.next = following;
         self.unnamed = false;

@@ -131,7 +131,10 @@ impl<H: History + Send> Verification<'_, H> {
             }
         }
         self.kept(history, &marks.kept, &mut found)?;
-        for (host, table, key, batch, change) in &marks.wrong {
+        // A row that has both is told as the first of them, however the threads came upon it.
+        let mut wrong: Vec<_> = marks.wrong.iter().collect();
+        wrong.sort_by_key(|(.., change)| *change != Change::RowChanged);
+        for (host, table, key, batch, change) in wrong {
             let detail = match change {
                 Change::EndAdded => "it has an end, and names no batch that ended it",
                 _ => "`md5sum` is not that of its values",

@@ -8,6 +8,7 @@ use super::{
     Change, History, Trouble,
     exact::{MOST, Odd},
     rows::{Adder, Reading, Said, is_servers},
+    sums::Sums,
 };
 use crate::Part;
 
@@ -48,49 +49,56 @@ impl Marks {
     }
 
     /// Looks at a row that nobody could seal, because whoever asked wrote it down himself: it is in no batch, nor is its end.
-    fn take_unsigned(&mut self, reading: &Reading, said: Said) {
+    fn take_unsigned(&mut self, reading: &mut Reading, said: Said) {
         self.unsigned += 1;
-        let at = (said.host, reading.table, said.key, said.batch);
-        let mut wrong = |change| push(&mut self.wrong, (at.0, at.1, at.2, at.3, change), &mut self.untold);
-        if !said.is_summed {
-            wrong(Change::RowChanged);
-        }
         if said.has_end && said.dbatch.is_none() {
-            wrong(Change::EndAdded);
+            self.wrong(reading.table, said, Change::EndAdded);
         }
         if let Some(batch) = said.dbatch.filter(|batch| *batch != 0) {
-            push(&mut self.strays, Odd::new(reading, said, Part::End, batch), &mut self.untold);
+            push(&mut self.strays, odd(reading, said, Part::End, batch), &mut self.untold);
         }
     }
 
+    fn wrong(&mut self, table: usize, said: Said, change: Change) {
+        push(&mut self.wrong, (said.host, table, said.key, said.batch, change), &mut self.untold);
+    }
+
+    /// Gives the sums of the rest of the rows.
+    pub(super) fn flush(&mut self, sums: &mut Sums, table: usize) {
+        sums.flush(&mut |said| self.wrong(table, said, Change::RowChanged));
+    }
+
     /// Looks at what can be seen of a row alone, and adds its parts.
-    pub(super) fn take<'b>(&mut self, adder: &mut Adder<'b>, reading: &Reading, said: Said) {
+    pub(super) fn take<'b>(
+        &mut self,
+        (adder, sums): (&mut Adder<'b>, &mut Sums),
+        reading: &mut Reading,
+        said: Said,
+    ) {
+        let table = reading.table;
+        sums.take(reading, said, &mut |said| self.wrong(table, said, Change::RowChanged));
         if said.batch == 0 && is_servers(TABLES[reading.table]) {
             return self.take_unsigned(reading, said);
         }
-        let Some(book) = adder.books().get(&said.host) else {
-            let odd = Odd::new(reading, said, said.part(), said.batch);
+        let Some(book) = adder.book(said.host) else {
+            let odd = odd(reading, said, said.part(), said.batch);
             return push(&mut self.strays, odd, &mut self.untold);
         };
-        let mut wrong = |change| {
-            push(&mut self.wrong, (said.host, reading.table, said.key, said.batch, change), &mut self.untold);
-        };
-        if !said.is_summed {
-            wrong(Change::RowChanged);
-        }
         if said.dbatch.is_none() && said.has_end {
-            wrong(Change::EndAdded);
+            self.wrong(reading.table, said, Change::EndAdded);
         }
         let end = said.end().map(|batch| (batch, Part::End));
         for (batch, part) in [Some((said.batch, said.part())), end].into_iter().flatten() {
-            let odd = || Odd::new(reading, said, part, batch);
-            if said.key < book.bounds[reading.table] {
-                push(&mut self.kept, odd(), &mut self.untold);
+            let marks = if said.key < book.bounds[reading.table] {
+                &mut self.kept
             } else if batch > book.last {
-                push(&mut self.newer, odd(), &mut self.untold);
+                &mut self.newer
             } else if !adder.add(book, batch, reading, part, said.key) {
-                push(&mut self.strays, odd(), &mut self.untold);
-            }
+                &mut self.strays
+            } else {
+                continue;
+            };
+            push(marks, odd(reading, said, part, batch), &mut self.untold);
         }
     }
 
@@ -105,6 +113,12 @@ impl Marks {
         self.newer.retain(|odd| last.get(&odd.said.host).is_none_or(|last| odd.batch > *last));
         Ok(())
     }
+}
+
+/// A row that is looked at again: then it has to be known whether its `md5sum` is right.
+fn odd(reading: &mut Reading, mut said: Said, part: Part, batch: i64) -> Odd {
+    said.is_summed = reading.is_summed();
+    Odd::new(reading, said, part, batch)
 }
 
 /// Remembers one more, or counts it.

@@ -67,6 +67,8 @@ families! {
         "Rows that were stored, or put into the agent's spool.";
     BATCHES: Counter "luarm_batches_stored_total" [] RECORDERS
         "Batches that were stored, or put into the agent's spool.";
+    SEALING: Counter "luarm_sealing_cpu_seconds_total" [] RECORDERS
+        "Processor time that digesting and signing these batches took.";
     LAST_BATCH: Gauge "luarm_last_batch" [] RECORDERS
         "Number of the last of them; it goes on where the run before ended.";
     LOST: Counter "luarm_lost_total" ["class", "cause"] RECORDERS

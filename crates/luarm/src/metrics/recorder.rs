@@ -67,6 +67,7 @@ impl Instance {
         figures.one(&f::EVENTS, vitals.events as f64);
         figures.one(&f::ROWS, vitals.rows as f64);
         figures.one(&f::BATCHES, meters.batches.load(Relaxed) as f64);
+        figures.one(&f::SEALING, meters.sealing_ns.load(Relaxed) as f64 / 1e9);
         figures.one(&f::LAST_BATCH, vitals.batch as f64);
         for ((class, cause), count) in meters.lost() {
             figures.add(&f::LOST, &[&class, &cause], count as f64);

@@ -27,6 +27,8 @@ pub(crate) struct Meters {
     pub rows: AtomicU64,
     /// Batches in the store.
     pub batches: AtomicU64,
+    /// Processor time that digesting and signing batches took, ns.
+    pub sealing_ns: AtomicU64,
     /// Number of the last batch in the store.
     pub batch: AtomicU64,
     /// Bytes of observations that wait for the recorder.

@@ -8,6 +8,7 @@ use std::{
 use luarm_chain::KeyError;
 use luarm_schema::Batch;
 use luarm_store::StoreError;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{Keeper, Seal, backlog::Backlog, meters::Meters};
 
@@ -68,7 +69,10 @@ fn store(
     let mut sealed = false;
     loop {
         if !sealed {
-            match seal.sealer.seal(batch) {
+            let before = processor_ns();
+            let outcome = seal.sealer.seal(batch);
+            meters.sealing_ns.fetch_add(processor_ns().saturating_sub(before), Relaxed);
+            match outcome {
                 Ok(()) => sealed = true,
                 Err(error) => {
                     wait(Trouble::Key(error), (&mut failing, &mut pause), batch, backlog, meters)?;
@@ -93,6 +97,12 @@ fn store(
         };
         wait(Trouble::Store(error), (&mut failing, &mut pause), batch, backlog, meters)?;
     }
+}
+
+/// What this thread has used of a processor, in user and in kernel mode.
+fn processor_ns() -> u64 {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    used.tv_sec.unsigned_abs() * 1_000_000_000 + used.tv_nsec.unsigned_abs()
 }
 
 /// Waits before the next try; fails when the end cannot wait any longer.
