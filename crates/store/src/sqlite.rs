@@ -8,6 +8,7 @@ mod open;
 mod reader;
 mod registry;
 mod resume;
+mod retention;
 mod spool;
 mod writer;
 
@@ -15,5 +16,6 @@ pub(crate) use evidence::Evidence;
 pub(crate) use ledger::Ledger;
 pub(crate) use reader::{Interrupt, Reader};
 pub(crate) use registry::SqliteRegistry;
+pub(crate) use retention::Retainer;
 pub use spool::{Parcel, Spool};
 pub(crate) use writer::Writer;
