@@ -199,8 +199,8 @@ impl Retainer {
         (loss, record): (&mut Loss, &mut Option<i64>),
     ) -> rusqlite::Result<Option<i64>> {
         let Share { host, table, days, signer } = *share;
-        let is_begun = loss.rows > loss.open;
-        if !page.iter().any(|row| row.is_over) && !(is_begun && until.is_some()) {
+        let is_to_be_completed = until.is_some() && loss.rows > loss.open;
+        if !is_to_be_completed && page.iter().all(|row| !row.is_over) {
             loss.rows += page.len() as i64;
             loss.open += page.len() as i64;
             return Ok(page.last().filter(|_| until.is_none()).map(|row| row.key.saturating_add(1)));
