@@ -77,6 +77,8 @@ pub struct Options {
     pub host: Option<String>,
     /// The servers' keys that are believed.
     pub keys: Vec<VerifyingKey>,
+    /// Further keys that are believed of what retention says.
+    pub stub_keys: Vec<VerifyingKey>,
     /// What has to be there.
     pub witnesses: Vec<Witness>,
     /// How many threads.
@@ -225,7 +227,7 @@ impl<H: History + Send> Verification<'_, H> {
     }
 
     fn retention(&mut self, history: &mut H) -> Result<(), Trouble> {
-        self.stubs = retention::read(history, self.only, &self.options.keys, &self.machine_ids)?;
+        self.stubs = self.stubs_now(history)?;
         for (host, book) in &mut self.books {
             book.bounds = self.stubs.bounds(*host);
         }
@@ -233,6 +235,12 @@ impl<H: History + Send> Verification<'_, H> {
             self.report.retention(*host, *key, detail);
         }
         Ok(())
+    }
+
+    /// What retention says at this moment.
+    fn stubs_now(&self, history: &mut H) -> Result<Stubs, Trouble> {
+        let keys = [&self.options.keys[..], &self.options.stub_keys[..]].concat();
+        retention::read(history, self.only, &keys, &self.machine_ids)
     }
 
     fn divide(&mut self) -> Result<(), Trouble> {

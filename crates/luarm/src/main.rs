@@ -8,6 +8,7 @@ mod command;
 mod config;
 mod control;
 mod data_dir;
+mod keeping;
 mod launcher;
 mod log;
 mod metrics;

@@ -254,12 +254,11 @@ fn retained(config: &str, owner: &str) {
 }
 
 #[test]
-fn files_have_no_accounts_and_no_days() {
+fn files_have_no_accounts() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().to_str().unwrap();
     let none = "needs a MariaDB, MySQL or PostgreSQL store";
     refused(&["server", "grant", "server", "--data", data], 1, none);
     refused(&["server", "grant", "analyst", "ann", "--print", "--data", data], 1, none);
-    refused(&["server", "retain", "--keep", "90d", "--data", data], 1, none);
     assert!(!Path::new(data).join("luarm.db").exists());
 }

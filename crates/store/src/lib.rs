@@ -24,6 +24,7 @@ mod questions;
 mod reader;
 mod registry;
 mod remote;
+mod retention;
 mod source;
 mod sqlite;
 mod url;

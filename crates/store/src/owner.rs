@@ -1,6 +1,10 @@
-//! What the owner of a server's database does: accounts, views, retention.
+//! What the owner of a store does: retention, and in a server's database accounts and views.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use luarm_chain::SigningKey;
 use luarm_schema::Time;
@@ -9,7 +13,9 @@ use crate::{
     StoreError, StoreUrl,
     mysql::Mysql,
     postgres::Postgres,
-    remote::{Connection, Failure, Keeping, Session, grants, make_routine, places_of_all, retention},
+    remote::{self, Connection, Failure, Keeping, Session, grants, make_routine, places_of_all},
+    retention::Days,
+    sqlite::Retainer,
 };
 
 /// How long one of the owner's statements may take.
@@ -68,17 +74,19 @@ pub struct Dropped {
     pub before: Time,
     /// How many.
     pub rows: i64,
-    /// How many stay, because they have not ended.
+    /// How many stay, because they have not ended; in a file also those that ended later than that midnight.
     pub kept: i64,
 }
 
-/// The owner's access to a server's database. The URL's account may make databases (or schemas), tables and accounts.
+/// The owner's access to a store. The account of the URL of a server's database may make databases (or schemas), tables and accounts.
 pub struct Owner {
     engine: Engine,
+    url: StoreUrl,
     key: Option<SigningKey>,
 }
 
 enum Engine {
+    Sqlite(Box<Retainer>),
     Mysql(Connection<Mysql>),
     Postgres(Connection<Postgres>),
 }
@@ -90,10 +98,11 @@ impl fmt::Debug for Owner {
 }
 
 impl Owner {
-    /// Opens the store; makes its tables where there are none.
+    /// Opens the store; in a server's database, makes its tables where there are none.
     pub fn open(url: &StoreUrl) -> Result<Self, StoreError> {
         let mut owner = Self::connect(url, Keeping::Appending)?;
         match &mut owner.engine {
+            Engine::Sqlite(_) => Ok(()),
             Engine::Mysql(connection) => completed(connection),
             Engine::Postgres(connection) => completed(connection),
         }?;
@@ -107,14 +116,19 @@ impl Owner {
 
     fn connect(url: &StoreUrl, keeping: Keeping) -> Result<Self, StoreError> {
         let engine = match url {
-            StoreUrl::Sqlite(_) => {
-                let what = "an account or retention";
-                return Err(StoreError::OnlyServers { url: url.clone(), what });
-            }
+            StoreUrl::Sqlite(path) => Engine::Sqlite(Box::new(match keeping {
+                Keeping::Reading | Keeping::OneHost => Retainer::look(path)?,
+                Keeping::Appending => Retainer::open(path)?,
+            })),
             StoreUrl::Mysql(_) => Engine::Mysql(Connection::open(url, keeping)?.patient()),
             StoreUrl::Postgres(_) => Engine::Postgres(Connection::open(url, keeping)?.patient()),
         };
-        Ok(Owner { engine, key: None })
+        Ok(Owner { engine, url: url.clone(), key: None })
+    }
+
+    /// Accounts and views are a server's.
+    fn only_servers(&self) -> StoreError {
+        StoreError::OnlyServers { url: self.url.clone(), what: "an account" }
     }
 
     /// From now on what retention records is signed with this key.
@@ -122,9 +136,17 @@ impl Owner {
         self.key = Some(key);
     }
 
+    /// Once that is true, retention in a file ends after the step at hand; the next act goes on from there.
+    pub fn stop_by(&mut self, stop: Arc<AtomicBool>) {
+        if let Engine::Sqlite(retainer) = &mut self.engine {
+            retainer.stop_by(stop);
+        }
+    }
+
     /// Whether the server has an account of that name.
     pub fn is_account(&mut self, name: &str) -> Result<bool, StoreError> {
         match &mut self.engine {
+            Engine::Sqlite(_) => Err(self.only_servers()),
             Engine::Mysql(connection) => known(connection, name),
             Engine::Postgres(connection) => known(connection, name),
         }
@@ -133,6 +155,7 @@ impl Owner {
     /// The statements that make an account and give it what it needs. They hold its password, or what it is checked by.
     pub fn grants(&mut self, account: &Account) -> Result<Vec<String>, StoreError> {
         match &mut self.engine {
+            Engine::Sqlite(_) => Err(self.only_servers()),
             Engine::Mysql(connection) => granted(connection, account),
             Engine::Postgres(connection) => granted(connection, account),
         }
@@ -143,6 +166,7 @@ impl Owner {
         self.make_views()?;
         let statements = self.grants(account)?;
         match &mut self.engine {
+            Engine::Sqlite(_) => Err(self.only_servers()),
             Engine::Mysql(connection) => run(connection, &statements),
             Engine::Postgres(connection) => run(connection, &statements),
         }
@@ -151,13 +175,15 @@ impl Owner {
     /// Makes the views of each host that has none yet. Gives the names of the databases or schemas of all hosts.
     pub fn make_views(&mut self) -> Result<Vec<String>, StoreError> {
         match &mut self.engine {
+            Engine::Sqlite(_) => Err(self.only_servers()),
             Engine::Mysql(connection) => viewed(connection),
             Engine::Postgres(connection) => viewed(connection),
         }
     }
 
     /// Drops what is older than `keep` (whole days, at least one) from the tables of activities, day by day, but for rows that have not ended, and
-    /// records it in `retentioninfo`. Of the batches of which nothing is left the manifests go too. Days to come are made on the way, so it is best done once a day.
+    /// records it in `retentioninfo`. Of the batches of which nothing is left the manifests go too. In a server's database days to come are made on the way, so it is best done
+    /// once a day. In a file rows that ended later stay as well, small steps leave the file to others in between, and what is dropped makes room for what comes.
     pub fn retain(&mut self, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
         self.retain_at(Time::now(), keep)
     }
@@ -169,20 +195,22 @@ impl Owner {
 
     /// The same, as if it were `now`.
     pub fn would_retain_at(&mut self, now: Time, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
-        let days = retention::Days::new(now, keep);
+        let days = Days::new(now, keep);
         match &mut self.engine {
-            Engine::Mysql(connection) => retention::foresee(connection, days),
-            Engine::Postgres(connection) => retention::foresee(connection, days),
+            Engine::Sqlite(retainer) => retainer.foresee(days),
+            Engine::Mysql(connection) => remote::retention::foresee(connection, days),
+            Engine::Postgres(connection) => remote::retention::foresee(connection, days),
         }
     }
 
     /// The same as [`Owner::retain`], as if it were `now`.
     pub fn retain_at(&mut self, now: Time, keep: Duration) -> Result<Vec<Dropped>, StoreError> {
-        let days = retention::Days::new(now, keep);
+        let days = Days::new(now, keep);
         let key = self.key.as_ref();
         match &mut self.engine {
-            Engine::Mysql(connection) => retention::retain(connection, days, key),
-            Engine::Postgres(connection) => retention::retain(connection, days, key),
+            Engine::Sqlite(retainer) => retainer.retain(days, key),
+            Engine::Mysql(connection) => remote::retention::retain(connection, days, key),
+            Engine::Postgres(connection) => remote::retention::retain(connection, days, key),
         }
     }
 }

@@ -23,15 +23,16 @@ impl<H: History + Send> Verification<'_, H> {
     /// Looks closely at what did not come to nothing, and says what it is.
     pub(super) fn explain(&mut self, history: &mut H, mut marks: Marks) -> Result<(), Trouble> {
         marks.settle(history)?;
+        // What was dropped meanwhile is not missing.
+        let later = self.stubs_now(history)?;
         for (host, batch, change, detail) in std::mem::take(&mut marks.findings) {
+            if change == Change::ProofMissing && later.covers(host, batch) {
+                continue;
+            }
             let table = if change == Change::CountWrong { "batchinfo" } else { PROOF };
             self.report.batch(host, batch, table, change, detail);
         }
-        // What was dropped meanwhile is not missing.
-        let later = retention::read(history, self.only, &self.options.keys, &self.machine_ids)?;
-        for (host, book) in &mut self.books {
-            book.bounds = later.bounds(*host);
-        }
+        self.bound(&later);
         let mut suspects: Vec<(i64, i64)> =
             self.books.values().flat_map(|book| book.suspects().map(|batch| (book.host, batch))).collect();
         suspects.sort_unstable();
@@ -40,12 +41,22 @@ impl<H: History + Send> Verification<'_, H> {
         while !rest.is_empty() && missing.len() < MOST {
             let group = self.group(history, &mut rest)?;
             self.look(&group, &mut odds, &mut marks.untold)?;
+            // Retention may have gone on while it was looked for.
+            let latest = self.stubs_now(history)?;
+            self.bound(&latest);
             exact::missing(&group, &self.books, &mut |m| push(&mut missing, m, &mut marks.untold));
         }
         marks.untold += rest.len() as u64;
         self.conclude(history, &marks, &odds, missing)?;
         self.report.untold += marks.untold;
         Ok(())
+    }
+
+    /// What these say that was dropped is not missed.
+    fn bound(&mut self, stubs: &retention::Stubs) {
+        for (host, book) in &mut self.books {
+            book.bounds = stubs.bounds(*host);
+        }
     }
 
     /// As many of the batches as may be looked at together.
@@ -181,7 +192,13 @@ impl<H: History + Send> Verification<'_, H> {
                 let table: &TableDef = TABLES[one.table];
                 let at =
                     |known: &Manifest| exact::place(known, table.name, one.part, one.said.key, &one.leaf);
-                if known.as_ref().and_then(at).is_none() {
+                if known.as_ref().and_then(at).is_some() {
+                    continue;
+                }
+                // One that has ended may have gone meanwhile, and its batch's manifest after it.
+                let mut is_there = false;
+                history.row(table, host, one.said.key, &mut |_| is_there = true)?;
+                if is_there {
                     explain::odd(one, "its batch does not know it with these values", found);
                 }
             }

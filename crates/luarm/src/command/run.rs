@@ -17,13 +17,15 @@ use signal_hook::{
 };
 
 use crate::{
-    FAILED,
+    FAILED, USAGE,
     canary::Every,
     cli::Place,
-    config::{Config, DigestLimit, DigestPlace, MemoryLimit, RingSize},
+    config::{Config, DigestLimit, DigestPlace, Keep, MemoryLimit, RingSize},
     control::{self, Instance},
     data_dir::DataDir,
+    keeping::Keeping,
     launcher::Launcher,
+    log,
     metrics::{self, Address},
     own::Own,
     pipeline::{self, Destination, Event, Plan, Room},
@@ -42,6 +44,10 @@ pub(crate) struct Options {
     place: Place,
     #[command(flatten)]
     watch: Watch,
+    /// How long rows of what happened are kept, in whole days (UTC), such as 90d; at least 1d. What has ended before is dropped from a SQLite store, in small steps once an
+    /// hour, and the space is used again; retentioninfo says so. For other stores see luarm server retain [default: for ever]
+    #[arg(long, value_name = "TIME")]
+    keep: Option<Keep>,
 }
 
 /// How a host is recorded, whatever becomes of the rows.
@@ -105,6 +111,15 @@ impl Watch {
 
 pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
     let located = options.place.locate(config);
+    let is_file = matches!(located.store, StoreUrl::Sqlite(_));
+    if options.keep.is_some() && !is_file {
+        log::complain(&format!(
+            "{}: --keep is for a SQLite store; leave it out, and run luarm server retain once a day with the account of the database's owner",
+            located.store
+        ));
+        return Ok(ExitCode::from(USAGE));
+    }
+    let keep = options.keep.or(config.keep).filter(|_| is_file);
     let dir = DataDir::hold(&located.data)?;
     let launcher = Launcher::part(&located.data, Some(&located.store))?;
     let (events, happened) = mpsc::channel();
@@ -137,19 +152,29 @@ pub(crate) fn run(options: Options, config: &Config) -> anyhow::Result<ExitCode>
     let address = options.watch.metrics.as_ref().or(config.metrics.as_ref());
     let _metrics = metrics::serve(address, Arc::clone(&instance) as _)?;
     let _server = control::serve(&dir, instance)?;
+    let mut keeping = None;
     for event in happened {
         match event {
-            Event::Ready => service::ready(&format!(
-                "recording {} with {} into {} — ask it: {}",
-                pipeline.host,
-                pipeline.sensor,
-                located.store,
-                invitation(&located.arguments)
-            )),
+            Event::Ready => {
+                service::ready(&format!(
+                    "recording {} with {} into {} — ask it: {}",
+                    pipeline.host,
+                    pipeline.sensor,
+                    located.store,
+                    invitation(&located.arguments)
+                ));
+                keeping = match keep {
+                    Some(Keep(keep)) => {
+                        Some(Keeping::begin(located.data.clone(), located.store.clone(), keep)?)
+                    }
+                    None => None,
+                };
+            }
             Event::Stop | Event::Ended => break,
         }
     }
     service::stopping();
+    drop(keeping);
     pipeline.stop()?;
     Ok(ExitCode::SUCCESS)
 }

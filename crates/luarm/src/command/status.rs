@@ -236,6 +236,13 @@ impl Report {
                 self.add(host, "host", item, value);
             }
         }
+        // Before that only what had not ended is there, where rows are kept for a time.
+        let first = format!(
+            "SELECT coalesce((SELECT max(beforetime) FROM retentioninfo WHERE host = {number}), (SELECT firstevent FROM batchinfo WHERE host = {number} ORDER BY batchid LIMIT 1))"
+        );
+        for value in rows(source, &first)?.into_iter().flatten() {
+            self.add(host, "host", "reaches back to", value);
+        }
         let open = "SELECT class, state || CASE sensor WHEN 'none' THEN '' ELSE ' by ' || sensor END || coalesce(': ' || reason, '') \
                     FROM coverageinfo";
         for row in

@@ -23,6 +23,7 @@ use luarm_chain::{
     verify::{self, Progress, Report, Trouble, Witness},
 };
 use luarm_hunt::Format;
+use luarm_link::notary;
 use luarm_store::Evidence;
 
 use crate::{FAILED, cli::Place, config::Config, log};
@@ -78,7 +79,7 @@ fn check(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
     if let Some(file) = file {
         let files =
             if server_key.is_empty() { config.server_key.clone().unwrap_or_default() } else { server_key };
-        return answer::check(&file, &keys(None, &files)?, &host_key);
+        return answer::check(&file, &keys(&files)?, &host_key);
     }
     let format = format.or(config.format).unwrap_or_default();
     let is_own = place.store.is_none() || place.data.is_some();
@@ -90,7 +91,8 @@ fn check(options: Options, config: &Config) -> anyhow::Result<ExitCode> {
     let witnesses = witnesses(data, against.as_deref())?;
     let options = verify::Options {
         host: host.or_else(|| config.host.clone()),
-        keys: keys(data, &files)?,
+        keys: keys(&signers(data, &files))?,
+        stub_keys: keys(&retainer(data))?,
         witnesses,
         threads: thread::available_parallelism().map_or(1, usize::from),
     };
@@ -124,11 +126,20 @@ fn witnesses(data: Option<&Path>, against: Option<&Path>) -> anyhow::Result<Vec<
     Ok(all)
 }
 
-/// The servers' public keys: those in the files, else that of a server which has the data directory.
-fn keys(data: Option<&Path>, files: &[PathBuf]) -> anyhow::Result<Vec<VerifyingKey>> {
+/// The files with the servers' public keys: those that are named, else that of a server which has the data directory.
+fn signers(data: Option<&Path>, files: &[PathBuf]) -> Vec<PathBuf> {
     let own = data.map(|data| data.join("server/notary.pub")).filter(|own| files.is_empty() && own.exists());
+    files.iter().cloned().chain(own).collect()
+}
+
+/// The file with the public key of a recorder that keeps its rows for a time.
+fn retainer(data: Option<&Path>) -> Vec<PathBuf> {
+    data.map(notary::retention_public).filter(|own| own.exists()).into_iter().collect()
+}
+
+fn keys(files: &[PathBuf]) -> anyhow::Result<Vec<VerifyingKey>> {
     let mut keys = Vec::new();
-    for file in files.iter().chain(&own) {
+    for file in files {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the server's public key {}", file.display()))?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));

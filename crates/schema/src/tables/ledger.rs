@@ -131,13 +131,14 @@ table! {
         retentionid: i64,
         /// The table that rows were dropped from.
         tablename: Word,
-        /// Rows whose number is below this one were dropped, except those that had not ended.
+        /// Rows whose number is below this one were dropped, except those that had not ended; in a SQLite store also except those that ended at or after the beginning of the first day
+        /// that is kept.
         beforekey: i64,
-        /// The instant that `beforekey` stands for: the beginning of a day, in UTC.
+        /// The instant that `beforekey` stands for: the beginning of a day, in UTC; another one where the act was ended half way, and a later one goes on from there.
         beforetime: Time,
         /// How many rows were dropped.
         rowcount: i64,
-        /// How many rows in that range had not ended, and stay.
+        /// How many rows in that range stay.
         keptcount: i64,
         /// The first batch of which rows were dropped.
         firstbatch: i64,
@@ -145,7 +146,7 @@ table! {
         lastbatch: i64,
         /// When they were dropped.
         created: Time,
-        /// Public key (Ed25519, base64) of the server that signed this row; NULL if it was done without a server's key.
+        /// Public key (Ed25519, base64) of the server or recorder that signed this row; NULL if it was done without a key.
         signer: Option<String>,
         /// Signature (Ed25519, base64) over the host's identity and this row up to here.
         signature: Option<String>,

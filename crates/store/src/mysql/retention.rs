@@ -10,8 +10,9 @@ use crate::{
     error::Trouble,
     remote::{
         Datum, Failure, Session,
-        retention::{Act, Bound, Dividing, Loss, Part, columns, losses, records},
+        retention::{Act, Dividing, Part, columns, losses, records},
     },
+    retention::{Bound, Loss},
 };
 
 impl Mysql {

@@ -3,9 +3,12 @@
 use luarm_schema::{Dialect, TableDef};
 
 use super::Postgres;
-use crate::remote::{
-    Datum, Failure, Session,
-    retention::{Act, Bound, Dividing, Loss, Part, columns, losses, records},
+use crate::{
+    remote::{
+        Datum, Failure, Session,
+        retention::{Act, Dividing, Part, columns, losses, records},
+    },
+    retention::{Bound, Loss},
 };
 
 /// The part for rows that have not ended when theirs is dropped.

@@ -2,31 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use luarm_chain::{Manifest, Part};
+use luarm_chain::Manifest;
 use luarm_schema::{ACTIVITIES, Dialect, tables::RetentionInfo};
 
 use super::{Datum, Failure, Session};
-use crate::proof;
+use crate::{proof, retention::Given};
 
 /// Manifests that are read at a time.
 const PAGE: usize = 64;
 /// One of more bytes is read by itself.
 const LARGE: usize = 256 << 10;
-
-/// What retention has dropped of a host.
-#[derive(Default)]
-struct Host {
-    /// Below which keys, by table.
-    bounds: HashMap<String, i64>,
-    /// First and last batch of which rows were dropped, act by act.
-    batches: Vec<(i64, i64)>,
-}
-
-impl Host {
-    fn covers(&self, batch: i64) -> bool {
-        self.batches.iter().any(|(first, last)| (*first..=*last).contains(&batch))
-    }
-}
 
 /// Sets the manifests to NULL of batches of which nothing is left; their roots stay, which the digests cover.
 pub(crate) async fn forget<S: Session>(session: &mut S) -> Result<(), Failure> {
@@ -35,22 +20,17 @@ pub(crate) async fn forget<S: Session>(session: &mut S) -> Result<(), Failure> {
     let is_left =
         |host: i64, table: &str, key: i64| left.get(table).is_some_and(|keys| keys.contains(&(host, key)));
     for (number, host) in &hosts {
-        let last = host.batches.iter().map(|(_, last)| *last).max().unwrap_or(0);
+        let last = host.last();
         let mut after = 0;
         loop {
             let page = page(session, *number, after, last).await?;
             let Some((end, _)) = page.last() else { break };
             after = *end;
-            let is_gone = |manifest: &Manifest| {
-                !manifest.is_empty()
-                    && manifest.entries().all(|(table, _, key, _): (&str, Part, i64, _)| {
-                        host.bounds.get(table).is_some_and(|bound| key < *bound)
-                            && !is_left(*number, table, key)
-                    })
-            };
-            let gone = page
-                .iter()
-                .filter(|(batch, manifest)| host.covers(*batch) && manifest.as_ref().is_some_and(is_gone));
+            let gone = page.iter().filter(|(batch, manifest)| {
+                let is_gone =
+                    |m: &Manifest| host.is_gone(*batch, m, |table, key| is_left(*number, table, key));
+                manifest.as_ref().is_some_and(is_gone)
+            });
             let gone: Vec<String> = gone.map(|(batch, _)| batch.to_string()).collect();
             if !gone.is_empty() {
                 session
@@ -66,19 +46,16 @@ pub(crate) async fn forget<S: Session>(session: &mut S) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn dropped<S: Session>(session: &mut S) -> Result<HashMap<i64, Host>, Failure> {
+async fn dropped<S: Session>(session: &mut S) -> Result<HashMap<i64, Given>, Failure> {
     let table = RetentionInfo::TABLE.name;
     let sql = format!("SELECT host, tablename, beforekey, firstbatch, lastbatch FROM {table}");
-    let mut hosts: HashMap<i64, Host> = HashMap::new();
+    let mut hosts: HashMap<i64, Given> = HashMap::new();
     for row in session.ask(&sql, &[]).await? {
         let [host, table, Datum::Int(before), Datum::Int(first), Datum::Int(last)] = &row[..] else {
             continue;
         };
         if let (Some(host), Some(table)) = (host.int(), table.text()) {
-            let host = hosts.entry(host).or_default();
-            let bound = host.bounds.entry(table.to_owned()).or_insert(*before);
-            *bound = (*bound).max(*before);
-            host.batches.push((*first, *last));
+            hosts.entry(host).or_default().add(table, *before, (*first, *last));
         }
     }
     Ok(hosts)
@@ -87,7 +64,7 @@ async fn dropped<S: Session>(session: &mut S) -> Result<HashMap<i64, Host>, Fail
 /// Host and key of the rows in those ranges that are there still, by table: those that had not ended, and what came late.
 async fn left<S: Session>(
     session: &mut S,
-    hosts: &HashMap<i64, Host>,
+    hosts: &HashMap<i64, Given>,
 ) -> Result<HashMap<&'static str, HashSet<(i64, i64)>>, Failure> {
     let mut left = HashMap::new();
     for table in ACTIVITIES {

@@ -1,93 +1,25 @@
-//! Keeping rows for a time: the days that tables are divided by, and what happens to those that are over.
+//! Keeping rows for a time on a server: what happens to the days that are over.
 
 use std::{collections::HashMap, time::Duration};
 
-use luarm_chain::{SigningKey, stub};
-use luarm_schema::{
-    ACTIVITIES, Dialect, TableDef, Time, canonical::md5sum, first_number, tables::RetentionInfo,
-};
+use luarm_chain::SigningKey;
+use luarm_schema::{ACTIVITIES, Dialect, TableDef, canonical::md5sum, tables::RetentionInfo};
 
 use super::{Connection, Datum, Failure, Session, manifests, registry};
-use crate::{Dropped, StoreError, error::Trouble};
+use crate::{
+    Dropped, StoreError,
+    error::Trouble,
+    retention::{self, Bound, Days, Loss},
+};
 
-const DAY: i64 = 86_400_000_000;
-/// Days that are made before they come, so that no row falls into the part that would have to be divided.
-const AHEAD: i64 = 8;
-/// More days than these are not kept apart.
-const MOST: i64 = 4000;
 /// Dividing a table for the first time copies what it has.
 const LIMIT: Duration = Duration::from_secs(6 * 3600);
-
-/// The days of one act of retention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Days {
-    /// What was created before this midnight is dropped.
-    pub(crate) before: Time,
-    /// Days are made up to this midnight.
-    until: Time,
-    now: Time,
-}
-
-impl Days {
-    /// The days when rows are kept for `keep`, at least one day.
-    pub(crate) fn new(now: Time, keep: Duration) -> Self {
-        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX).max(DAY);
-        let midnight = |us: i64| Time(us - us.rem_euclid(DAY));
-        let before = midnight(now.0.saturating_sub(keep).max(0));
-        Days { before, until: Time(midnight(now.0).0 + AHEAD * DAY), now }
-    }
-
-    /// The bounds of the parts that should exist above the bound `last`: from the day that is kept first, or that of the oldest row.
-    pub(crate) fn bounds(&self, last: Option<i64>, oldest: Option<i64>) -> Vec<Bound> {
-        let first = match oldest {
-            Some(number) => self.before.0.max(day_of(number)),
-            None => self.before.0.max(self.until.0 - (AHEAD + 1) * DAY),
-        };
-        let first = first.max(self.until.0 - MOST * DAY);
-        let midnights = (0..).map(|n| first + n * DAY).take_while(|at| *at <= self.until.0);
-        let bounds = midnights.map(|at| Bound { number: first_number(Time(at)), name: name(Time(at - 1)) });
-        bounds.filter(|b| last.is_none_or(|last| b.number > last)).collect()
-    }
-
-    /// The number below which rows are dropped.
-    pub(crate) fn number(&self) -> i64 {
-        first_number(self.before)
-    }
-}
-
-/// The upper bound of a part, and the part's name: `d` and its last day.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Bound {
-    pub(crate) number: i64,
-    pub(crate) name: String,
-}
-
-/// The midnight before the instant that a number stands for.
-fn day_of(number: i64) -> i64 {
-    let at = (number.max(0) >> 12) + luarm_schema::NUMBERS_EPOCH;
-    at - at.rem_euclid(DAY)
-}
-
-fn name(at: Time) -> String {
-    let text = at.to_string();
-    format!("d{}{}{}", &text[..4], &text[5..7], &text[8..10])
-}
 
 /// A part of a table: its name and its upper bound, `None` for the one without.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) name: String,
     pub(crate) below: Option<i64>,
-}
-
-/// What a host loses in one table.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Loss {
-    pub(crate) host: i64,
-    pub(crate) rows: i64,
-    pub(crate) open: i64,
-    pub(crate) first_batch: i64,
-    pub(crate) last_batch: i64,
 }
 
 /// One act of retention.
@@ -141,18 +73,7 @@ async fn table_of<S: Dividing>(
         return Ok(Vec::new());
     }
     let lost = session.drop_parts(table, &over, act).await?;
-    Ok(dropped(table, &lost, days))
-}
-
-fn dropped(table: &'static TableDef, lost: &[Loss], days: Days) -> Vec<Dropped> {
-    let dropped = |l: &Loss| Dropped {
-        host: l.host,
-        table: table.name,
-        before: days.before,
-        rows: l.rows - l.open,
-        kept: l.open,
-    };
-    lost.iter().filter(|l| l.rows > l.open).map(dropped).collect()
+    Ok(retention::dropped(table, &lost, days))
 }
 
 /// What [`retain`] would drop. Nothing is locked, and nothing changed.
@@ -165,7 +86,7 @@ pub(crate) fn foresee<S: Session>(
         let old = format!("{} WHERE {} < {}", S::DIALECT.stored_name(table), table.key, days.number());
         let one = async |session: &mut S| losses(session, table, &old).await;
         let lost = connection.with(Some(LIMIT), one).map_err(|f| f.of("read", &connection.url))?;
-        all.extend(dropped(table, &lost, days));
+        all.extend(retention::dropped(table, &lost, days));
     }
     Ok(all)
 }
@@ -226,27 +147,10 @@ pub(crate) async fn losses<S: Session>(
 
 /// The statements that record it, as rows of `retentioninfo`.
 pub(crate) fn records(dialect: Dialect, table: &TableDef, losses: &[Loss], act: &Act<'_>) -> Vec<String> {
-    let days = act.days;
-    let place = ACTIVITIES.iter().position(|t| t.name == table.name).unwrap_or_default();
     let record = |loss: &Loss| {
-        let mut info = RetentionInfo {
-            retentionid: first_number(days.now).saturating_add(place as i64),
-            tablename: table.name.into(),
-            beforekey: days.number(),
-            beforetime: days.before,
-            rowcount: loss.rows - loss.open,
-            keptcount: loss.open,
-            firstbatch: loss.first_batch,
-            lastbatch: loss.last_batch,
-            created: days.now,
-            signer: None,
-            signature: None,
-            end: None,
-        };
-        if let (Some(key), Some(machine_id)) = (act.key, act.machines.get(&loss.host)) {
-            stub::sign(key, machine_id, &mut info);
-        }
-        insert(dialect, loss.host, &info)
+        let signer = act.key.zip(act.machines.get(&loss.host).map(String::as_str));
+        let (id, number) = (retention::first_record(table, act.days), act.days.number());
+        insert(dialect, loss.host, &retention::record(id, table, loss, act.days, number, signer))
     };
     losses.iter().filter(|l| l.rows > l.open).map(record).collect()
 }
@@ -283,42 +187,4 @@ fn insert(dialect: Dialect, host: i64, info: &RetentionInfo) -> String {
 /// The stored columns of a table, separated by commas.
 pub(crate) fn columns(table: &TableDef) -> String {
     table.stored().map(|c| c.name).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(text: &str) -> Time {
-        Time::parse(text).unwrap()
-    }
-
-    #[test]
-    fn whole_days_are_kept_and_days_ahead_are_made() {
-        let days = Days::new(at("2026-11-23 14:00:00.000000"), Duration::from_secs(3 * 86_400));
-        assert_eq!(days.before, at("2026-11-20 00:00:00.000000"));
-        let names =
-            |last, oldest| -> Vec<String> { days.bounds(last, oldest).into_iter().map(|b| b.name).collect() };
-        let fresh = names(None, None);
-        assert_eq!(
-            (fresh.first().unwrap().as_str(), fresh.last().unwrap().as_str()),
-            ("d20261121", "d20261130")
-        );
-        let old = names(None, Some(first_number(at("2026-11-01 10:00:00.000000"))));
-        assert_eq!((old.first().unwrap().as_str(), old.len()), ("d20261119", 12));
-        let bound = first_number(at("2026-11-30 00:00:00.000000"));
-        assert_eq!(names(Some(bound), Some(0)), ["d20261130"]);
-        assert_eq!(names(Some(i64::MAX), Some(0)), [""; 0]);
-    }
-
-    #[test]
-    fn any_time_to_keep_is_bounded() {
-        for (now, keep) in
-            [(Time::now(), Duration::MAX), (Time(0), Duration::ZERO), (Time::LAST, Duration::MAX)]
-        {
-            let days = Days::new(now, keep);
-            assert!(days.before.0 >= 0);
-            assert!(days.bounds(None, Some(i64::MIN)).len() <= MOST as usize + 1);
-        }
-    }
 }

@@ -104,12 +104,15 @@ impl Reader {
         hosts.map_err(failed)
     }
 
-    /// How many rows each table has, as its last row number says: counting them would take as long as there are many.
+    /// How many rows each table has, as its last row number says: counting them would take as long as there are many. Where rows were dropped they are counted.
     pub(crate) fn row_counts(&mut self) -> Result<Vec<(&'static str, i64)>, QueryError> {
         self.refresh()?;
         let count = |table: &TableDef| {
-            let sql =
-                format!("SELECT coalesce(max(rowid), 0) FROM main.{}", Dialect::Sqlite.stored_name(table));
+            let (name, stored) = (table.name, Dialect::Sqlite.stored_name(table));
+            let sql = format!(
+                "SELECT CASE WHEN EXISTS (SELECT 1 FROM main.retentioninfo WHERE tablename = '{name}') \
+                 THEN (SELECT count(*) FROM main.{stored}) ELSE (SELECT coalesce(max(rowid), 0) FROM main.{stored}) END"
+            );
             self.conn.query_row(&sql, [], |r| r.get(0))
         };
         let counts = TABLES.iter().map(|table| Ok((table.name, count(table)?)));

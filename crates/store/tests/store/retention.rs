@@ -10,10 +10,12 @@ use luarm_schema::{
     Batch, End, Role, Row, Time, Word, first_number,
     tables::{RenameInfo, RetentionInfo},
 };
-use luarm_store::{Dropped, Evidence, HostIdentity, Owner, Reader, StoreError, StoreUrl, Writer};
+use luarm_store::{Dropped, Evidence, HostIdentity, Owner, Reader, StoreUrl, Writer};
 use luarm_testbed::{Galera, Mariadb, Postgres};
 
 use crate::{fixture::*, servers::parsed};
+
+mod file;
 
 const DAY: i64 = 86_400_000_000;
 
@@ -48,13 +50,6 @@ fn rows(day: i64) -> Vec<Row> {
         end: None,
     };
     endpoints.chain([rename.into()]).collect()
-}
-
-#[test]
-fn files_are_not_divided() {
-    let dir = tempfile::tempdir().unwrap();
-    let error = Owner::open(&url(&dir.path().join("x.db"))).unwrap_err();
-    assert!(matches!(error, StoreError::OnlyServers { .. }), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use luarm_store::{Account, Owner};
+use luarm_store::{Account, Owner, StoreError, StoreUrl};
 
 use crate::{cli::Place, config::Config};
 
@@ -82,6 +82,10 @@ pub(crate) fn run(grant: Grant, config: &Config) -> anyhow::Result<ExitCode> {
         To::Analyst(analyst) => &analyst.how.place,
     };
     let store = config.locate(store.data.clone(), store.store.clone()).store;
+    if matches!(store, StoreUrl::Sqlite(_)) {
+        // Before a file is looked for.
+        return Err(StoreError::OnlyServers { url: store, what: "an account" }.into());
+    }
     let mut owner = if print { Owner::look(&store)? } else { Owner::open(&store)? };
     let own = given.is_none() && !owner.is_account(&name)?;
     let password = if own { Some(random()?) } else { given };
