@@ -64,6 +64,42 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// Stores batches of any hosts, each as [`append`](Self::append) does, and tells of each by its place what became of it. In a file all go into one transaction, and share what a
+    /// commit costs: none is told of before it is on disk. One that is refused keeps no other from being stored.
+    pub fn append_all(
+        &mut self,
+        batches: &[(&HostIdentity, &Batch)],
+        mut each: impl FnMut(usize, Result<Stored, StoreError>),
+    ) {
+        if let (Engine::Sqlite(ledger), [_, _, ..]) = (&mut self.engine, batches) {
+            let (mut sound, mut places) = (Vec::new(), Vec::new());
+            for (place, (host, batch)) in batches.iter().enumerate() {
+                match checked(&host.machine_id, batch) {
+                    Ok(()) => {
+                        sound.push((host.machine_id.as_str(), *batch));
+                        places.push(place);
+                    }
+                    Err(error) => each(place, Err(error)),
+                }
+            }
+            if let Some(all) = ledger.append_together(&sound, self.notary.as_ref()) {
+                places.into_iter().zip(all).for_each(|(place, stored)| each(place, stored));
+                return;
+            }
+            // One by one, so that each meets its own trouble.
+            for place in places {
+                let (host, batch) = batches[place];
+                each(place, self.append(host, batch));
+            }
+            return;
+        }
+        for (place, (host, batch)) in batches.iter().enumerate() {
+            each(place, self.append(host, batch));
+        }
+    }
+}
+
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Ledger")

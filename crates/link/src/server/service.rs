@@ -41,7 +41,7 @@ impl Service {
         desk: Arc<Desk>,
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        let writing = Arc::new(Semaphore::new(backend.writers() + 1));
+        let writing = Arc::new(Semaphore::new(backend.places()));
         Arc::new(Service { backend, refusals, stopping, streams: Arc::default(), desk, writing })
     }
 

@@ -37,4 +37,22 @@ impl Ledger {
         }
         Ok(stored)
     }
+
+    /// Stores batches in one transaction. `None` if the engine could not, and nothing is stored.
+    pub(crate) fn append_together(
+        &mut self,
+        batches: &[(&str, &Batch)],
+        notary: Option<&Notary>,
+    ) -> Option<Vec<Result<Stored, StoreError>>> {
+        let known: Vec<_> =
+            batches.iter().map(|(id, batch)| (*id, self.hosts.get(*id).copied(), *batch)).collect();
+        let mut all = Vec::new();
+        for ((id, _), stored) in batches.iter().zip(self.appender.append_together(&known, notary)?) {
+            all.push(stored.map(|(host, _, stored)| {
+                self.hosts.entry((*id).to_owned()).or_insert(host);
+                stored
+            }));
+        }
+        Some(all)
+    }
 }
