@@ -25,6 +25,7 @@ mod note;
 mod pending;
 mod places;
 mod refusal;
+mod room;
 mod service;
 
 use std::{

@@ -11,7 +11,7 @@ use std::{
 use luarm_chain::Notary;
 use luarm_schema::Batch;
 
-use crate::{HostIdentity, Ledger, StoreError, StoreUrl, Stored};
+use crate::{HostIdentity, Ledger, StoreError, StoreUrl, Stored, sqlite::Ready};
 
 /// Connections to a server's database. A file has one writer at a time.
 const CONNECTIONS: usize = 4;
@@ -28,6 +28,8 @@ const TOGETHER: usize = 16_384;
 /// Its calls block, and must not be made from within an asynchronous task.
 pub struct Intake {
     lanes: Vec<Lane>,
+    /// Whether rows are made ready by whoever delivers them.
+    ready: bool,
 }
 
 /// A connection's thread; it ends when nobody can send it anything.
@@ -44,6 +46,7 @@ enum Errand {
 struct Delivery {
     host: HostIdentity,
     batch: Batch,
+    ready: Option<Ready>,
     reply: SyncSender<Result<Stored, StoreError>>,
 }
 
@@ -57,13 +60,12 @@ impl Intake {
             ledger.notarize(notary.clone());
             lanes.push(Lane::start(url, ledger)?);
         }
-        Ok(Intake { lanes })
+        Ok(Intake { lanes, ready: connections == 1 })
     }
 
-    /// How many batches may be delivered at the same time to some purpose.
-    pub fn places(&self) -> usize {
-        // One connection stores some together while as many are made ready.
-        if self.lanes.len() == 1 { WAITING } else { self.lanes.len() + 1 }
+    /// How many connections store batches at the same time.
+    pub fn connections(&self) -> usize {
+        self.lanes.len()
     }
 
     /// Number of the last batch of a host; 0 for none.
@@ -74,8 +76,8 @@ impl Intake {
 
     /// Stores a batch of a host, wholly and durably, or on an error not at all; see [`Ledger::append`].
     pub fn append(&self, host: &HostIdentity, batch: Batch) -> Result<Stored, StoreError> {
-        let host = host.clone();
-        self.lane(&host).ask(|reply| Errand::Append(Delivery { host, batch, reply }))
+        let (host, ready) = (host.clone(), self.ready.then(|| Ready::of(&batch)));
+        self.lane(&host).ask(|reply| Errand::Append(Delivery { host, batch, ready, reply }))
     }
 
     /// A host's is always the same.
@@ -155,8 +157,8 @@ fn next(come: &Receiver<Errand>) -> Option<(Vec<Delivery>, Option<Errand>)> {
 
 /// Whoever asked may have gone: then nobody learns the answer.
 fn run(ledger: &mut Ledger, deliveries: Vec<Delivery>, other: Option<Errand>) {
-    let batches: Vec<(&HostIdentity, &Batch)> = deliveries.iter().map(|d| (&d.host, &d.batch)).collect();
-    ledger.append_all(&batches, |place, stored| {
+    let batches: Vec<_> = deliveries.iter().map(|d| (&d.host, &d.batch, d.ready.as_ref())).collect();
+    ledger.append_ready(&batches, |place, stored| {
         let _ = deliveries[place].reply.send(stored);
     });
     drop(deliveries);

@@ -8,7 +8,7 @@ use std::{
 
 use luarm_chain::{Head, Heads, Manifest, Notary, VerifyingKey, decode};
 use luarm_schema::{
-    Row, Time,
+    Batch, Row, Time,
     tables::{QueryInfo, QueryInfoEnd},
 };
 use luarm_store::{
@@ -17,7 +17,7 @@ use luarm_store::{
 };
 use tonic::Code;
 
-use super::{Config, examine, monitor::Tally, pending, refusal::Refusal};
+use super::{Config, examine, monitor::Tally, pending, refusal::Refusal, room::Room};
 use crate::{
     LinkError,
     authority::{self, Authority, Signed},
@@ -31,17 +31,26 @@ use crate::{
 /// different times.
 const ABANDONED: Duration = Duration::from_secs(86_400);
 
+/// What a row takes in memory beside its texts, at most: 64 columns, as they are and ready to be stored.
+const ROW_BYTES: usize = 3 << 10;
+
 /// The store and the authority.
 pub(super) struct Backend {
     registry: Mutex<Registry>,
     questions: Mutex<Questions>,
     intake: Intake,
+    room: Room,
     authority: Authority,
     data: PathBuf,
     lifetime: Duration,
     tally: Arc<Tally>,
     heads: Heads,
     signer: VerifyingKey,
+}
+
+/// What a batch takes in memory, about, with what is made of it before it is stored.
+fn memory(batch: &Batch, parcel: &Parcel) -> usize {
+    ROW_BYTES * (batch.rows.len() + batch.ends.len()) + 2 * parcel.length as usize + batch.manifest.len()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,6 +92,7 @@ impl Backend {
             registry: Mutex::new(registry),
             questions: Mutex::new(questions),
             intake,
+            room: Room::new(),
             authority,
             data: config.data.clone(),
             lifetime: config.lifetime,
@@ -116,9 +126,9 @@ impl Backend {
         lock(&self.questions).end(asked, end).map_err(|e| Refusal::store(&e))
     }
 
-    /// How many batches may be unpacked and stored at the same time.
+    /// How many batches may be unpacked at the same time.
     pub(super) fn places(&self) -> usize {
-        self.intake.places()
+        self.intake.connections() + 1
     }
 
     /// The host of that certificate, if it is good now.
@@ -170,8 +180,8 @@ impl Backend {
         self.last(&host.machine_id, &host.name)
     }
 
-    /// Stores what came over a connection with that certificate.
-    pub(super) fn store(&self, fingerprint: &str, parcel: &Parcel) -> Result<Receipt, Refusal> {
+    /// Stores what came over a connection with that certificate. `place` is given back once there is room for what was unpacked.
+    pub(super) fn store<P>(&self, fingerprint: &str, parcel: &Parcel, place: P) -> Result<Receipt, Refusal> {
         let host = self.host(fingerprint)?;
         let mut batch = packed::unpack(parcel).map_err(|error| unpacking(&error))?;
         examine::batch(&host, &batch)?;
@@ -181,6 +191,8 @@ impl Backend {
             return Err(Refusal::new("too-large", Code::ResourceExhausted, message));
         }
         let (id, rows, entry) = (batch.id, batch.rows.len(), batch.rows.last().cloned());
+        let _room = self.room.take(memory(&batch, parcel));
+        drop(place);
         let identity = HostIdentity::enrolled(&host.machine_id, &host.name);
         let stored = self.intake.append(&identity, batch).map_err(|error| Refusal::store(&error))?;
         self.tally.stored(&host.name, rows, parcel.bytes.len());

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path};
 use luarm_chain::Notary;
 use luarm_schema::Batch;
 
-use super::writer::Appender;
+use super::{ready::Ready, writer::Appender};
 use crate::{StoreError, Stored};
 
 /// One connection for all hosts: a transaction holds the file while it looks up the host's last batch and appends the next one.
@@ -38,21 +38,26 @@ impl Ledger {
         Ok(stored)
     }
 
-    /// Stores batches in one transaction. `None` if the engine could not, and nothing is stored.
+    /// Stores batches in one transaction, and tells what became of each. On an error nothing is stored.
     pub(crate) fn append_together(
         &mut self,
-        batches: &[(&str, &Batch)],
+        batches: &[(&str, &Batch, &Ready)],
         notary: Option<&Notary>,
-    ) -> Option<Vec<Result<Stored, StoreError>>> {
-        let known: Vec<_> =
-            batches.iter().map(|(id, batch)| (*id, self.hosts.get(*id).copied(), *batch)).collect();
+    ) -> Result<Vec<Result<Stored, StoreError>>, StoreError> {
+        if batches.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known: Vec<_> = batches
+            .iter()
+            .map(|(id, batch, ready)| (*id, self.hosts.get(*id).copied(), *batch, *ready))
+            .collect();
         let mut all = Vec::new();
-        for ((id, _), stored) in batches.iter().zip(self.appender.append_together(&known, notary)?) {
+        for ((id, ..), stored) in batches.iter().zip(self.appender.append_together(&known, notary)?) {
             all.push(stored.map(|(host, _, stored)| {
                 self.hosts.entry((*id).to_owned()).or_insert(host);
                 stored
             }));
         }
-        Some(all)
+        Ok(all)
     }
 }

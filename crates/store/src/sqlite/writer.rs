@@ -14,7 +14,9 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::{
     append::{self, Statements},
-    open, resume,
+    open,
+    ready::Ready,
+    resume,
 };
 use crate::{Appended, Refused, StoreError, Stored, proof};
 
@@ -112,18 +114,18 @@ impl Appender {
         batch: &Batch,
         notary: Option<&Notary>,
     ) -> Result<Kept, StoreError> {
-        self.transact(|appender, tx| appender.put(tx, (machine_id, host), batch, notary))
+        self.transact(|appender, tx| appender.put(tx, (machine_id, host), (batch, None), notary))
     }
 
-    /// Stores such batches in one transaction, and tells what became of each. `None` if the engine could not store one, or not all: then none is.
+    /// Stores such batches in one transaction, and tells what became of each. On an error none is stored.
     pub(super) fn append_together(
         &mut self,
-        batches: &[(&str, Option<i64>, &Batch)],
+        batches: &[(&str, Option<i64>, &Batch, &Ready)],
         notary: Option<&Notary>,
-    ) -> Option<Vec<Result<Kept, StoreError>>> {
-        let done = self.transact(|appender, tx| {
-            let put = batches.iter().map(|(machine_id, host, batch)| {
-                match appender.put(tx, (machine_id, *host), batch, notary) {
+    ) -> Result<Vec<Result<Kept, StoreError>>, StoreError> {
+        self.transact(|appender, tx| {
+            let put = batches.iter().map(|(machine_id, host, batch, ready)| {
+                match appender.put(tx, (machine_id, *host), (batch, Some(ready)), notary) {
                     // Said before anything was written.
                     Err(
                         error @ (StoreError::Gap { .. }
@@ -134,9 +136,7 @@ impl Appender {
                 }
             });
             put.collect()
-        });
-        // Whoever tries them one by one finds out for which it is no good.
-        done.inspect_err(|error| tracing::debug!("batches are stored one by one: {error}")).ok()
+        })
     }
 
     fn transact<T>(
@@ -167,7 +167,7 @@ impl Putting<'_> {
         &mut self,
         tx: &Connection,
         (machine_id, host): (&str, Option<i64>),
-        batch: &Batch,
+        (batch, ready): (&Batch, Option<&Ready>),
         notary: Option<&Notary>,
     ) -> Result<Kept, StoreError> {
         let failed = |e| StoreError::from_append(self.path, e);
@@ -192,7 +192,8 @@ impl Putting<'_> {
             let before = resume::tip(tx, host, last).map_err(failed)?;
             followed = proof::follows(machine_id, before.as_ref(), batch)?;
         }
-        let outcome = append::append(tx, self.statements, host, batch, self.buffer).map_err(failed)?;
+        let outcome =
+            append::append(tx, self.statements, host, (batch, ready), self.buffer).map_err(failed)?;
         let mut receipt = None;
         if let Some(proof) = proof::Proof::of(machine_id, batch, &outcome, notary) {
             append::keep_proof(tx, host, batch.id, &proof).map_err(failed)?;

@@ -98,7 +98,8 @@ fn batches_that_are_stored_together_share_a_commit_and_nothing_else() {
     ledger.append(&a, &first(&a, 7)).unwrap();
     let before = commits(&path);
     let (unsigned, impostor) = (Batch { id: 3, ..Batch::default() }, first(&d, 1));
-    let (again, other, next, third) = (first(&a, 7), first(&a, 8), endpoints(2, [9]), endpoints(3, [10]));
+    let (again, other, next, third) =
+        (first(&a, 7), endpoints(1, [8]), endpoints(2, [9]), endpoints(3, [10]));
     let (fresh, gap, last) = (first(&b, 7), endpoints(2, [11]), endpoints(2, [12, 13]));
     let batches = [
         (&a, &again),
