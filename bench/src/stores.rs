@@ -85,7 +85,7 @@ fn describe(recorded: &Recorded, report: &mut Report) -> anyhow::Result<()> {
         "{rows} rows, recorded by an agent with eBPF whose server was away, while programs started and ended, connected to each other, and a source tree, a C project and a mail \
          server's files were worked with: {}. {} of them were stored before they ended. They are delivered by {HOSTS} hosts at once, each with a \
          copy under its own name, into tables with all their indexes, every commit on disk. The store: for each host what the server does with a spool that is delivered: \
-         unpacked and appended, a batch in a transaction ({:.0} rows on average), its manifest made, its seal checked and signed, streams and digests made on the way, ends as updates; SQLite has one connection for all hosts, which stores batches that wait together, a server four. The engine: of rows that are ready, \
+         unpacked and appended ({:.0} rows on average), its manifest made, its seal checked and signed, streams and digests made on the way, ends as updates; SQLite has one connection for all hosts and stores batches that wait in one transaction, a server has four and a transaction for each batch. The engine: of rows that are ready, \
          each once and as it is in the end; LOAD DATA and COPY by the engine's own client, one for each host, with one stream for each table; in SQLite prepared inserts over one connection in one transaction, with the \
          store's settings, sorted by host and table; no manifests. A server that runs beside it takes part of the same machine in both.",
         tables.join(", "),

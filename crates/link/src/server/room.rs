@@ -2,10 +2,10 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// What all of them may take, bytes: twenty of those that an agent makes when it has much to tell, hundreds of the usual ones.
+/// What all of them may take, bytes: several of those that an agent makes when it has much to tell, and 32 of the usual ones.
 const ALL: usize = 192 << 20;
-/// What each takes at least: so that few threads wait.
-const LEAST: usize = 1 << 20;
+/// What each takes at least, so that of the server's threads that may block most are left for other calls.
+const LEAST: usize = ALL / 32;
 
 /// How much is left.
 pub(super) struct Room {
