@@ -179,9 +179,11 @@ impl Keeper {
             let Some(verdict) = self.verdict(&verdict) else { return };
             self.tell(&verdict);
             // While something is missing everything is done each time, so that it is known when it is back.
-            let well = verdict.missing.is_empty() && verdict.trouble.is_none();
+            let well = verdict.missing.is_empty() && verdict.trouble.is_none() && !verdict.doubted;
             self.round = if well { self.round + 1 } else { 0 };
-            if self.is_over(self.every.saturating_sub(began.elapsed())) {
+            let pause =
+                if verdict.doubted { Duration::ZERO } else { self.every.saturating_sub(began.elapsed()) };
+            if self.is_over(pause) {
                 return;
             }
         }

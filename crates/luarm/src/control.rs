@@ -12,6 +12,7 @@ mod client;
 mod desk;
 mod question;
 mod server;
+mod socket;
 
 use std::collections::BTreeMap;
 

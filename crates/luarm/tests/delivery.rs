@@ -4,44 +4,16 @@
 
 mod support;
 
-use std::{
-    fs,
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::{fs, path::Path, process::Command};
 
 use luarm_chain::{
     Head, VerifyingKey,
     verify::{Options, Progress, verify},
 };
 use luarm_store::{Evidence, StoreUrl};
-use support::{Launch, Recording, complaint, has_ebpf, link::Site, luarm, programs};
+use support::{Launch, Recording, complaint, has_ebpf, link::Site, luarm, programs, sleeper::Sleeper};
 
 const POLL: &[&str] = &["--sensor", "poll"];
-
-/// A process that lives until it is dropped, found by its argument.
-struct Sleeper(Child);
-
-impl Sleeper {
-    fn start(marker: &str) -> Self {
-        use std::io::Read;
-        let mut child = Command::new("sh")
-            .args(["-c", "echo; read line", marker])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
-        Self(child)
-    }
-}
-
-impl Drop for Sleeper {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
 
 fn found(site: &Site, marker: &str) -> i64 {
     site.count(&format!("select count(*) from psinfo where arguments like '%{marker}'"))

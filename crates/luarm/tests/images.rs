@@ -79,9 +79,15 @@ fn the_first_run_of_an_image_has_its_digest() {
     let dir = tempfile::tempdir().unwrap();
     let recording = Launch::on(&dir.path().join("data")).start();
     let program = programs::exit_program(&dir.path().canonicalize().unwrap());
+    // The row has it; where reading took longer than the second that a row waits, `imageinfo` has it, and shows when.
     let told = |pid| {
-        let query = format!("select imagesha256 from psinfo where pid = {pid} and origin = 'exec'");
-        recording.sql(&query)[0]["imagesha256"].as_str().map(str::to_owned)
+        let of = format!(
+            "from psinfo p join imageinfo i using (imagedev, imageinode) where p.pid = {pid} and p.origin = 'exec'"
+        );
+        let late = "julianday(i.created) - julianday(p.created) > 1.0 / 86400";
+        recording.wait_for_row(&format!("select count(*) {of} and (p.imagesha256 = i.sha256 or {late})"));
+        let row = &recording.sql(&format!("select i.sha256 {of}"))[0];
+        row["sha256"].as_str().map(str::to_owned)
     };
     // One by one, each told of as soon as it has run;
     let versions: Vec<_> = (0..20)

@@ -10,7 +10,6 @@ use std::{
     io::{Read, Write},
     os::unix::fs::PermissionsExt,
     path::Path,
-    process::{Child, Command, Stdio},
 };
 
 use luarm_testbed::Mariadb;
@@ -18,6 +17,7 @@ use support::{
     Launch, Recording, has_ebpf,
     http::{self, Samples},
     link::Site,
+    sleeper::Sleeper,
 };
 
 const LOOPBACK: &[&str] = &["--metrics", "127.0.0.1:0"];
@@ -170,33 +170,15 @@ fn what_was_lost_is_told_as_lossinfo_has_it() {
 }
 
 /// A process with a long argument that nothing compresses well, until it is dropped.
-struct Long(Child);
-
-impl Long {
-    fn start(seed: u64) -> Self {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let argument: String = (0..60_000)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                char::from(b'!' + u8::try_from((state >> 40) % 90).unwrap())
-            })
-            .collect();
-        let mut child = Command::new("sh")
-            .args(["-c", "echo; read line", &argument])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
-        Self(child)
-    }
-}
-
-impl Drop for Long {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
+fn long(seed: u64) -> Sleeper {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let argument: String = (0..60_000)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'!' + u8::try_from((state >> 40) % 90).unwrap())
+        })
+        .collect();
+    Sleeper::start(&argument)
 }
 
 #[test]
@@ -250,7 +232,7 @@ fn agent_and_server_tell_of_each_other_and_a_full_spool_is_no_health() {
     let mut health = http::get(&address, "/health");
     while health.status == 200 {
         assert!(long.len() < 200, "the spool has {}", http::figure(&address, "luarm_spool_bytes"));
-        long.push(Long::start(long.len() as u64));
+        long.push(self::long(long.len() as u64));
         health = http::get(&address, "/health");
     }
     assert_eq!(health.status, 503);
@@ -278,7 +260,7 @@ fn a_store_that_is_gone_is_told_by_recorder_and_server_until_it_is_back() {
     }
     mariadb.kill();
     // A recorder that has nothing to store notices nothing.
-    let _child = Long::start(1);
+    let _child = long(1);
     let said = http::wait_for_health(&recorder, |health| health.status == 503);
     assert!(said.starts_with("what was recorded cannot be stored: "), "{said}");
     let said = http::wait_for_health(&served, |health| health.status == 503);

@@ -6,44 +6,11 @@ mod support;
 
 use std::{
     fs,
-    io::Read,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
-    process::{Child, Command, Stdio},
 };
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
-use support::{Launch, NOBODY, Recording, complaint, is_root, luarm, sensors, skip};
-
-/// A process that lives until it is dropped, found by its argument.
-struct Sleeper(Child);
-
-impl Sleeper {
-    /// Returns once it runs: the kernel lets go of the parent before it tells of the exec.
-    fn start(marker: &str) -> Self {
-        let mut child = Command::new("sh")
-            .args(["-c", "echo; read line", marker])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
-        Self(child)
-    }
-
-    /// Ends the process, and leaves it a zombie.
-    fn leave(mut self) -> Self {
-        drop(self.0.stdin.take());
-        let pid = Pid::from_child(&self.0);
-        waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
-        self
-    }
-
-    fn end(mut self) {
-        drop(self.0.stdin.take());
-        self.0.wait().unwrap();
-    }
-}
+use support::{Launch, NOBODY, Recording, complaint, is_root, luarm, sensors, skip, sleeper::Sleeper};
 
 fn polling(data: &Path) -> Recording {
     watching(data, "poll")
@@ -74,8 +41,8 @@ fn what_was_there_and_what_comes_is_recorded_once() {
             &recording.sql("select pid, ppid, destroyed from psinfo where arguments like '%came-after'")[0];
         assert_eq!((row["pid"].as_i64(), row["ppid"].as_i64()), (Some(pid), Some(std::process::id().into())));
         assert!(row["destroyed"].is_null());
-        before.end();
-        after.end();
+        drop(before);
+        drop(after);
         recording.sync();
         assert_eq!(
             recording.count(
@@ -101,7 +68,7 @@ fn sigterm_stores_everything_and_closes_its_coverage() {
         assert_eq!(recording.count(open), 0);
         assert!(recording.count("select count(*) from coverageinfo where ended = 'stop'") > 0);
         assert!(!data.path().join("luarm.sock").exists());
-        sleeper.end();
+        drop(sleeper);
     }
 }
 
@@ -138,14 +105,14 @@ fn killed_it_goes_on_where_it_was_and_the_gap_is_a_row() {
         );
         assert_eq!(found(&recording, "while-nobody-looked"), 1);
         assert_eq!(found(&recording, "ended-and-not-waited-for"), 1);
-        zombie.end();
+        drop(zombie);
         assert!(recording.count("select count(*) from coverageinfo where ended = 'killed'") > 0);
         assert_eq!(recording.count("select count(*) from coverageinfo where state = 'gap'"), 1);
         let gaps = "select count(*) from batchinfo b where batchid > 1 and not exists (select 1 from batchinfo p where p.batchid = b.batchid - 1)";
         assert_eq!(recording.count(gaps), 0);
         assert!(recording.stop().success());
-        sleeper.end();
-        meanwhile.end();
+        drop(sleeper);
+        drop(meanwhile);
     }
 }
 
@@ -182,7 +149,7 @@ fn an_ordinary_user_records_by_polling() {
     assert!(
         recording.count("select count(*) from userinfo where username = 'nobody' and locked is null") == 1
     );
-    sleeper.end();
+    drop(sleeper);
     assert!(recording.stop().success());
 }
 

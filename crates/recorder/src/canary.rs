@@ -54,6 +54,8 @@ pub struct Verdict {
     pub regained: Vec<&'static str>,
     /// What came of the whole round otherwise than as intended.
     pub trouble: Option<String>,
+    /// Something is missing for the first time: whether it is lost the next round shows.
+    pub doubted: bool,
 }
 
 /// A row that came back.
@@ -86,6 +88,8 @@ pub(crate) struct Canary {
     round: Option<Round>,
     /// Acts whose last rows did not come back, by position in [`ACTS`].
     silent: BTreeSet<usize>,
+    /// Those of which one row did not: somebody may have held a file at the very moment that it was closed.
+    doubted: BTreeSet<usize>,
     /// When the round began in which the row of an act came back last.
     proved: BTreeMap<usize, Time>,
 }
@@ -93,7 +97,7 @@ pub(crate) struct Canary {
 impl Canary {
     /// `own` is the recorder's process id as sensors give it, if it is to have a canary.
     pub(crate) fn new(own: Option<u32>) -> Self {
-        Self { own, round: None, silent: BTreeSet::new(), proved: BTreeMap::new() }
+        Self { own, round: None, silent: BTreeSet::new(), doubted: BTreeSet::new(), proved: BTreeMap::new() }
     }
 
     /// Marks the rows of images that the recorder had run, before they go into a batch.
@@ -188,6 +192,7 @@ impl Judgement<'_> {
         let Some(watch) = watch else {
             for place in places(class) {
                 self.canary.silent.remove(&place);
+                self.canary.doubted.remove(&place);
                 self.canary.proved.remove(&place);
             }
             return;
@@ -233,10 +238,22 @@ impl Judgement<'_> {
         let proved = missing.iter().map(|place| self.canary.proved.get(place).copied()).min().flatten();
         for place in found {
             self.canary.silent.remove(&place);
+            self.canary.doubted.remove(&place);
             self.canary.proved.insert(place, self.report.began);
         }
-        self.canary.silent.extend(&missing);
+        for place in missing {
+            if self.canary.silent.contains(&place) || !self.canary.doubted.insert(place) {
+                self.canary.doubted.remove(&place);
+                self.canary.silent.insert(place);
+            } else {
+                verdict.doubted = true;
+            }
+        }
         let silent: Vec<usize> = places(class).filter(|place| self.canary.silent.contains(place)).collect();
+        let is_doubted = places(class).any(|place| self.canary.doubted.contains(&place));
+        if silent.is_empty() && is_doubted {
+            return;
+        }
         if silent.is_empty() {
             self.coverage.prove(self.ctx, class, self.report.began);
             verdict.seen.push((class, latency.unwrap_or(0)));

@@ -1,20 +1,10 @@
 //! The socket at which a running server is told what is asked of its store on its own machine. It knows one word of the control socket's: `question`.
 
 use std::{
-    fs,
     io::{self, BufRead, BufReader, Read},
-    os::unix::{
-        fs::PermissionsExt,
-        net::{UnixListener, UnixStream},
-    },
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    thread,
+    os::unix::net::UnixStream,
 };
 
-use anyhow::Context;
 use luarm_link::{authority, server::Scribe};
 use luarm_recorder::{Asker, SystemUsers, Users};
 use luarm_schema::{
@@ -26,62 +16,24 @@ use rustix::net::sockopt::socket_peercred;
 
 use super::{
     Asked,
-    server::{AGAIN, LONGEST_LINE, PATIENCE, Server, answer, asker, ending, is_same, may_ask, word},
+    server::{LONGEST_LINE, asker, ending, is_same, may_ask, word},
+    socket::{self, Server},
 };
-
-/// Questions that have no end yet, each with a thread.
-const MOST: usize = 16;
 
 struct Desk {
     scribe: Scribe,
     store: String,
-    taken: AtomicUsize,
 }
 
 /// Opens the socket beside the server's authority and answers there until the process ends.
 pub(crate) fn attend(data: &std::path::Path, store: String, scribe: Scribe) -> anyhow::Result<Server> {
-    let path = authority::directory(data).join(super::DESK);
-    let cannot = || format!("cannot open the socket {}", path.display());
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(cannot),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path).with_context(cannot)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).with_context(cannot)?;
-    let desk = Arc::new(Desk { scribe, store, taken: AtomicUsize::new(0) });
-    thread::Builder::new()
-        .name("desk".to_owned())
-        .spawn(move || accept(&listener, &desk))
-        .context("cannot start the socket's thread")?;
-    Ok(Server::at(path))
-}
-
-fn accept(listener: &UnixListener, desk: &Arc<Desk>) {
-    loop {
-        let Ok((stream, _)) = listener.accept() else {
-            // Out of file descriptors, most likely: that passes.
-            thread::sleep(AGAIN);
-            continue;
-        };
-        if desk.taken.fetch_add(1, Relaxed) >= MOST {
-            desk.taken.fetch_sub(1, Relaxed);
-            answer(&stream, "error too many questions at once");
-            continue;
-        }
-        let inside = Arc::clone(desk);
-        let spawned = thread::Builder::new().name("desk".to_owned()).spawn(move || {
-            let reply = converse(&stream, &inside).unwrap_or_else(|error| format!("error {error}"));
-            answer(&stream, &reply);
-            inside.taken.fetch_sub(1, Relaxed);
-        });
-        if spawned.is_err() {
-            desk.taken.fetch_sub(1, Relaxed);
-        }
-    }
+    let desk = Desk { scribe, store };
+    socket::open(authority::directory(data).join(super::DESK), "desk", move |stream, _| {
+        converse(stream, &desk)
+    })
 }
 
 fn converse(stream: &UnixStream, desk: &Desk) -> io::Result<String> {
-    stream.set_read_timeout(Some(PATIENCE))?;
     let peer = socket_peercred(stream)?;
     may_ask(&peer)?;
     let mut reader = BufReader::new(stream);

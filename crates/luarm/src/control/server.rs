@@ -3,22 +3,17 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader, Read, Write},
-    os::unix::{
-        fs::PermissionsExt,
-        net::{UnixListener, UnixStream},
-    },
-    path::{Path, PathBuf},
+    io::{self, BufRead, BufReader, Read},
+    os::unix::net::UnixStream,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
         mpsc,
     },
-    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
 use luarm_link::statement;
 use luarm_recorder::{Answered, Asker, Question};
 use luarm_schema::Word;
@@ -29,23 +24,23 @@ use rustix::{
     process::geteuid,
 };
 
-use super::{Asked, Ended, LinkVitals, Vitals};
+use super::{
+    Asked, Ended, LinkVitals, Vitals,
+    socket::{self, PATIENCE, Places, Server, answer},
+};
 use crate::{
     canary,
     data_dir::{self, DataDir},
     pipeline::{Ask, Heard, Point, Probe, Wanted},
 };
 
-const MOST_CONNECTIONS: usize = 16;
 /// Questions to the store that have no end yet.
 const MOST_QUESTIONS: usize = 64;
 /// A statement may be told by six bytes for each of its own.
 pub(super) const LONGEST_LINE: u64 = 6 * statement::MOST as u64 + (16 << 10);
-/// For the question to arrive, and for the answer to be taken.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_SYNC: Duration = Duration::from_secs(86_400);
 /// How often a sensor is asked to deliver, while it has not.
-pub(super) const AGAIN: Duration = Duration::from_millis(50);
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A running recorder, for those who ask how it is.
 pub(crate) struct Instance {
@@ -68,28 +63,8 @@ pub(crate) struct Identity {
     pub link: Option<Box<dyn Fn() -> LinkVitals + Send + Sync>>,
 }
 
-/// Takes the socket away when the recorder ends.
-pub(crate) struct Server {
-    path: PathBuf,
-}
-
-impl Server {
-    /// Of a socket there.
-    pub(super) fn at(path: PathBuf) -> Self {
-        Self { path }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Left behind it does no harm: whoever connects is refused, and the next recorder replaces it.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
 struct Room {
     instance: Arc<Instance>,
-    connections: AtomicUsize,
     questions: AtomicUsize,
     tickets: AtomicU64,
 }
@@ -97,59 +72,11 @@ struct Room {
 /// Opens the socket in the data directory and answers there until the process ends.
 pub(crate) fn serve(dir: &DataDir, instance: Arc<Instance>) -> anyhow::Result<Server> {
     let path = data_dir::socket(dir.path());
-    let cannot = || format!("cannot open the control socket {}", path.display());
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(cannot),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path).with_context(cannot)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).with_context(cannot)?;
-    let room = Arc::new(Room {
-        instance,
-        connections: AtomicUsize::new(0),
-        questions: AtomicUsize::new(0),
-        tickets: AtomicU64::new(0),
-    });
-    thread::Builder::new()
-        .name("control".to_owned())
-        .spawn(move || accept(&listener, &room))
-        .context("cannot start the control socket's thread")?;
-    Ok(Server { path })
+    let room = Room { instance, questions: AtomicUsize::new(0), tickets: AtomicU64::new(0) };
+    socket::open(path, "control", move |stream, places| converse(stream, &room, places))
 }
 
-fn accept(listener: &UnixListener, room: &Arc<Room>) {
-    loop {
-        let Ok((stream, _)) = listener.accept() else {
-            // Out of file descriptors, most likely: that passes.
-            thread::sleep(AGAIN);
-            continue;
-        };
-        if room.connections.load(Relaxed) >= MOST_CONNECTIONS {
-            answer(&stream, "error too many connections");
-            continue;
-        }
-        room.connections.fetch_add(1, Relaxed);
-        let inside = Arc::clone(room);
-        let spawned = thread::Builder::new().name("control".to_owned()).spawn(move || {
-            let reply = converse(&stream, &inside).unwrap_or_else(|error| format!("error {error}"));
-            answer(&stream, &reply);
-            inside.connections.fetch_sub(1, Relaxed);
-        });
-        if spawned.is_err() {
-            room.connections.fetch_sub(1, Relaxed);
-        }
-    }
-}
-
-pub(super) fn answer(mut stream: &UnixStream, reply: &str) {
-    // Whoever asked may be gone.
-    let _ = stream
-        .set_write_timeout(Some(PATIENCE))
-        .and_then(|()| stream.write_all(format!("{reply}\n").as_bytes()));
-}
-
-fn converse(stream: &UnixStream, room: &Room) -> io::Result<String> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn converse(stream: &UnixStream, room: &Room, places: &Places) -> io::Result<String> {
     let peer = socket_peercred(stream)?;
     may_ask(&peer)?;
     let mut reader = BufReader::new(stream);
@@ -157,7 +84,7 @@ fn converse(stream: &UnixStream, room: &Room) -> io::Result<String> {
     (&mut reader).take(LONGEST_LINE).read_line(&mut question)?;
     if let Some(asked) = question.strip_prefix("question ") {
         let asked = serde_json::from_str(asked)?;
-        return attend(reader, room, asker(&peer), asked);
+        return attend(reader, (room, places), asker(&peer), asked);
     }
     let mut words = question.split_whitespace();
     match (words.next(), words.next(), words.next()) {
@@ -195,7 +122,12 @@ pub(super) fn asker(peer: &UCred) -> Asker {
 }
 
 /// Tells the recorder of a question, and of its end.
-fn attend(mut reader: BufReader<&UnixStream>, room: &Room, asker: Asker, asked: Asked) -> io::Result<String> {
+fn attend(
+    mut reader: BufReader<&UnixStream>,
+    (room, places): (&Room, &Places),
+    asker: Asker,
+    asked: Asked,
+) -> io::Result<String> {
     let Instance { probe, identity, .. } = &*room.instance;
     if !is_same(&asked.store, &identity.store) {
         return Err(io::Error::other(format!("this recorder writes {}", identity.store)));
@@ -214,13 +146,8 @@ fn attend(mut reader: BufReader<&UnixStream>, room: &Room, asker: Asker, asked: 
         bytes: asked.bytes,
         sha256: asked.sha256.filter(|digest| digest.len() == 64),
     };
-    let answered = take(probe, ticket, question).and_then(|()| {
-        // A question may take its time: meanwhile others may ask how the recorder is.
-        room.connections.fetch_sub(1, Relaxed);
-        let answered = ending(&mut reader);
-        room.connections.fetch_add(1, Relaxed);
-        answered
-    });
+    // A question may take its time: meanwhile others may ask how the recorder is.
+    let answered = take(probe, ticket, question).and_then(|()| places.without(|| ending(&mut reader)));
     room.questions.fetch_sub(1, Relaxed);
     let gone = || Answered { at: 0, ended: "gone".into(), rows: None, error: None };
     let told = answered.is_ok();

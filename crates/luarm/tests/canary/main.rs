@@ -90,6 +90,9 @@ fn its_rows_come_back_marked_and_lead_to_it() {
         "select count(*) from netinfo where psentity in ({MARKED}) and destip not in ('', '::1', '255.255.255.255') and destip not like '127.%'"
     );
     assert_eq!(recording.count(&abroad), 0);
+    assert!(recording.stop().success());
+    let lost = "select * from lossinfo where class not like '%-digest'";
+    assert_eq!(support::sql(&dir.path().join("data"), lost), []);
 }
 
 /// What its thread keeps, and what its process is given before it becomes nobody: to become nobody, and the port of name servers.

@@ -8,6 +8,7 @@ pub mod http;
 pub mod link;
 pub mod private;
 pub mod programs;
+pub mod sleeper;
 
 use std::{
     io::{BufRead, BufReader},

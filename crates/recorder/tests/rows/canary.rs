@@ -124,10 +124,13 @@ fn what_does_not_come_back_is_a_gap_since_it_did_and_until_it_does_again() {
         let loss = |class: &str| (class.to_owned(), format!("lost meanwhile: {class} ring-full 7"));
         report.lost = vec![loss("rename"), loss("file"), loss("psinfo")];
     };
+    // Once is no proof: the next round, which follows at once, shows it.
     let verdict = round(&mut recorder, &mut memory, 20 * SECOND, false, lost);
+    assert_eq!((verdict.missing, verdict.lost, verdict.doubted), (vec![], vec![], true));
+    let verdict = round(&mut recorder, &mut memory, 21 * SECOND, false, lost);
     let reason = "the canary did not come back: prctl; lost meanwhile: rename ring-full 7; lost meanwhile: psinfo ring-full 7";
     assert_eq!(verdict.missing, [("rename", reason.to_owned())]);
-    assert_eq!(verdict.lost, ["rename"]);
+    assert_eq!((verdict.lost, verdict.doubted), (vec!["rename"], false));
     // Still not: nothing new is said, and nothing new is a row.
     let verdict = round(&mut recorder, &mut memory, 30 * SECOND, false, |_| {});
     assert_eq!((verdict.missing.len(), verdict.lost), (1, vec![]));
@@ -146,7 +149,24 @@ fn what_does_not_come_back_is_a_gap_since_it_did_and_until_it_does_again() {
     assert_eq!(intervals(&memory, "process"), ["watched 0-50 stop "]);
     let seen: Vec<_> =
         outcomes(&memory).iter().filter(|row| row.class == "rename").map(|row| row.seen).collect();
-    assert_eq!(seen, [Some(1), Some(0), Some(0), Some(1)]);
+    assert_eq!(seen, [Some(1), Some(0), Some(0), Some(0), Some(1)]);
+}
+
+#[test]
+fn what_did_not_come_back_once_is_a_row_and_no_gap() {
+    let mut recorder = recorder();
+    let mut memory = Memory::default();
+    round(&mut recorder, &mut memory, 10 * SECOND, false, |_| {});
+    let verdict = round(&mut recorder, &mut memory, 11 * SECOND, true, |_| {});
+    assert_eq!((verdict.missing, verdict.regained, verdict.doubted), (vec![], vec![], false));
+    // And once more, later.
+    let verdict = round(&mut recorder, &mut memory, 20 * SECOND, false, |_| {});
+    assert_eq!((verdict.missing, verdict.doubted), (vec![], true));
+    memory.append(recorder.stop(30 * SECOND));
+    assert_eq!(intervals(&memory, "rename"), ["watched 0-30 stop "]);
+    let seen: Vec<_> =
+        outcomes(&memory).iter().filter(|row| row.class == "rename").map(|row| row.seen).collect();
+    assert_eq!(seen, [Some(0), Some(1), Some(0)]);
 }
 
 #[test]
@@ -154,9 +174,11 @@ fn an_act_that_was_not_done_again_is_still_missing() {
     let mut recorder = recorder();
     let mut memory = Memory::default();
     // The copy comes, the report speaks of something that left no row.
-    round(&mut recorder, &mut memory, 10 * SECOND, false, |report| {
-        report.done.retain(|name| name == "prctl");
-    });
+    for at in [10, 11] {
+        round(&mut recorder, &mut memory, at * SECOND, false, |report| {
+            report.done.retain(|name| name == "prctl");
+        });
+    }
     let verdict = round(&mut recorder, &mut memory, 20 * SECOND, true, |report| {
         report.done.retain(|name| name != "prctl");
     });
@@ -178,8 +200,10 @@ fn a_round_that_failed_proves_nothing_against_a_class() {
     assert_eq!((verdict.missing.len(), verdict.trouble.as_deref()), (0, Some("its process was killed")));
     // A report about another process than the one that was seen: all of it is missing.
     let verdict = round(&mut recorder, &mut memory, 2 * SECOND, true, |report| report.pid = 999);
+    assert!(verdict.doubted && verdict.lost.is_empty());
+    let verdict = round(&mut recorder, &mut memory, 3 * SECOND, true, |report| report.pid = 999);
     assert_eq!(verdict.lost, ["process", "rename"]);
-    memory.append(recorder.stop(3 * SECOND));
+    memory.append(recorder.stop(4 * SECOND));
     let told: Vec<_> =
         outcomes(&memory).iter().map(|row| (row.class.to_string(), row.seen, row.reason.clone())).collect();
     let killed = Some("its process was killed".to_owned());

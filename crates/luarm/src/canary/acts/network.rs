@@ -26,7 +26,8 @@ const ANSWER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 pub(super) struct Sockets {
     /// Where datagrams go: at the port of name servers if that could be had.
     stub: io::Result<UdpSocket>,
-    stub6: Option<UdpSocket>,
+    /// Where the copy's datagrams go: they are none of a name server's.
+    targets: Vec<UdpSocket>,
     /// What the copy sends through, each unconnected.
     relays: Vec<(OwnedFd, SocketAddr)>,
     /// A connection for the copy to accept: it does not belong to whom the listener belongs to.
@@ -89,16 +90,16 @@ impl Sockets {
         if connection.is_some() {
             stage.did("close of a connection");
         }
-        let mut sockets = Self { stub, stub6: None, relays: Vec::new(), connection };
+        let mut sockets = Self { stub, targets: Vec::new(), relays: Vec::new(), connection };
         if stage.does(Group::Network) {
-            let stub6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0));
-            sockets.stub6 = stage.done("bind by IPv6", stub6);
-            let to = sockets.stub.as_ref().ok().and_then(|stub| stub.local_addr().ok());
-            let to6 = sockets.stub6.as_ref().and_then(|stub| stub.local_addr().ok());
-            for (to, family) in [(to, AddressFamily::INET), (to6, AddressFamily::INET6)] {
-                if let (Some(to), Ok(relay)) = (to, datagrams(family)) {
+            let four = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).ok();
+            let six = stage.done("bind by IPv6", UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)));
+            for (target, family) in [(four, AddressFamily::INET), (six, AddressFamily::INET6)] {
+                let Some(target) = target else { continue };
+                if let (Ok(to), Ok(relay)) = (target.local_addr(), datagrams(family)) {
                     sockets.relays.push((relay, to));
                 }
+                sockets.targets.push(target);
             }
         }
         sockets
@@ -153,7 +154,7 @@ fn exchange(stub: &UdpSocket, asks: bool) -> io::Result<()> {
     let own = client.local_addr()?;
     loop {
         let (_, from) = stub.recv_from(&mut room)?;
-        // The copy's datagrams lie there as well.
+        // Anybody may send something there.
         if from == own {
             break;
         }
