@@ -115,11 +115,12 @@ impl Lane {
         errand: impl FnOnce(SyncSender<Result<T, StoreError>>) -> Errand,
     ) -> Result<T, StoreError> {
         let (reply, answer) = sync_channel(1);
-        let sent = self.errands.as_ref().map(|errands| errands.send(errand(reply)));
-        match sent.map(|sent| sent.map(|()| answer.recv())) {
-            Some(Ok(Ok(answer))) => answer,
-            _ => Err(StoreError::Unanswered),
+        // Nobody takes it, or whoever did has failed.
+        let sent = self.errands.as_ref().is_some_and(|errands| errands.send(errand(reply)).is_ok());
+        if !sent {
+            return Err(StoreError::Unanswered);
         }
+        answer.recv().unwrap_or(Err(StoreError::Unanswered))
     }
 }
 
