@@ -4,7 +4,6 @@ mod bulk;
 mod engine;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use anyhow::{anyhow, ensure};
 use luarm_chain::{Manifest, Notary, SigningKey};
 use luarm_link::packed;
 use luarm_schema::TableDef;
-use luarm_store::{Cell, HostIdentity, Ledger, Parcel, Reader, RowSink, StoreUrl};
+use luarm_store::{Cell, HostIdentity, Intake, Parcel, Reader, RowSink, StoreUrl};
 use rustix::process::geteuid;
 
 pub(crate) use self::engine::Stores;
@@ -54,7 +53,7 @@ pub(crate) fn run(bench: &Bench, rows: u64, report: &mut Report) -> anyhow::Resu
         for round in 1..=bench.rounds {
             bench.go_on()?;
             eprintln!("bench: {} rows into {name}, round {round}", recorded.rows() * HOSTS);
-            own.push(measure(&mut stores, &recorded, |_, url| through_ledgers(url, &recorded))?);
+            own.push(measure(&mut stores, &recorded, |_, url| through_intake(url, &recorded))?);
             let dir = bench.empty_dir()?;
             bulk.push(measure(&mut stores, &recorded, |stores, url| {
                 bulk::load(stores, url, dir.path(), &recorded)
@@ -86,7 +85,7 @@ fn describe(recorded: &Recorded, report: &mut Report) -> anyhow::Result<()> {
         "{rows} rows, recorded by an agent with eBPF whose server was away, while programs started and ended, connected to each other, and a source tree, a C project and a mail \
          server's files were worked with: {}. {} of them were stored before they ended. They are delivered by {HOSTS} hosts at once, each with a \
          copy under its own name, into tables with all their indexes, every commit on disk. The store: for each host what the server does with a spool that is delivered: \
-         unpacked and appended, a batch in a transaction ({:.0} rows on average), its manifest made, its seal checked and signed, streams and digests made on the way, ends as updates; SQLite has one connection for all hosts, a server one for each. The engine: of rows that are ready, \
+         unpacked and appended ({:.0} rows on average), its manifest made, its seal checked and signed, streams and digests made on the way, ends as updates; SQLite has one connection for all hosts and stores batches that wait in one transaction, a server has four and a transaction for each batch. The engine: of rows that are ready, \
          each once and as it is in the end; LOAD DATA and COPY by the engine's own client, one for each host, with one stream for each table; in SQLite prepared inserts over one connection in one transaction, with the \
          store's settings, sorted by host and table; no manifests. A server that runs beside it takes part of the same machine in both.",
         tables.join(", "),
@@ -125,17 +124,15 @@ fn measure(
 /// A host that has joined: its place in the store, and what its spool has.
 struct Host {
     identity: HostIdentity,
-    ledger: Arc<Mutex<Ledger>>,
     parcels: Vec<Parcel>,
 }
 
 impl Host {
-    fn deliver(&self) -> anyhow::Result<()> {
+    fn deliver(&self, intake: &Intake) -> anyhow::Result<()> {
         for parcel in &self.parcels {
             let mut batch = packed::unpack(parcel)?;
             batch.manifest = Manifest::of(&batch).encode();
-            let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            let stored = ledger.append(&self.identity, &batch)?;
+            let stored = intake.append(&self.identity, batch)?;
             ensure!(stored.refused.is_empty(), "rows were refused");
         }
         Ok(())
@@ -148,32 +145,22 @@ pub(crate) fn notary() -> Notary {
 }
 
 /// What a server does with what all hosts deliver.
-pub(crate) fn through_ledgers(url: &StoreUrl, recorded: &Recorded) -> anyhow::Result<Duration> {
-    let notary = notary();
-    let open = || {
-        let mut ledger = Ledger::open(url)?;
-        ledger.notarize(notary.clone());
-        anyhow::Ok(Arc::new(Mutex::new(ledger)))
-    };
-    // One takes all, as in the server: a file has one writer.
-    let shared = if matches!(url, StoreUrl::Sqlite(_)) { Some(open()?) } else { None };
+pub(crate) fn through_intake(url: &StoreUrl, recorded: &Recorded) -> anyhow::Result<Duration> {
+    let intake = Intake::open(url, &notary())?;
     let mut hosts = Vec::new();
     for host in 0..HOSTS {
         let (machine, name) = of_host(host);
         let identity = HostIdentity::enrolled(&machine, &name);
-        let ledger = shared.clone().map_or_else(open, Ok)?;
-        let last = ledger.lock().unwrap_or_else(PoisonError::into_inner).last_batch(&identity)?;
-        ensure!(last == 0, "{name} is known already");
-        hosts.push(Host { identity, ledger, parcels: recorded.parcels(host)? });
+        ensure!(intake.last_batch(&identity)? == 0, "{name} is known already");
+        hosts.push(Host { identity, parcels: recorded.parcels(host)? });
     }
-    drop(shared);
     let begun = Instant::now();
     thread::scope(|scope| {
-        let running: Vec<_> = hosts.iter().map(|host| scope.spawn(|| host.deliver())).collect();
+        let running: Vec<_> = hosts.iter().map(|host| scope.spawn(|| host.deliver(&intake))).collect();
         running.into_iter().try_for_each(|host| host.join().map_err(|_| anyhow!("a host panicked"))?)
     })?;
     // A file is whole once it is closed.
-    drop(hosts);
+    drop(intake);
     Ok(begun.elapsed())
 }
 
@@ -235,7 +222,7 @@ mod tests {
         assert!(recorded.ends() > 0);
         for mut stores in Stores::installed(tempfile::tempdir().unwrap(), "store_and_engine_load_the_same") {
             let own = stores.fresh().unwrap();
-            through_ledgers(&own, &recorded).unwrap();
+            through_intake(&own, &recorded).unwrap();
             let engine = stores.fresh().unwrap();
             bulk::load(&stores, &engine, tempfile::tempdir().unwrap().path(), &recorded).unwrap();
             for table in TABLES {

@@ -22,7 +22,7 @@ use crate::{
     Bench,
     cpu::CpuClock,
     recorded::Recorded,
-    stores::{HOSTS, count_rows, notary, through_ledgers},
+    stores::{HOSTS, count_rows, notary, through_intake},
 };
 
 /// A history that a server stored.
@@ -46,7 +46,7 @@ impl History {
     pub(super) fn fill(bench: &Bench, recorded: &Recorded) -> anyhow::Result<Self> {
         let dir = bench.empty_dir()?;
         let mut history = History { dir, rows: 0, batches: recorded.batches() as u64 * HOSTS, bytes: 0 };
-        through_ledgers(&StoreUrl::Sqlite(history.store()), recorded)?;
+        through_intake(&StoreUrl::Sqlite(history.store()), recorded)?;
         for table in TABLES.iter().filter(|table| table.name != BatchInfo::TABLE.name) {
             history.rows += count_rows(&StoreUrl::Sqlite(history.store()), table)?;
         }

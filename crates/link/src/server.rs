@@ -29,6 +29,7 @@ mod open;
 mod pending;
 mod places;
 mod refusal;
+mod room;
 mod service;
 
 use std::{

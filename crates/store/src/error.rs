@@ -205,6 +205,17 @@ pub enum StoreError {
         /// What is wrong.
         flaw: luarm_chain::link::Flaw,
     },
+    /// A thread for a connection could not be started.
+    #[error("cannot start a thread that stores batches into {url}: {source}")]
+    Thread {
+        /// The store.
+        url: StoreUrl,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The thread that stores batches has failed at this one; the log says more.
+    #[error("nobody knows whether the batch is stored: what stores batches has failed; send it again")]
+    Unanswered,
     /// Anything else that the engine said.
     #[error("cannot {action} {}: {source}", path.display())]
     Engine {
@@ -279,6 +290,7 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             StoreError::Full { .. } | StoreError::Busy { .. } | StoreError::Io { .. } => true,
+            StoreError::Unanswered => true,
             StoreError::Database { trouble, .. } => trouble.is_transient(),
             _ => false,
         }

@@ -6,7 +6,11 @@ use luarm_chain::Notary;
 use luarm_schema::Batch;
 
 use crate::{
-    HostIdentity, StoreError, StoreUrl, Stored, mysql::Mysql, postgres::Postgres, remote::Deliveries, sqlite,
+    HostIdentity, StoreError, StoreUrl, Stored,
+    mysql::Mysql,
+    postgres::Postgres,
+    remote::Deliveries,
+    sqlite::{self, Ready},
     writer::checked,
 };
 
@@ -87,6 +91,56 @@ impl Ledger {
             Engine::Sqlite(ledger) => ledger.append(&host.machine_id, batch, notary),
             Engine::Mysql(ledger) => ledger.append(host, batch, notary),
             Engine::Postgres(ledger) => ledger.append(host, batch, notary),
+        }
+    }
+}
+
+impl Ledger {
+    /// Stores batches of any hosts, each as [`append`](Self::append) does, and tells of each by its place what became of it. In a file all go into one transaction, and share what a
+    /// commit costs: none is told of before it is on disk. One that is refused keeps no other from being stored.
+    pub fn append_all(
+        &mut self,
+        batches: &[(&HostIdentity, &Batch)],
+        each: impl FnMut(usize, Result<Stored, StoreError>),
+    ) {
+        let ready: Vec<Option<Ready>> = batches.iter().map(|(_, batch)| self.ready(batch)).collect();
+        let batches: Vec<_> = batches.iter().zip(&ready).map(|((h, b), r)| (*h, *b, r.as_ref())).collect();
+        self.append_ready(&batches, each);
+    }
+
+    /// What can be made of a batch before it is appended.
+    fn ready(&self, batch: &Batch) -> Option<Ready> {
+        matches!(self.engine, Engine::Sqlite(_)).then(|| Ready::of(batch))
+    }
+
+    /// The same as [`append_all`](Self::append_all), of batches that may be ready.
+    pub(crate) fn append_ready(
+        &mut self,
+        batches: &[(&HostIdentity, &Batch, Option<&Ready>)],
+        mut each: impl FnMut(usize, Result<Stored, StoreError>),
+    ) {
+        let (mut together, mut places) = (Vec::new(), Vec::new());
+        for (place, (host, batch, ready)) in batches.iter().enumerate() {
+            match (&self.engine, ready, checked(&host.machine_id, batch)) {
+                (Engine::Sqlite(_), Some(ready), Ok(())) => {
+                    together.push((host.machine_id.as_str(), *batch, *ready));
+                    places.push(place);
+                }
+                _ => each(place, self.append(host, batch)),
+            }
+        }
+        let Engine::Sqlite(ledger) = &mut self.engine else { return };
+        match (ledger.append_together(&together, self.notary.as_ref()), &places[..]) {
+            (Ok(all), _) => places.into_iter().zip(all).for_each(|(place, stored)| each(place, stored)),
+            (Err(error), [place]) => each(*place, Err(error)),
+            // One by one, so that each meets its own trouble.
+            (Err(error), _) => {
+                tracing::debug!("batches are stored one by one: {error}");
+                for place in places {
+                    let (host, batch, _) = batches[place];
+                    each(place, self.append(host, batch));
+                }
+            }
         }
     }
 }

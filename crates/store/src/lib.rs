@@ -4,7 +4,7 @@
 //! be done is the same.
 //!
 //! - [`Writer`] appends batches: each is stored wholly, durably and once, or not at all.
-//! - [`Ledger`] does so for many hosts: a server's way in. [`Registry`] knows which hosts may.
+//! - [`Ledger`] does so for many hosts, and [`Intake`] from many threads: a server's way in. [`Registry`] knows which hosts may.
 //! - [`Spool`] keeps an agent's batches until its server has them.
 //! - [`Reader`] answers queries and cannot write, whatever the statement. [`Source`] is its face, which a server far away may have as well.
 //! - [`Evidence`] reads all of it again, to be verified.
@@ -13,6 +13,7 @@
 
 mod error;
 mod evidence;
+mod intake;
 mod ledger;
 mod mysql;
 mod owner;
@@ -32,6 +33,7 @@ mod writer;
 
 pub use error::{QueryError, StoreError, Trouble};
 pub use evidence::Evidence;
+pub use intake::Intake;
 pub use ledger::Ledger;
 pub use owner::{Account, Dropped, Owner};
 pub use presence::{OVERDUE, Presence, State};

@@ -1,7 +1,6 @@
 //! What the calls do, on threads that may block: looking up certificates, storing batches, signing.
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -13,11 +12,11 @@ use luarm_schema::{
     tables::{QueryInfo, QueryInfoEnd},
 };
 use luarm_store::{
-    Asked, Certified, Claim, HostIdentity, Ledger, Parcel, Registry, Scope, StoreUrl, Stored, analyst_id,
+    Asked, Certified, Claim, HostIdentity, Intake, Parcel, Registry, Scope, Stored, analyst_id,
 };
 use tonic::Code;
 
-use super::{Config, examine, journal::Journal, monitor::Tally, pending, refusal::Refusal};
+use super::{Config, examine, journal::Journal, monitor::Tally, pending, refusal::Refusal, room::Room};
 use crate::{
     LinkError,
     authority::{self, Authority, Signed},
@@ -31,20 +30,26 @@ use crate::{
 /// different times.
 const ABANDONED: Duration = Duration::from_secs(86_400);
 
-/// Connections to a database server over which batches are stored at the same time. SQLite takes one writer at a time.
-const WRITERS: usize = 4;
+/// What a row takes in memory beside its texts, at most: 64 columns, as they are and ready to be stored.
+const ROW_BYTES: usize = 3 << 10;
 
 /// The store and the authority.
 pub(super) struct Backend {
     registry: Mutex<Registry>,
     journal: Journal,
-    ledgers: Vec<Mutex<Ledger>>,
+    intake: Intake,
+    room: Room,
     authority: Authority,
     data: PathBuf,
     lifetime: Duration,
     tally: Arc<Tally>,
     heads: Arc<Heads>,
     signer: VerifyingKey,
+}
+
+/// What a batch takes in memory, about, with what is made of it before it is stored.
+fn memory(batch: &Batch, parcel: &Parcel) -> usize {
+    ROW_BYTES * (batch.rows.len() + batch.ends.len()) + 2 * parcel.length as usize + batch.manifest.len()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,13 +74,7 @@ impl Backend {
         notary: &Notary,
         tally: Arc<Tally>,
     ) -> Result<Self, LinkError> {
-        let writers = if matches!(config.store, StoreUrl::Sqlite(_)) { 1 } else { WRITERS };
-        let mut ledgers = Vec::new();
-        for _ in 0..writers {
-            let mut ledger = Ledger::open(&config.store)?;
-            ledger.notarize(notary.clone());
-            ledgers.push(Mutex::new(ledger));
-        }
+        let intake = Intake::open(&config.store, notary)?;
         let heads = authority::directory(&config.data).join("heads");
         let heads = Arc::new(Heads::keep_in(&heads).map_err(|source| LinkError::File {
             action: "make",
@@ -91,7 +90,8 @@ impl Backend {
         Ok(Backend {
             registry: Mutex::new(registry),
             journal,
-            ledgers,
+            intake,
+            room: Room::new(),
             authority,
             data: config.data.clone(),
             lifetime: config.lifetime,
@@ -127,15 +127,9 @@ impl Backend {
         self.journal.close();
     }
 
-    /// How many batches may be stored at the same time.
-    pub(super) fn writers(&self) -> usize {
-        self.ledgers.len()
-    }
-
-    fn ledger(&self, machine_id: &str) -> MutexGuard<'_, Ledger> {
-        let mut hasher = DefaultHasher::new();
-        machine_id.hash(&mut hasher);
-        lock(&self.ledgers[hasher.finish() as usize % self.ledgers.len()])
+    /// How many batches may be unpacked at the same time.
+    pub(super) fn places(&self) -> usize {
+        self.intake.connections() + 1
     }
 
     /// The host of that certificate, if it is good now.
@@ -179,7 +173,7 @@ impl Backend {
 
     fn last(&self, machine_id: &str, name: &str) -> Result<i64, Refusal> {
         let host = HostIdentity::enrolled(machine_id, name);
-        self.ledger(machine_id).last_batch(&host).map_err(|e| Refusal::store(&e))
+        self.intake.last_batch(&host).map_err(|e| Refusal::store(&e))
     }
 
     /// Number of the last batch that is stored of a host; 0 for none.
@@ -187,8 +181,8 @@ impl Backend {
         self.last(&host.machine_id, &host.name)
     }
 
-    /// Stores what came over a connection with that certificate.
-    pub(super) fn store(&self, fingerprint: &str, parcel: &Parcel) -> Result<Receipt, Refusal> {
+    /// Stores what came over a connection with that certificate. `place` is given back once there is room for what was unpacked.
+    pub(super) fn store<P>(&self, fingerprint: &str, parcel: &Parcel, place: P) -> Result<Receipt, Refusal> {
         let host = self.host(fingerprint)?;
         let mut batch = packed::unpack(parcel).map_err(|error| unpacking(&error))?;
         examine::batch(&host, &batch)?;
@@ -197,20 +191,21 @@ impl Backend {
             let message = format!("batch {} has more rows and ends than a batch can have", batch.id);
             return Err(Refusal::new("too-large", Code::ResourceExhausted, message));
         }
-        let stored = self
-            .ledger(&host.machine_id)
-            .append(&HostIdentity::enrolled(&host.machine_id, &host.name), &batch)
-            .map_err(|error| Refusal::store(&error))?;
-        self.tally.stored(&host.name, batch.rows.len(), parcel.bytes.len());
+        let (id, rows, entry) = (batch.id, batch.rows.len(), batch.rows.last().cloned());
+        let _room = self.room.take(memory(&batch, parcel));
+        drop(place);
+        let identity = HostIdentity::enrolled(&host.machine_id, &host.name);
+        let stored = self.intake.append(&identity, batch).map_err(|error| Refusal::store(&error))?;
+        self.tally.stored(&host.name, rows, parcel.bytes.len());
         if stored.restarted {
             self.tally.restarted();
             tracing::warn!(
                 "the chain of {} begins anew with batch {}: the host has lost its key, or somebody else goes on in its name; luarm verify shows it",
                 host.name,
-                batch.id
+                id
             );
         }
-        self.note_head(&host, &batch, &stored);
+        self.note_head(&host, entry.as_ref(), &stored);
         let mut tables: Vec<RefusedRows> = Vec::new();
         for row in stored.refused {
             match tables.iter_mut().find(|t| t.table == row.table) {
@@ -218,12 +213,12 @@ impl Backend {
                 None => tables.push(RefusedRows { table: row.table.to_owned(), count: 1 }),
             }
         }
-        Ok(Receipt { stored: batch.id, refused: tables, sync: 0 })
+        Ok(Receipt { stored: id, refused: tables, sync: 0 })
     }
 
-    /// Notes that this is the last batch of the host.
-    fn note_head(&self, host: &Certified, batch: &Batch, stored: &Stored) {
-        let Some(Row::BatchInfo(info)) = batch.rows.last() else { return };
+    /// Notes that the batch with this entry in the ledger is the last one of the host.
+    fn note_head(&self, host: &Certified, entry: Option<&Row>, stored: &Stored) {
+        let Some(Row::BatchInfo(info)) = entry else { return };
         let digest = info.digest.as_deref().and_then(decode);
         if let (Some(key), Some(receipt), Some(digest)) = (&stored.publickey, &stored.receipt, digest) {
             let receipt = Some((self.signer, receipt.0, receipt.1.clone()));

@@ -142,13 +142,8 @@ async fn serve(
         let parcel = Parcel { id, digest, length, bytes: zstd };
         let place = Arc::clone(&service.writing).acquire_owned().await;
         let asked = fingerprint.to_owned();
-        let receipt = service
-            .block(move |backend| {
-                let _place = place;
-                backend.store(&asked, &parcel)
-            })
-            .await
-            .map_err(refuse)?;
+        let receipt =
+            service.block(move |backend| backend.store(&asked, &parcel, place)).await.map_err(refuse)?;
         stored = receipt.stored.max(stored);
         give(receipts, receipt).await?;
     }

@@ -30,7 +30,7 @@ pub(super) struct Service {
     pub(super) stopping: watch::Receiver<bool>,
     pub(super) streams: Arc<Streams>,
     pub(super) desk: Arc<Desk>,
-    /// As many batches are unpacked and stored at the same time, so that memory is bounded.
+    /// As many batches are unpacked at the same time, so that memory is bounded; those that wait for the store have a [`Room`](super::room::Room).
     pub(super) writing: Arc<Semaphore>,
 }
 
@@ -41,7 +41,7 @@ impl Service {
         desk: Arc<Desk>,
         stopping: watch::Receiver<bool>,
     ) -> Arc<Self> {
-        let writing = Arc::new(Semaphore::new(backend.writers() + 1));
+        let writing = Arc::new(Semaphore::new(backend.places()));
         Arc::new(Service { backend, refusals, stopping, streams: Arc::default(), desk, writing })
     }
 

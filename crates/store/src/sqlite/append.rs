@@ -4,6 +4,7 @@ use luarm_chain::Part;
 use luarm_schema::{Batch, Dialect, End, Row, STORE_MADE, Sink, TABLES, Value, canonical::Canonical};
 use rusqlite::{CachedStatement, Connection, ErrorCode, params, types::ValueRef};
 
+use super::ready::Ready;
 use crate::{Appended, Refused, proof::Proof, writer::Outcome};
 
 pub(super) const KEEP_PROOF: &str = "INSERT INTO luarmproof (host, batch, manifest, root, refused, received, receipt, signer) \
@@ -39,18 +40,22 @@ impl Statements {
     }
 }
 
-/// Stores rows and ends of the batch.
+/// Stores rows and ends of the batch, of which `ready` is made already.
 pub(super) fn append(
     conn: &Connection,
     statements: &Statements,
     host: i64,
-    batch: &Batch,
+    (batch, ready): (&Batch, Option<&Ready>),
     buffer: &mut Canonical,
 ) -> rusqlite::Result<Outcome> {
     let mut done = Appended::default();
     let (mut refused, mut unmatched) = (Vec::new(), Vec::new());
     let mut inserts: Vec<Option<CachedStatement<'_>>> = statements.insert.iter().map(|_| None).collect();
-    for row in &batch.rows {
+    // Table by table: the pages of one are at hand while its rows come.
+    let mut places: Vec<usize> = (0..batch.rows.len()).collect();
+    places.sort_by_key(|place| batch.rows[*place].position());
+    for place in places {
+        let row = &batch.rows[place];
         let position = row.position();
         if STORE_MADE.iter().any(|t| t.name == TABLES[position].name) {
             let (table, key) = (TABLES[position].name, row.key());
@@ -59,7 +64,11 @@ pub(super) fn append(
             continue;
         }
         let insert = prepared(conn, &mut inserts[position], &statements.insert[position])?;
-        match insert_row(insert, host, batch.id, row, buffer) {
+        let inserted = match ready {
+            Some(ready) => insert_ready(insert, host, ready.row(place)),
+            None => insert_row(insert, host, batch.id, row, buffer),
+        };
+        match inserted {
             Ok(()) => done.rows += 1,
             Err(e) => {
                 let row = Refused { table: TABLES[position].name, key: row.key(), part: Part::of_row(row) };
@@ -157,6 +166,24 @@ fn insert_row(
 ) -> rusqlite::Result<()> {
     let mut binding = Binding::new(insert);
     row.stored(host, batch, &mut binding, buffer);
+    binding.result?;
+    insert.raw_execute()?;
+    Ok(())
+}
+
+fn insert_ready<'a>(
+    insert: &mut CachedStatement<'_>,
+    host: i64,
+    values: impl Iterator<Item = ValueRef<'a>>,
+) -> rusqlite::Result<()> {
+    let mut binding = Binding::new(insert);
+    binding.put(Value::Int(host));
+    for value in values {
+        match value {
+            ValueRef::Null => binding.next += 1,
+            value => binding.bind(value),
+        }
+    }
     binding.result?;
     insert.raw_execute()?;
     Ok(())

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path};
 use luarm_chain::Notary;
 use luarm_schema::Batch;
 
-use super::writer::Appender;
+use super::{ready::Ready, writer::Appender};
 use crate::{HostIdentity, StoreError, Stored};
 
 /// One connection for all hosts: a transaction holds the file while it looks up the host's last batch and appends the next one.
@@ -48,5 +48,28 @@ impl Ledger {
             self.hosts.insert(machine_id.to_owned(), host);
         }
         Ok(stored)
+    }
+
+    /// Stores batches in one transaction, and tells what became of each. On an error nothing is stored.
+    pub(crate) fn append_together(
+        &mut self,
+        batches: &[(&str, &Batch, &Ready)],
+        notary: Option<&Notary>,
+    ) -> Result<Vec<Result<Stored, StoreError>>, StoreError> {
+        if batches.is_empty() {
+            return Ok(Vec::new());
+        }
+        let known: Vec<_> = batches
+            .iter()
+            .map(|(id, batch, ready)| (*id, self.hosts.get(*id).copied(), *batch, *ready))
+            .collect();
+        let mut all = Vec::new();
+        for ((id, ..), stored) in batches.iter().zip(self.appender.append_together(&known, notary)?) {
+            all.push(stored.map(|(host, _, stored)| {
+                self.hosts.entry((*id).to_owned()).or_insert(host);
+                stored
+            }));
+        }
+        Ok(all)
     }
 }

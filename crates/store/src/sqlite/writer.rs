@@ -14,7 +14,9 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::{
     append::{self, Statements},
-    open, resume, servers,
+    open,
+    ready::Ready,
+    resume, servers,
 };
 use crate::{Appended, Refused, StoreError, Stored, proof};
 
@@ -130,37 +132,92 @@ impl Appender {
         host: Option<i64>,
         batch: &Batch,
         notary: Option<&Notary>,
-    ) -> Result<(i64, Appended, Stored), StoreError> {
-        let failed = |e| StoreError::from_append(&self.path, e);
-        let tx = Transaction::new_unchecked(&self.conn, TransactionBehavior::Immediate).map_err(failed)?;
+    ) -> Result<Kept, StoreError> {
+        self.transact(|appender, tx| appender.put(tx, (machine_id, host), (batch, None), notary))
+    }
+
+    /// Stores such batches in one transaction, and tells what became of each. On an error none is stored.
+    pub(super) fn append_together(
+        &mut self,
+        batches: &[(&str, Option<i64>, &Batch, &Ready)],
+        notary: Option<&Notary>,
+    ) -> Result<Vec<Result<Kept, StoreError>>, StoreError> {
+        self.transact(|appender, tx| {
+            let put = batches.iter().map(|(machine_id, host, batch, ready)| {
+                match appender.put(tx, (machine_id, *host), (batch, Some(ready)), notary) {
+                    // Said before anything was written.
+                    Err(
+                        error @ (StoreError::Gap { .. }
+                        | StoreError::Conflict { .. }
+                        | StoreError::Flaw { .. }),
+                    ) => Ok(Err(error)),
+                    stored => stored.map(Ok),
+                }
+            });
+            put.collect()
+        })
+    }
+
+    fn transact<T>(
+        &mut self,
+        work: impl FnOnce(&mut Putting<'_>, &Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let Appender { conn, path, statements, buffer } = self;
+        let failed = |e| StoreError::from_append(path, e);
+        let tx = Transaction::new_unchecked(conn, TransactionBehavior::Immediate).map_err(failed)?;
+        let done = work(&mut Putting { path, statements, buffer }, &tx)?;
+        tx.commit().map_err(failed)?;
+        Ok(done)
+    }
+}
+
+/// A host's number, and what was stored of it.
+pub(super) type Kept = (i64, Appended, Stored);
+
+/// What puts batches into a transaction that is open.
+struct Putting<'a> {
+    path: &'a Path,
+    statements: &'a Statements,
+    buffer: &'a mut Canonical,
+}
+
+impl Putting<'_> {
+    fn put(
+        &mut self,
+        tx: &Connection,
+        (machine_id, host): (&str, Option<i64>),
+        (batch, ready): (&Batch, Option<&Ready>),
+        notary: Option<&Notary>,
+    ) -> Result<Kept, StoreError> {
+        let failed = |e| StoreError::from_append(self.path, e);
         // Inside the transaction, because another new host may have taken the next number meanwhile.
         let host = match host {
             Some(host) => host,
-            None => match resume::host_number(&tx, machine_id).map_err(failed)? {
+            None => match resume::host_number(tx, machine_id).map_err(failed)? {
                 Some(host) => host,
-                None => resume::next_host_number(&tx).map_err(failed)?,
+                None => resume::next_host_number(tx).map_err(failed)?,
             },
         };
-        let last = resume::last_batch(&tx, host).map_err(failed)?;
+        let last = resume::last_batch(tx, host).map_err(failed)?;
         if batch.id <= last {
             let nothing = |()| (host, Appended::default(), Stored::default());
-            return self.same_batch(&tx, host, batch).map(nothing);
+            return self.same_batch(tx, host, batch).map(nothing);
         }
         if batch.id != last + 1 {
             return Err(StoreError::Gap { last, got: batch.id });
         }
         let mut followed = proof::Followed::default();
         if notary.is_some() {
-            let before = resume::tip(&tx, host, last).map_err(failed)?;
+            let before = resume::tip(tx, host, last).map_err(failed)?;
             followed = proof::follows(machine_id, before.as_ref(), batch)?;
         }
-        let outcome = append::append(&tx, &self.statements, host, batch, &mut self.buffer).map_err(failed)?;
+        let outcome =
+            append::append(tx, self.statements, host, (batch, ready), self.buffer).map_err(failed)?;
         let mut receipt = None;
         if let Some(proof) = proof::Proof::of(machine_id, batch, &outcome, notary) {
-            append::keep_proof(&tx, host, batch.id, &proof).map_err(failed)?;
+            append::keep_proof(tx, host, batch.id, &proof).map_err(failed)?;
             receipt = proof.receipt();
         }
-        tx.commit().map_err(failed)?;
         let done = Appended { batches: 1, ..outcome.done };
         let proof::Followed { restarted, publickey } = followed;
         Ok((host, done, Stored { refused: outcome.refused, publickey, restarted, receipt }))
@@ -177,7 +234,7 @@ impl Appender {
                 r.get(0)
             })
             .optional()
-            .map_err(|e| StoreError::from_append(&self.path, e))?;
+            .map_err(|e| StoreError::from_append(self.path, e))?;
         if stored.is_some_and(|s| s.as_bytes() == md5sum(&bytes.0)) {
             Ok(())
         } else {
