@@ -387,19 +387,6 @@ impl Stored {
         sum
     }
 
-    /// Bytes of the values that the row began with.
-    pub(crate) fn length(&self) -> usize {
-        self.0.begin.bytes().len()
-    }
-
-    /// Puts there what [`md5sum`](Self::md5sum) is of.
-    pub(crate) fn begun(&self, out: &mut Vec<u8>) {
-        let Trimmed { bytes, nulls } = &self.0.begin;
-        out.clear();
-        out.extend_from_slice(&bytes.0);
-        out.resize(bytes.0.len() + nulls, b'n');
-    }
-
     /// Whether the row has ended: an end has a value that is not NULL.
     pub fn has_end(&self) -> bool {
         !self.0.end.bytes().is_empty()

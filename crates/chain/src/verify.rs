@@ -14,7 +14,6 @@ mod report;
 mod retention;
 mod rows;
 mod spread;
-mod sums;
 
 use std::{
     collections::HashMap,
@@ -32,7 +31,6 @@ use self::{
     retention::Stubs,
     rows::{Adder, Book, Reading, Sieve},
     spread::{Pool, spread},
-    sums::Sums,
 };
 pub use self::{
     finding::{Change, Finding},
@@ -274,18 +272,17 @@ impl<H: History + Send> Verification<'_, H> {
                 Work::Manifests(host, from, to) => self.manifests(history, *host, *from, *to, marks)?,
                 Work::Rows(table, portion) => {
                     let mut reading = Reading::new(*table);
-                    let (mut adder, mut sums) = (Adder::new(&self.books, &self.sieve), Sums::default());
+                    let mut adder = Adder::new(&self.books, &self.sieve);
                     let before = marks.rows;
                     history.rows(TABLES[*table], *portion, &mut |values| {
                         marks.rows += 1;
-                        if let Some(said) = reading.take_unsummed(values) {
-                            marks.take((&mut adder, &mut sums), &mut reading, said);
+                        if let Some(said) = reading.take(values) {
+                            marks.take(&mut adder, &reading, said);
                         } else {
                             marks.untold += 1;
                         }
                     })?;
                     adder.flush();
-                    marks.flush(&mut sums, *table);
                     self.progress.rows.fetch_add(marks.rows - before, Ordering::Relaxed);
                     if marks.newer.len() > MOST / 4 {
                         marks.settle(history)?;

@@ -4,11 +4,8 @@
 //! eight bytes of an IEEE 754 double; `s`, the length in four bytes and the UTF-8 for text; `t` and eight bytes of
 //! microseconds for an instant.
 
-mod lanes;
-
 use md5::{Digest, Md5};
 
-pub use self::lanes::{LANES, md5sums};
 use crate::value::{Sink, Value};
 
 /// Collects canonical bytes.

@@ -8,7 +8,6 @@ use super::{
     Change, History, Trouble,
     exact::{MOST, Odd},
     rows::{Adder, Reading, Said, is_servers},
-    sums::Sums,
 };
 use crate::Part;
 
@@ -49,13 +48,13 @@ impl Marks {
     }
 
     /// Looks at a row that nobody could seal, because whoever asked wrote it down himself: it is in no batch, nor is its end.
-    fn take_unsigned(&mut self, reading: &mut Reading, said: Said) {
+    fn take_unsigned(&mut self, reading: &Reading, said: Said) {
         self.unsigned += 1;
         if said.has_end && said.dbatch.is_none() {
             self.wrong(reading.table, said, Change::EndAdded);
         }
         if let Some(batch) = said.dbatch.filter(|batch| *batch != 0) {
-            push(&mut self.strays, odd(reading, said, Part::End, batch), &mut self.untold);
+            push(&mut self.strays, Odd::new(reading, said, Part::End, batch), &mut self.untold);
         }
     }
 
@@ -63,25 +62,16 @@ impl Marks {
         push(&mut self.wrong, (said.host, table, said.key, said.batch, change), &mut self.untold);
     }
 
-    /// Gives the sums of the rest of the rows.
-    pub(super) fn flush(&mut self, sums: &mut Sums, table: usize) {
-        sums.flush(&mut |said| self.wrong(table, said, Change::RowChanged));
-    }
-
     /// Looks at what can be seen of a row alone, and adds its parts.
-    pub(super) fn take<'b>(
-        &mut self,
-        (adder, sums): (&mut Adder<'b>, &mut Sums),
-        reading: &mut Reading,
-        said: Said,
-    ) {
-        let table = reading.table;
-        sums.take(reading, said, &mut |said| self.wrong(table, said, Change::RowChanged));
+    pub(super) fn take<'b>(&mut self, adder: &mut Adder<'b>, reading: &Reading, said: Said) {
+        if !said.is_summed {
+            self.wrong(reading.table, said, Change::RowChanged);
+        }
         if said.batch == 0 && is_servers(TABLES[reading.table]) {
             return self.take_unsigned(reading, said);
         }
         let Some(book) = adder.book(said.host) else {
-            let odd = odd(reading, said, said.part(), said.batch);
+            let odd = Odd::new(reading, said, said.part(), said.batch);
             return push(&mut self.strays, odd, &mut self.untold);
         };
         if said.dbatch.is_none() && said.has_end {
@@ -98,7 +88,7 @@ impl Marks {
             } else {
                 continue;
             };
-            push(marks, odd(reading, said, part, batch), &mut self.untold);
+            push(marks, Odd::new(reading, said, part, batch), &mut self.untold);
         }
     }
 
@@ -113,12 +103,6 @@ impl Marks {
         self.newer.retain(|odd| last.get(&odd.said.host).is_none_or(|last| odd.batch > *last));
         Ok(())
     }
-}
-
-/// A row that is looked at again: then it has to be known whether its `md5sum` is right.
-fn odd(reading: &mut Reading, mut said: Said, part: Part, batch: i64) -> Odd {
-    said.is_summed = reading.is_summed();
-    Odd::new(reading, said, part, batch)
 }
 
 /// Remembers one more, or counts it.

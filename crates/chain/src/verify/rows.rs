@@ -172,8 +172,6 @@ pub(super) struct Reading {
     ends: usize,
     key: usize,
     stored: Stored,
-    /// The `md5sum` that the row taken last has, if it can be one.
-    sum: Option<[u8; 32]>,
 }
 
 /// What a row says of itself.
@@ -183,7 +181,7 @@ pub(super) struct Said {
     pub(super) key: i64,
     pub(super) batch: i64,
     pub(super) dbatch: Option<i64>,
-    /// Whether `md5sum` is that of its values, as far as it was looked at.
+    /// Whether `md5sum` is that of its values.
     pub(super) is_summed: bool,
     /// Whether a value that ends it is there.
     pub(super) has_end: bool,
@@ -207,23 +205,11 @@ impl Reading {
         let of = |role: Role| def.columns.iter().filter(|column| column.role == role).count();
         let key = def.stored().position(|column| column.name == def.key).unwrap_or_default();
         let (begins, ends) = (of(Role::Begin), of(Role::End));
-        Reading { table, begins, ends, key, stored: Stored::default(), sum: None }
+        Reading { table, begins, ends, key, stored: Stored::default() }
     }
 
     /// Takes a row apart; `None` for one that cannot be named.
     pub(super) fn take(&mut self, values: &[Value<'_>]) -> Option<Said> {
-        let mut said = self.take_unsummed(values)?;
-        said.is_summed = self.is_summed();
-        Some(said)
-    }
-
-    /// Whether `md5sum` of the row that was taken last is that of its values.
-    pub(super) fn is_summed(&mut self) -> bool {
-        self.sum == Some(self.stored.md5sum())
-    }
-
-    /// The same without a look at its `md5sum`, which is left to [`Sums`](super::sums::Sums).
-    pub(super) fn take_unsummed(&mut self, values: &[Value<'_>]) -> Option<Said> {
         let int = |value: Option<&Value<'_>>| match value {
             Some(Value::Int(n)) => Some(*n),
             _ => None,
@@ -237,30 +223,16 @@ impl Reading {
         for value in values.get(begun..ended)? {
             self.stored.put_end(*value);
         }
-        self.sum = match values.get(ended)? {
-            Value::Text(sum) => sum.as_bytes().try_into().ok(),
-            _ => None,
-        };
+        let is_summed =
+            matches!(values.get(ended)?, Value::Text(sum) if sum.as_bytes() == self.stored.md5sum());
         Some(Said {
             host,
             key,
             batch: int(values.get(ended + 1)).unwrap_or(i64::MIN),
             dbatch: int(values.get(ended + 2)),
-            is_summed: true,
+            is_summed,
             has_end: self.stored.has_end(),
         })
-    }
-
-    /// Bytes of what the row that was taken last began with.
-    pub(super) fn length(&self) -> usize {
-        self.stored.length()
-    }
-
-    /// The `md5sum` that the row taken last has, and into `bytes` what it should be of; `None` if it cannot be one.
-    pub(super) fn summed(&self, bytes: &mut Vec<u8>) -> Option<[u8; 32]> {
-        let sum = self.sum?;
-        self.stored.begun(bytes);
-        Some(sum)
     }
 
     /// The leaf of a part of the row that was taken last.
