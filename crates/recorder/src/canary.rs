@@ -250,11 +250,10 @@ impl Judgement<'_> {
             }
         }
         let silent: Vec<usize> = places(class).filter(|place| self.canary.silent.contains(place)).collect();
-        let is_doubted = places(class).any(|place| self.canary.doubted.contains(&place));
-        if silent.is_empty() && is_doubted {
-            return;
-        }
         if silent.is_empty() {
+            if places(class).any(|place| self.canary.doubted.contains(&place)) {
+                return;
+            }
             self.coverage.prove(self.ctx, class, self.report.began);
             verdict.seen.push((class, latency.unwrap_or(0)));
             if was_silent {

@@ -39,12 +39,8 @@ fn tagged(out: &mut Vec<u8>, tag: u8, [a, b, c, d, e, f, g, h]: [u8; 8]) {
 /// The seed's `md5sum`: MD5 of canonical bytes, in hexadecimal. It tells rows apart and shows accidents; it is no
 /// evidence against an adversary.
 pub fn md5sum(bytes: &[u8]) -> [u8; 32] {
-    hexadecimal(Md5::digest(bytes))
-}
-
-fn hexadecimal(bytes: impl IntoIterator<Item = u8>) -> [u8; 32] {
     let mut text = [0; 32];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+    for (pair, byte) in text.chunks_exact_mut(2).zip(Md5::digest(bytes)) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 15)];
