@@ -52,7 +52,7 @@ fn memory(batch: &Batch, parcel: &Parcel) -> usize {
     ROW_BYTES * (batch.rows.len() + batch.ends.len()) + 2 * parcel.length as usize + batch.manifest.len()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use luarm_schema::{
 };
 use luarm_store::{Asked, Questions, StoreUrl};
 
-use super::{chain::Chain, open::Open};
+use super::{backend::lock, chain::Chain, open::Open};
 use crate::LinkError;
 
 /// A batch is sealed so long after its first row.
@@ -57,10 +57,6 @@ struct State {
     /// Why nothing can be sealed any more.
     broken: Option<String>,
     over: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Journal {
